@@ -1,0 +1,1 @@
+"""Laplacian pyramids of adversarial networks."""

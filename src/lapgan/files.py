@@ -1,0 +1,58 @@
+"""Files are written whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lapgan.errors import LapganError
+
+__all__ = ["atomic_path", "write_atomically"]
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path` that takes its place when the block ends well.
+
+    The content is flushed to the disk before the rename, so a crash at any moment leaves either
+    the old file or the new one. The temporary file is removed when the block fails.
+
+    Args:
+        path: where the file shall be. Its folder is made if need be.
+
+    Raises:
+        LapganError: the file cannot be written (disk full, no permission), with the path.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        # mkstemp makes private files; a result is as readable as any file the user makes.
+        temporary.chmod(0o666 & ~_umask())
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise LapganError(
+            f"{path}: cannot be written ({error.strerror or error}). What was there before is "
+            "unchanged. Free some space or choose another folder, then run the command again."
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes `content` to `path`, whole or not at all (see `atomic_path`)."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
