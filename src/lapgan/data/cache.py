@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -24,11 +23,9 @@ from lapgan.errors import LapganError
 
 __all__ = ["cached_images", "default_cache"]
 
-# Raise this when the same content decodes to other pixels or the files change their form.
+# Raise this when the same content gives other pixels or labels, or the files change their form.
 _FORMAT = 1
 _HASHES = "hashes"
-
-_log = logging.getLogger("lapgan.data")
 
 
 def default_cache() -> Path:
@@ -54,13 +51,12 @@ def cached_images(
     if images is not None:
         return images
     with _writable(folder):
-        _log.debug("waiting for %s.lock", entry.path)
+        _remove_leftovers(folder)
         with FileLock(f"{entry.path}.lock"):
             # Another process may have made the entry while this one waited.
             images = entry.load(source.name)
             if images is not None:
                 return images
-            _remove_leftovers(folder)
             entry.build(Reading(source, on_bad, progress))
     images = entry.load(source.name)
     if images is None:

@@ -56,7 +56,7 @@ class Cifar10:
         """Hashes the archive, or the batches if it is unpacked."""
         batches = self.folder / _BATCHES
         files = sorted(batches.iterdir()) if batches.is_dir() else [self.folder / _ARCHIVE]
-        return files_fingerprint([(file.name, file) for file in files], memory)
+        return files_fingerprint([(file.name, str(file.absolute())) for file in files], memory)
 
     def items(self) -> Iterator[Item]:
         """Reads all batches at once.
@@ -123,4 +123,10 @@ def _unpack(archive: Path, folder: Path) -> None:
             f"{archive}: is not the official archive (MD5 {CIFAR10.tgz_md5} expected). "
             f"Remove it and fetch {CIFAR10.url} again."
         )
-    extract_archive(str(archive), str(folder))
+    try:
+        extract_archive(str(archive), str(folder))
+    except OSError as error:
+        raise LapganError(
+            f"{archive}: cannot be unpacked to {folder} ({error.strerror or error}). Free some "
+            "space there, set TMPDIR to another folder, or unpack the archive yourself."
+        ) from error

@@ -15,7 +15,7 @@ from lapgan.data.source import Content
 __all__ = ["BadImageError", "decode", "image_size"]
 
 # Pillow reads more, but these are the ones whose depth it reports before it cuts it to 8 bits.
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _LOSSLESS_MODES = {"1", "L", "P", "RGB", "LA", "PA", "RGBA"}
 _TURNED_SIDEWAYS = {5, 6, 7, 8}
 _ORIENTATION = 0x0112

@@ -15,10 +15,10 @@ from lapgan.errors import LapganError
 __all__ = ["ImageFolder", "files_below", "image_folder"]
 
 # Suffixes that cannot be used are here as well, so that their files are named, not passed over.
-_SUFFIXES = {
+_SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pnm", ".heic", ".heif", ".avif", ".jp2", ".jxl"),
-}
+)
 _SPLITS = ("train", "test", "val", "validation")
 
 
@@ -44,7 +44,8 @@ class ImageFolder:
 
     def fingerprint(self, memory: Path) -> str:
         """Hashes the files' names and contents."""
-        return files_fingerprint([(file, self.folder / file) for file in self.files], memory)
+        folder = f"{self.folder.absolute()}{os.sep}"
+        return files_fingerprint([(file, folder + file) for file in self.files], memory)
 
     def items(self) -> Iterator[Item]:
         """Names the files; they are opened when they are decoded."""
@@ -69,7 +70,7 @@ def image_folder(folder: Path, split: str, name: str) -> ImageFolder:
     """
     folder = _split_folder(folder, split)
     found = files_below(folder)
-    files = tuple(file for file in found if Path(file).suffix.lower() in _SUFFIXES)
+    files = tuple(file for file in found if file.lower().endswith(_SUFFIXES))
     if not files:
         raise LapganError(_no_images(folder, found))
     loose = [file for file in files if os.sep not in file]

@@ -38,7 +38,7 @@ class HubImages:
 
     def fingerprint(self, memory: Path) -> str:
         """Hashes the files that the library keeps."""
-        files = [("", Path(kept["filename"])) for kept in self.dataset.cache_files]
+        files = [("", str(kept["filename"])) for kept in self.dataset.cache_files]
         return files_fingerprint(files, memory)
 
     def items(self) -> Iterator[Item]:
@@ -67,7 +67,7 @@ def hub_images(name: str, split: str) -> HubImages:
         ) from error
     where, _, config = name.partition(":")
     try:
-        dataset = load_dataset(where, config or None, split=split)
+        dataset = load_dataset(where, config or None, split=split, keep_in_memory=False)
     except Exception as error:  # the library lets its network stack's many errors through
         raise LapganError(
             f"hub:{name}: the split '{split}' cannot be fetched ({error}). Check the name and the "

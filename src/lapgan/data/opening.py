@@ -75,6 +75,8 @@ def open_images(
 
 
 def _find_source(text: str, split: str) -> Source:
+    if not text:
+        raise LapganError(f"The source of images is empty. {_FORMS}")
     word, _, rest = text.partition(":")
     if word == "dead-leaves":
         return DeadLeaves(_count(text, rest), split)
@@ -103,7 +105,7 @@ def _count(text: str, count: str) -> int:
 def _below_data(text: str) -> Path:
     """The path itself, or its like below `$LAPGAN_DATA` if only that exists."""
     path, data = Path(text).expanduser(), os.environ.get("LAPGAN_DATA")
-    if data and text and not path.exists() and (Path(data) / path).exists():
+    if data and not path.exists() and (Path(data) / path).exists():
         return Path(data) / path
     return path
 

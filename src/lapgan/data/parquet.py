@@ -58,12 +58,12 @@ class ParquetImages:
 
     def fingerprint(self, memory: Path) -> str:
         """Hashes the files' contents, whatever they are called."""
-        return files_fingerprint([("", file) for file in self.files], memory)
+        return files_fingerprint([("", str(file.absolute())) for file in self.files], memory)
 
     def items(self) -> Iterator[Item]:
         """Reads the rows, a few hundred at a time."""
         for file in self.files:
-            with _readable(file) as parquet:
+            with _opened(file) as parquet:
                 names = [name for name in (self.columns.image, self.columns.label) if name]
                 batches = parquet.iter_batches(ROWS_AT_ONCE, columns=names)
                 yield from _guarded(rows(batches, self.columns, str(file)), file)
@@ -81,7 +81,7 @@ def parquet_images(files: list[Path], split: str, name: str) -> ParquetImages:
     chosen = _of_split(files, split)
     columns, count = [], 0
     for file in chosen:
-        with _readable(file) as parquet:
+        with _opened(file) as parquet:
             columns.append(find_columns(parquet.schema_arrow, str(file)))
             count += parquet.metadata.num_rows
     for file, other in zip(chosen, columns, strict=True):
@@ -102,8 +102,8 @@ def find_columns(schema: "pa.Schema", where: str) -> Columns:
     import pyarrow as pa
 
     images = [field.name for field in schema if _is_image(field.type)]
-    named = [name for name in _IMAGE_NAMES if name in images] or images
-    if not named or (len(images) > 1 and named == images and named[0] not in _IMAGE_NAMES):
+    chosen = [name for name in _IMAGE_NAMES if name in images][:1] or images
+    if len(chosen) != 1:
         found = ", ".join(f"{field.name}: {field.type}" for field in schema)
         raise LapganError(
             f"{where}: expected one image column, struct<bytes: binary, path: string>, named image "
@@ -114,7 +114,7 @@ def find_columns(schema: "pa.Schema", where: str) -> Columns:
     known = [name for name in _LABEL_NAMES if name in numbers]
     labels = known + [name for name in classes if name in numbers]
     label = labels[0] if labels else None
-    return Columns(named[0], label, classes.get(label, ()) if label else ())
+    return Columns(chosen[0], label, classes.get(label, ()) if label else ())
 
 
 def rows(batches: Iterator[Any], columns: Columns, where: str) -> Iterator[Item]:
@@ -174,7 +174,7 @@ def _split_words(file: Path, split: str) -> set[str]:
     return known.intersection(re.split(r"[-_.]", file.stem)) or known & {file.parent.name}
 
 
-def _readable(file: Path) -> Any:
+def _opened(file: Path) -> Any:
     try:
         import pyarrow.parquet
     except ImportError as error:
