@@ -1,0 +1,178 @@
+import json
+
+import numpy as np
+import pytest
+
+from lapgan.data import open_images
+from lapgan.errors import LapganError
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+@pytest.fixture
+def write(tmp_path, pixels, encode):
+    """Writes a parquet file of images with the given labels."""
+
+    def make(name, labels, *, image="img", label="label", names=None, first=0, extra=None):
+        rows = [
+            {"bytes": encode(pixels(first + index)), "path": f"{index}.png"}
+            for index in range(len(labels))
+        ]
+        columns = {image: pa.array(rows, IMAGE), label: pa.array(labels, pa.int64())}
+        table = pa.table(columns | (extra or {}))
+        if names:
+            features = {label: {"names": names, "_type": "ClassLabel"}}
+            meta = json.dumps({"info": {"features": features}})
+            table = table.replace_schema_metadata({"huggingface": meta})
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, tmp_path / name, row_group_size=3)
+        return tmp_path / name
+
+    return make
+
+
+def test_pixels_labels_and_names(write, pixels):
+    images = open_images(write("train.parquet", [1, 0, 1, 1], names=["cat", "dog"]))
+    assert images.labels.tolist() == [1, 0, 1, 1]
+    assert images.class_names == ("cat", "dog")
+    expected = np.stack([pixels(seed).transpose(2, 0, 1) for seed in range(4)])
+    np.testing.assert_array_equal(images.pixels, expected)
+
+
+@pytest.mark.parametrize("label", ["label", "labels", "fine_label"])
+def test_without_names_classes_are_called_by_number(write, label):
+    images = open_images(write("train.parquet", [0, 2], image="image", label=label))
+    assert images.class_names == ("0", "1", "2")
+
+
+def test_a_class_label_of_another_name_is_found(write):
+    images = open_images(write("train.parquet", [1, 0], label="animal", names=["cat", "dog"]))
+    assert images.class_names == ("cat", "dog")
+
+
+def test_other_integer_columns_are_no_labels(write):
+    assert open_images(write("train.parquet", [3, 4], label="width")).labels is None
+
+
+def test_broken_metadata_loses_the_names_only(write, tmp_path):
+    table = pq.read_table(write("train.parquet", [0, 1]))
+    meta = {"huggingface": '{"info": {"features": ["label"]}}'}
+    pq.write_table(table.replace_schema_metadata(meta), tmp_path / "train.parquet")
+    assert open_images(tmp_path / "train.parquet").class_names == ("0", "1")
+
+
+@pytest.mark.parametrize("labels", [[-1, -1], [None, None]])
+def test_a_split_without_labels(write, labels):
+    images = open_images(write("train.parquet", labels, names=["cat"]))
+    assert images.labels is None
+    assert images.class_names == ()
+
+
+def test_refuses_labels_for_some_images_only(write):
+    with pytest.raises(LapganError, match="1 of 3 images have no label"):
+        open_images(write("train.parquet", [0, None, 1]))
+
+
+def test_refuses_labels_beyond_the_classes(write):
+    with pytest.raises(LapganError, match=r"expected labels 0 to 1 .*found 0 to 2"):
+        open_images(write("train.parquet", [0, 2], names=["cat", "dog"]))
+
+
+def test_shards_are_read_in_order(write, tmp_path):
+    write("data/train-00001-of-00002.parquet", [2, 2], first=2)
+    write("data/train-00000-of-00002.parquet", [0, 1])
+    write("data/test-00000-of-00001.parquet", [0], first=9)
+    assert open_images(tmp_path).labels.tolist() == [0, 1, 2, 2]
+    assert open_images(tmp_path, split="test").labels.tolist() == [0]
+    assert len(open_images(f"{tmp_path}/data/train-*.parquet")) == 4
+
+
+def test_split_folders(write, tmp_path):
+    write("train/0000.parquet", [0, 1])
+    write("test/0000.parquet", [0])
+    assert len(open_images(tmp_path)) == 2
+    assert len(open_images(tmp_path, split="test")) == 1
+
+
+def test_a_file_name_tells_more_than_its_folder(write, tmp_path):
+    write("test/train.parquet", [0, 1])
+    with pytest.raises(LapganError, match="no split 'test'; found train"):
+        open_images(tmp_path / "test" / "train.parquet", split="test")
+
+
+def test_files_named_after_no_split_are_train(write, tmp_path):
+    write("a.parquet", [0])
+    write("b.parquet", [1], first=1)
+    assert len(open_images(tmp_path)) == 2
+    with pytest.raises(LapganError, match="no file is named after a split"):
+        open_images(tmp_path, split="test")
+
+
+def test_a_missing_split_names_those_there_are(write, tmp_path):
+    write("test.parquet", [0])
+    write("val.parquet", [1])
+    with pytest.raises(LapganError, match=r"no split 'train'; found test, val"):
+        open_images(tmp_path)
+
+
+def test_a_single_file_is_used_whatever_its_name(write):
+    assert len(open_images(write("test.parquet", [0, 1]))) == 2
+
+
+def test_refuses_files_that_differ_in_their_classes(write, tmp_path):
+    write("train-0.parquet", [0], names=["cat"])
+    write("train-1.parquet", [0], names=["dog"])
+    with pytest.raises(LapganError, match=r"train-1.parquet: expected .*'cat'.*found .*'dog'"):
+        open_images(tmp_path)
+
+
+def test_refuses_wrong_columns_and_lists_them(tmp_path):
+    pq.write_table(pa.table({"text": ["a"], "label": [0]}), tmp_path / "train.parquet")
+    with pytest.raises(LapganError, match=r"one image column.*found text: string, label: int64"):
+        open_images(tmp_path / "train.parquet")
+
+
+def test_several_image_columns_need_a_known_name(write, tmp_path):
+    extra = {"mask": pa.array([{"bytes": b"", "path": ""}], IMAGE)}
+    assert len(open_images(write("train.parquet", [0], extra=extra))) == 1
+    with pytest.raises(LapganError, match="named image or img if there are several"):
+        open_images(write("train.parquet", [0], image="photo", extra=extra))
+
+
+def test_refuses_a_file_that_is_no_parquet(tmp_path):
+    (tmp_path / "train.parquet").write_text("hello")
+    with pytest.raises(LapganError, match=r"train\.parquet: cannot be read as parquet"):
+        open_images(tmp_path / "train.parquet")
+
+
+def test_refuses_a_file_with_a_broken_page(write):
+    path = write("train.parquet", [0, 1, 2, 3])
+    content = bytearray(path.read_bytes())
+    content[4:200] = bytes(196)
+    path.write_bytes(content)
+    with pytest.raises(LapganError, match=r"train\.parquet: cannot be read as parquet"):
+        open_images(path)
+
+
+def test_a_bad_row_is_named(tmp_path, pixels, encode):
+    good = {"bytes": encode(pixels()), "path": "good.png"}
+    rows = [good, {"bytes": b"hello", "path": "bad.png"}, None, good]
+    pq.write_table(pa.table({"img": pa.array(rows, IMAGE)}), tmp_path / "train.parquet")
+    with pytest.raises(LapganError, match=r"(?s)row 1 \(bad.png\): is not.*row 2: is empty"):
+        open_images(tmp_path)
+    assert len(open_images(tmp_path, on_bad="skip")) == 2
+
+
+def test_no_rows_is_an_error(write):
+    with pytest.raises(LapganError, match="expected images, but there are none"):
+        open_images(write("train.parquet", []))
+
+
+def test_a_missing_library_names_the_extra(write, monkeypatch):
+    path = write("train.parquet", [0])
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+    with pytest.raises(LapganError, match=r"pip install 'lapgan\[data\]'"):
+        open_images(path)

@@ -1,0 +1,78 @@
+import pytest
+
+from lapgan.data import open_images
+from lapgan.errors import LapganError
+
+
+def spoil(photos, pixels, encode):
+    """Makes four images unusable: one text, one truncated, two of other sizes."""
+    (photos / "cat" / "0.png").write_text("hello")
+    whole = (photos / "cat" / "2.png").read_bytes()
+    (photos / "cat" / "2.png").write_bytes(whole[: len(whole) // 2])
+    (photos / "dog" / "1.png").write_bytes(encode(pixels(height=8, width=6)))
+    (photos / "dog" / "3.png").write_bytes(encode(pixels(height=9, width=8)))
+
+
+def test_stop_names_each_bad_image_and_its_size(photos, pixels, encode):
+    spoil(photos, pixels, encode)
+    with pytest.raises(LapganError) as error:
+        open_images(photos)
+    message = str(error.value)
+    assert "photos: 3 images cannot be used" in message
+    assert "cat/0.png: is not a PNG" in message
+    assert "dog/1.png: is 6x8 pixels (width x height), most are 8x6" in message
+    assert "dog/3.png: is 8x9 pixels" in message
+    assert "on_bad='skip'" in message
+
+
+def test_stop_names_an_image_that_only_decoding_shows_broken(photos, cache):
+    whole = (photos / "cat" / "2.png").read_bytes()
+    (photos / "cat" / "2.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(LapganError, match=r"1 image cannot be used.*\n.*cat/2.png: cannot be read"):
+        open_images(photos)
+    assert not list(cache.rglob("*.npy"))
+
+
+def test_skip_leaves_them_out_and_names_them_on_every_start(photos, pixels, encode, caplog):
+    spoil(photos, pixels, encode)
+    for _ in range(2):
+        caplog.clear()
+        images = open_images(photos, on_bad="skip")
+        assert images.labels.tolist() == [0, 0, 1, 1]
+        assert (images.pixels[0] == pixels(4).transpose(2, 0, 1)).all()
+        [record] = caplog.records
+        assert (record.name, record.levelname) == ("lapgan.data", "WARNING")
+        for name in ("cat/0.png", "cat/2.png", "dog/1.png", "dog/3.png"):
+            assert f"{name}: " in record.message
+
+
+def test_only_ten_are_named_and_the_rest_counted(photos, caplog):
+    for index in range(13):
+        (photos / "cat" / f"bad{index:02}.png").write_text("hello")
+    open_images(photos, on_bad="skip")
+    assert caplog.text.count("is not a PNG") == 10
+    assert "... and 3 more" in caplog.text
+
+
+def test_nothing_left_is_an_error_even_on_skip(photos):
+    for path in photos.rglob("*.png"):
+        path.write_text("hello")
+    with pytest.raises(LapganError, match=r"8 images cannot be used(.|\n)*No image is left"):
+        open_images(photos, on_bad="skip")
+
+
+def test_nothing_left_after_decoding_is_an_error(tmp_path, pixels, encode):
+    whole = encode(pixels())
+    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(LapganError, match="No image is left"):
+        open_images(tmp_path, on_bad="skip")
+
+
+def test_progress_is_drawn_on_stderr_only_when_asked(photos, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any stream for a terminal
+    open_images(photos)
+    assert capsys.readouterr() == ("", "")
+    open_images(photos, on_bad="skip", progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "decoding images" in err
