@@ -1,6 +1,6 @@
 """What every data source becomes: decoded images of one size, with their labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,8 @@ class Images:
         ValueError: the parts do not fit together.
     """
 
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.int64] | None
+    pixels: NDArray[np.uint8] = field(repr=False)
+    labels: NDArray[np.int64] | None = field(repr=False)
     class_names: tuple[str, ...]
     name: str
     fingerprint: str
