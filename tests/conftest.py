@@ -1,0 +1,80 @@
+"""Fixtures for all tests: a tiny recipe, tiny images, and a fork of the random state."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lapgan.cascade import Cascade, Level
+from lapgan.data import Images, symmetric
+from lapgan.recipe import Recipe, check_recipe
+
+TINY = {
+    "name": "tiny",
+    "training": {"batch": 8, "images": 64, "ema_half_life": 64},
+    "levels": {
+        "12": {
+            "noise": {"kind": "plane"},
+            "generator": {"kind": "paper-conv", "maps": 4},
+            "discriminator": {"kind": "paper-conv", "maps": 4},
+        },
+        "6x8": {
+            "noise": {"kind": "vector", "dimension": 5},
+            "generator": {"kind": "paper-dense", "units": 16},
+            "discriminator": {"kind": "paper-dense", "units": 8},
+        },
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_random_state() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAPGAN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def tiny() -> Recipe:
+    return check_recipe(TINY, "tiny")
+
+
+@pytest.fixture
+def tiny_with_classes() -> Recipe:
+    return check_recipe(TINY | {"data": {"classes": True}}, "tiny")
+
+
+@pytest.fixture
+def images() -> Images:
+    """Forty images of 12x12: a coloured gradient each, in two classes."""
+    random = np.random.default_rng(0)
+    ramp = np.linspace(0, 1, 12)
+    colours = random.uniform(0, 255, (40, 3, 1, 1))
+    pixels = (colours * (ramp[:, None] + ramp[None, :]) / 2).astype(np.uint8)
+    return Images(pixels, np.arange(40) % 2, ("dim", "bright"), "gradients", "f" * 8)
+
+
+@pytest.fixture
+def cascade(tiny: Recipe) -> Cascade:
+    return make_cascade(tiny)
+
+
+def make_cascade(recipe: Recipe, class_names: tuple[str, ...] = ()) -> Cascade:
+    levels = [
+        Level(size, recipe.level(k).noise.build(),
+              recipe.level(k).build_generator(size, len(class_names)))
+        for k, size in enumerate(recipe.sizes)
+    ]  # fmt: skip
+    return Cascade(recipe, levels, symmetric(recipe.sizes[0]), class_names)
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
