@@ -1,8 +1,20 @@
-"""Data sources: folders, parquet, CIFAR-10 and made images, decoded once into uint8 arrays."""
+"""Data: sources decoded once into uint8 arrays, their normalisation, and minibatches."""
 
+from lapgan.data.batches import Batches
 from lapgan.data.cache import default_cache
-from lapgan.data.images import Images, Size
+from lapgan.data.images import Images
+from lapgan.data.normalisation import Normalisation, corner_offsets, standardised, symmetric
 from lapgan.data.opening import open_images
 from lapgan.data.reading import OnBad
 
-__all__ = ["Images", "OnBad", "Size", "default_cache", "open_images"]
+__all__ = [
+    "Batches",
+    "Images",
+    "Normalisation",
+    "OnBad",
+    "corner_offsets",
+    "default_cache",
+    "open_images",
+    "standardised",
+    "symmetric",
+]

@@ -1,0 +1,109 @@
+"""Minibatches as a function of how many images were seen.
+
+Nothing is remembered between calls: the examples at a given count follow from the seed alone, so a
+run that stopped goes on with exactly the examples it would have seen.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lapgan.data.images import Images
+from lapgan.data.normalisation import corner_offsets
+from lapgan.errors import LapganError
+from lapgan.pyramid import Size
+
+__all__ = ["Batches"]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Shuffled training examples of one size, without end.
+
+    Each epoch runs through all examples once, in an order of its own.
+
+    Args:
+        images: the training images.
+        size: height and width of an example, in pixels.
+        batch: examples a minibatch.
+        seed: decides on order and mirroring.
+        corners: take the four corner crops of each image (Denton et al., 2015, section 4.1);
+            otherwise images must have the size already.
+        flip: mirror an example left to right with probability 1/2.
+
+    Raises:
+        LapganError: the images do not have the size, or are smaller than the crops.
+    """
+
+    images: Images
+    size: Size
+    batch: int
+    seed: int
+    corners: bool = False
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        found, expected = (f"{s[0]}x{s[1]}" for s in (self.images.size, self.size))
+        too_small = self.images.size[0] < self.size[0] or self.images.size[1] < self.size[1]
+        if self.corners and too_small:
+            raise LapganError(
+                f"{self.images.name}: images are {found}, too small for corner crops of {expected}."
+            )
+        if not self.corners and tuple(self.images.size) != tuple(self.size):
+            raise LapganError(
+                f"{self.images.name}: images are {found}, but the recipe's finest level is "
+                f"{expected}. Resize the images beforehand (nothing is resized silently), rename "
+                'the level, or set data.crop="corners" if they are a little larger.'
+            )
+
+    @property
+    def epoch(self) -> int:
+        """How many examples an epoch has: images, or four times as many crops."""
+        return len(self.images) * (4 if self.corners else 1)
+
+    def at(self, images_seen: int) -> tuple[UInt8[Tensor, "b 3 h w"], Int64[Tensor, " b"] | None]:
+        """Returns the minibatch that follows `images_seen` examples, with labels if there are."""
+        examples = self._examples(images_seen)
+        indices = examples // 4 if self.corners else examples
+        pixels = (
+            self._cropped(indices, examples % 4) if self.corners else self.images.pixels[indices]
+        )
+        if self.flip:
+            mirrored = _random(self.seed, 1, images_seen).random(len(pixels)) < 0.5
+            pixels[mirrored] = pixels[mirrored, ..., ::-1]
+        labels = self.images.labels
+        return (
+            torch.from_numpy(pixels),
+            None if labels is None else torch.from_numpy(labels[indices]),
+        )
+
+    def _examples(self, images_seen: int) -> NDArray[np.int64]:
+        positions = np.arange(images_seen, images_seen + self.batch)
+        epochs, offsets = np.divmod(positions, self.epoch)
+        return np.concatenate([
+            _order(self.seed, int(epoch), self.epoch)[offsets[epochs == epoch]]
+            for epoch in np.unique(epochs)
+        ])  # fmt: skip
+
+    def _cropped(self, indices: NDArray[np.int64], corners: NDArray[np.int64]) -> NDArray[np.uint8]:
+        height, width = self.size
+        pixels = np.empty((len(indices), 3, height, width), dtype=np.uint8)
+        for corner, (top, left) in enumerate(corner_offsets(self.images.size, self.size)):
+            chosen = corners == corner
+            window = self.images.pixels[indices[chosen]]
+            pixels[chosen] = window[:, :, top : top + height, left : left + width]
+        return pixels
+
+
+def _random(*key: int) -> np.random.Generator:
+    return np.random.default_rng(key)
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
+    return _random(seed, 0, epoch).permutation(length)
