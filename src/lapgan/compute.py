@@ -1,0 +1,63 @@
+"""Where and how the nets are computed: device, precision, memory format."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from lapgan.errors import LapganError
+
+__all__ = ["Compute", "choose_compute"]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device, and the precision in which its convolutions are computed.
+
+    Args:
+        device: where tensors live.
+        dtype: float32, or bfloat16 for mixed precision by autocast.
+        reason: why, in words.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    reason: str
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Returns the context in which the nets run."""
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+    def __str__(self) -> str:
+        precision = {torch.float32: "float32", torch.bfloat16: "bfloat16 autocast"}[self.dtype]
+        threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
+        return f"{self.device}, {precision} ({self.reason}){threads}"
+
+
+def choose_compute(device: str = "auto") -> Compute:
+    """Chooses mixed precision where there are matrix units for it, float32 elsewhere.
+
+    Args:
+        device: `auto`, or a PyTorch device such as `cpu` or `cuda:1`.
+
+    Raises:
+        LapganError: there is no such device.
+    """
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    try:
+        chosen = torch.device(name)
+    except RuntimeError:
+        raise LapganError(f"--device {device}: expected auto, cpu or cuda[:index].") from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise LapganError(f"--device {device}: PyTorch sees no CUDA device; use --device cpu.")
+    if _has_matrix_units(chosen):
+        return Compute(chosen, torch.bfloat16, "matrix units found")
+    return Compute(chosen, torch.float32, "no matrix units for bfloat16")
+
+
+def _has_matrix_units(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))

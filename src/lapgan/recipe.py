@@ -1,0 +1,391 @@
+"""The schema of a recipe, and the only reader of one.
+
+A recipe says everything that shapes the result of a training run: data, pyramid, nets, noise,
+objective, schedule. It is a TOML file; unknown keys are errors. Levels are keyed by their size,
+finest first: `[levels.28]`, `[levels.14]`, `[levels.8]`, or `[levels.48x64]` (height x width).
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from torch import nn
+
+from lapgan.errors import LapganError
+from lapgan.models import paper
+from lapgan.noise import Noise, NoisePlane, NoiseVector
+from lapgan.pyramid import Operator, Size, check_sizes
+
+__all__ = [
+    "Adam",
+    "LevelRecipe",
+    "Recipe",
+    "Sgd",
+    "TrainingRecipe",
+    "check_recipe",
+    "parse_size",
+    "read_recipe",
+    "recipe_names",
+    "recipe_text",
+]
+
+Count = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PlaneNoise(_Strict):
+    """Noise as planes of the level's size."""
+
+    kind: Literal["plane"] = "plane"
+    planes: Count = 1
+
+    def build(self) -> Noise:
+        """Makes the noise."""
+        return NoisePlane(self.planes)
+
+
+class VectorNoise(_Strict):
+    """Noise as a vector."""
+
+    kind: Literal["vector"] = "vector"
+    dimension: Count = 100
+
+    def build(self) -> Noise:
+        """Makes the noise."""
+        return NoiseVector(self.dimension)
+
+
+class PaperDenseGenerator(_Strict):
+    """The dense G_K of the paper; see `lapgan.models.paper.DenseGenerator`."""
+
+    kind: Literal["paper-dense"] = "paper-dense"
+    units: Count = 1200
+    second: Literal["relu", "sigmoid"] = "relu"
+    init_std: Positive | None = None
+    takes_low: ClassVar[bool] = False
+    takes_noise: ClassVar[type[PlaneNoise | VectorNoise]] = VectorNoise
+
+    def build(self, size: Size, noise: VectorNoise, num_classes: int) -> nn.Module:
+        """Makes the net."""
+        second = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}[self.second]
+        return paper.DenseGenerator(
+            size, noise.dimension, self.units, num_classes, second, self.init_std
+        )
+
+
+class PaperConvGenerator(_Strict):
+    """The convolutional G_k of the paper; see `lapgan.models.paper.ConvGenerator`."""
+
+    kind: Literal["paper-conv"] = "paper-conv"
+    maps: Count = 64
+    takes_low: ClassVar[bool] = True
+    takes_noise: ClassVar[type[PlaneNoise | VectorNoise]] = PlaneNoise
+
+    def build(self, size: Size, noise: PlaneNoise, num_classes: int) -> nn.Module:
+        """Makes the net."""
+        return paper.ConvGenerator(size, self.maps, noise.planes, num_classes)
+
+
+class PaperDenseDiscriminator(_Strict):
+    """The dense D_K of the paper; see `lapgan.models.paper.DenseDiscriminator`."""
+
+    kind: Literal["paper-dense"] = "paper-dense"
+    units: Count = 600
+    dropout: Share = 0.5
+    init_std: Positive | None = None
+
+    def build(self, size: Size, num_classes: int) -> nn.Module:
+        """Makes the net."""
+        return paper.DenseDiscriminator(size, self.units, self.dropout, num_classes, self.init_std)
+
+
+class PaperConvDiscriminator(_Strict):
+    """The convolutional D_k of the paper; see `lapgan.models.paper.ConvDiscriminator`."""
+
+    kind: Literal["paper-conv"] = "paper-conv"
+    maps: Count = 64
+    dropout: Share = 0.5
+
+    def build(self, size: Size, num_classes: int) -> nn.Module:
+        """Makes the net."""
+        if min(size) < 9:
+            raise LapganError(
+                f"levels.{size[0]}x{size[1]}.discriminator: paper-conv needs at least 9 pixels a "
+                "side; use paper-dense at this size."
+            )
+        return paper.ConvDiscriminator(size, self.maps, self.dropout, num_classes)
+
+
+class LevelRecipe(_Strict):
+    """One level: its nets, its noise, and its share of a budget in minutes."""
+
+    generator: Annotated[PaperDenseGenerator | PaperConvGenerator, Field(discriminator="kind")]
+    discriminator: Annotated[
+        PaperDenseDiscriminator | PaperConvDiscriminator, Field(discriminator="kind")
+    ]
+    noise: Annotated[PlaneNoise | VectorNoise, Field(discriminator="kind")]
+    share: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _noise_fits(self) -> "LevelRecipe":
+        expected = self.generator.takes_noise
+        if not isinstance(self.noise, expected):
+            raise ValueError(
+                f"the generator {self.generator.kind!r} takes noise of kind "
+                f"{expected.model_fields['kind'].default!r}, found {self.noise.kind!r}"
+            )
+        return self
+
+    def build_generator(self, size: Size, num_classes: int) -> nn.Module:
+        """Makes the level's generator."""
+        return self.generator.build(size, self.noise, num_classes)  # type: ignore[arg-type]
+
+
+class DataRecipe(_Strict):
+    """How images become training examples.
+
+    `source` is where they come from unless the command line says otherwise.
+    `crop = "corners"` takes the four corner crops of the finest size from each image, as the paper
+    does with CIFAR-10; `standardised` is zero mean and unit variance at each pixel, `symmetric` is
+    [-1, 1].
+    """
+
+    source: str | None = None
+    crop: Literal["none", "corners"] = "none"
+    flip: bool = False
+    normalisation: Literal["symmetric", "standardised"] = "symmetric"
+    classes: bool = False
+
+
+class Sgd(_Strict):
+    """Gradient descent with the paper's schedule.
+
+    After e epochs the learning rate is `learning_rate / (1 + decay)^e` and the momentum
+    `min(momentum + momentum_step e, momentum_max)`.
+    """
+
+    kind: Literal["sgd"] = "sgd"
+    learning_rate: Positive = 0.02
+    decay: Annotated[float, Field(ge=0)] = 4e-5
+    momentum: Share = 0.5
+    momentum_step: Annotated[float, Field(ge=0)] = 0.0008
+    momentum_max: Share = 0.8
+
+
+class Adam(_Strict):
+    """Adam with a constant learning rate."""
+
+    kind: Literal["adam"] = "adam"
+    learning_rate: Positive = 2e-4
+    betas: tuple[Share, Share] = (0.5, 0.999)
+
+
+class TrainingRecipe(_Strict):
+    """How each level is trained.
+
+    `batch` examples are drawn a step: half of them are shown to D as they are, half lend their
+    low-pass image to a generated one, and all of them to the update of G. `images` is how many
+    examples a level sees unless the command line says otherwise. The averaged weights forget half
+    in `ema_half_life` images.
+    """
+
+    batch: Annotated[int, Field(ge=2, multiple_of=2)] = 128
+    images: Count = 10_000_000
+    objective: Literal["non-saturating", "minimax"] = "non-saturating"
+    optimiser: Annotated[Sgd | Adam, Field(discriminator="kind")] = Sgd()
+    ema_half_life: Count = 20_000
+
+
+class PyramidRecipe(_Strict):
+    """Which operators build the pyramid; see `lapgan.pyramid`."""
+
+    operator: Operator = "burt-adelson"
+
+
+class Recipe(_Strict):
+    """Everything that shapes the result of a training run."""
+
+    name: str
+    description: str = ""
+    data: DataRecipe = DataRecipe()
+    pyramid: PyramidRecipe = PyramidRecipe()
+    training: TrainingRecipe = TrainingRecipe()
+    levels: dict[str, LevelRecipe]
+
+    @field_validator("levels")
+    @classmethod
+    def _sizes_descend(cls, levels: dict[str, LevelRecipe]) -> dict[str, LevelRecipe]:
+        try:
+            check_sizes([parse_size(key) for key in levels])
+        except LapganError as error:
+            raise ValueError(str(error)) from None
+        return levels
+
+    @model_validator(mode="after")
+    def _low_fits(self) -> "Recipe":
+        *finer, coarsest = self.levels.items()
+        for key, level in finer:
+            if not level.generator.takes_low:
+                raise ValueError(
+                    f"levels.{key}.generator: {level.generator.kind!r} cannot see a low-pass "
+                    "image; only the coarsest level works from noise alone"
+                )
+        if coarsest[1].generator.takes_low:
+            raise ValueError(
+                f"levels.{coarsest[0]}.generator: {coarsest[1].generator.kind!r} needs a low-pass "
+                "image, but the coarsest level has none; use 'paper-dense'"
+            )
+        return self
+
+    @property
+    def sizes(self) -> list[Size]:
+        """The size of every level, finest first."""
+        return [parse_size(key) for key in self.levels]
+
+    def level(self, k: int) -> LevelRecipe:
+        """Returns level k, with 0 the finest."""
+        return list(self.levels.values())[k]
+
+
+def parse_size(text: str) -> Size:
+    """Reads `28` as (28, 28) and `48x64` as (48, 64), height first.
+
+    Raises:
+        LapganError: the text is neither.
+    """
+    sides = text.split("x")
+    if len(sides) not in (1, 2) or not all(side.isdecimal() for side in sides):
+        raise LapganError(
+            f"levels.{text}: a level is named by its size, such as 28 or 48x64 (height x width)."
+        )
+    return int(sides[0]), int(sides[-1])
+
+
+def recipe_names() -> list[str]:
+    """Returns the names of the recipes that come with the package."""
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in resources.files("lapgan.recipes").iterdir()
+        if entry.name.endswith(".toml")
+    )
+
+
+def read_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Reads a recipe by its name or from a TOML file.
+
+    Args:
+        source: the name of a recipe of the package, or the path of a TOML file.
+        overrides: changes as `key.key=value`, with values written as in TOML.
+
+    Raises:
+        LapganError: there is no such recipe, it is not TOML, or a key is unknown or wrong.
+    """
+    content = _load(source)
+    for override in overrides:
+        _override(content, override)
+    return check_recipe(content, str(source))
+
+
+def check_recipe(content: Mapping[str, Any], source: str) -> Recipe:
+    """Makes a recipe of plain data; errors name `source` and the key.
+
+    Raises:
+        LapganError: a key is unknown, missing or wrong.
+    """
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        lines = [_explain(content, item) for item in error.errors()]
+        raise LapganError(f"recipe {source}:\n  " + "\n  ".join(lines)) from None
+
+
+def recipe_text(source: str | Path) -> str:
+    """Returns the TOML of a recipe by its name, or of a file.
+
+    Raises:
+        LapganError: there is no such recipe, or it is not text.
+    """
+    name, path = str(source), Path(source)
+    if name in recipe_names():
+        return (resources.files("lapgan.recipes") / f"{name}.toml").read_text(encoding="utf-8")
+    if not path.is_file():
+        raise LapganError(
+            f"recipe {name}: there is no such file, and no recipe of that name. The package has: "
+            f"{', '.join(recipe_names())}."
+        )
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise LapganError(f"recipe {path}: this is not text: {error}.") from None
+
+
+def _load(source: str | Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(recipe_text(source))
+    except tomllib.TOMLDecodeError as error:
+        raise LapganError(f"recipe {source}: this is not TOML: {error}.") from None
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise LapganError(
+            f"--set {override}: expected key=value, such as training.batch=64 or "
+            "levels.28.generator.maps=32."
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    *parents, last = key.strip().split(".")
+    node = content
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise LapganError(f"--set {override}: {parent} is a value and has no keys of its own.")
+    node[last] = value
+
+
+def _explain(content: Any, error: Mapping[str, Any]) -> str:
+    path = ".".join(_named(content, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return f"{path}: unknown key{_suggestion(str(error['loc'][-1]))}"
+    found = "" if error["type"] == "missing" else f", found {_short(error['input'])}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{path}: {message}{found}" if path else message
+
+
+def _named(content: Any, location: Iterable[str | int]) -> Iterable[str]:
+    """Yields the keys of a location without the names of kinds, which are no keys."""
+    for step in location:
+        if isinstance(content, Mapping) and content.get("kind") == step:
+            continue
+        if isinstance(content, Mapping):
+            content = content.get(step)
+        yield str(step)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"a {type(value).__name__}"
+
+
+def _suggestion(key: str) -> str:
+    known = {field for model in _models(_Strict) for field in model.model_fields} - {key}
+    near = difflib.get_close_matches(key, sorted(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _models(model: type[BaseModel]) -> Iterable[type[BaseModel]]:
+    for child in model.__subclasses__():
+        yield child
+        yield from _models(child)
