@@ -1,0 +1,322 @@
+"""The cascade: from noise to an image, coarse to fine.
+
+    I~_K = G_K(z_K),   I~_k = u(I~_{k+1}) + G_k(z_k, u(I~_{k+1}))
+
+Source: Denton et al. (2015), equation 5.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+
+from lapgan.compute import Compute, choose_compute
+from lapgan.data import Normalisation
+from lapgan.errors import LapganError
+from lapgan.noise import Noise
+from lapgan.pyramid import Operator, Size, upsample
+from lapgan.recipe import Recipe
+from lapgan.weights import Weights, read_weights, write_weights
+
+__all__ = ["BLOCK", "Cascade", "Level", "Link"]
+
+# Images are made in blocks of this many, whatever is asked for: image i of a seed is the same
+# however many come after it, and memory does not grow with their number.
+BLOCK = 64
+
+
+_Pair = tuple[Tensor | None, Tensor]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level: its size, its noise, and its generator."""
+
+    size: Size
+    noise: Noise
+    generator: nn.Module
+
+
+@dataclass(frozen=True)
+class Link:
+    """What one level adds: the low-pass image it was given, its residual, and their sum.
+
+    Images are uint8 (n, 3, H, W). `high` is shown around mid-grey; at the coarsest level it is the
+    image, and `low` is None.
+    """
+
+    size: Size
+    low: Tensor | None
+    high: Tensor
+    image: Tensor
+
+
+class Cascade:
+    """A trained pyramid of generators.
+
+    Args:
+        recipe: how the cascade was built.
+        levels: finest first.
+        normalisation: from the scale of the nets to pixels.
+        class_names: empty without classes.
+        training: figures of training by level.
+        compute: where to run; chosen by default.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        levels: Sequence[Level],
+        normalisation: Normalisation,
+        class_names: Sequence[str] = (),
+        training: dict[str, Any] | None = None,
+        compute: Compute | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.levels = list(levels)
+        self.normalisation = normalisation
+        self.class_names = tuple(class_names)
+        self.training = training or {}
+        self.compute = compute or choose_compute()
+        for level in self.levels:
+            level.generator.requires_grad_(False).eval()
+            level.generator.to(self.compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def sizes(self) -> list[Size]:
+        """The size of every level, finest first."""
+        return [level.size for level in self.levels]
+
+    @property
+    def operator(self) -> Operator:
+        """The pyramid's operators, by name."""
+        return self.recipe.pyramid.operator
+
+    @classmethod
+    def load(cls, path: str | Path, compute: Compute | None = None) -> "Cascade":
+        """Loads a cascade from a weights file or from a run folder.
+
+        Raises:
+            LapganError: the file is damaged, incomplete or not a cascade's.
+        """
+        path = Path(path)
+        weights = read_weights(path)
+        if weights.missing:
+            raise LapganError(
+                f"{path}: the level(s) {', '.join(weights.missing)} have no weights yet; train "
+                "them with `lapgan train ... --level SIZE`, or wait for their first checkpoint."
+            )
+        return cls(
+            recipe=weights.recipe,
+            levels=_build_levels(path, weights),
+            normalisation=Normalisation(
+                mean=weights.tensors["normalisation.mean"], std=weights.tensors["normalisation.std"]
+            ),
+            class_names=weights.class_names,
+            training=weights.training,
+            compute=compute,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Saves the cascade as one safetensors file that alone rebuilds it."""
+        tensors = {
+            f"levels.{key}.generator.{name}": tensor
+            for key, level in zip(self.recipe.levels, self.levels, strict=True)
+            for name, tensor in level.generator.state_dict().items()
+        }
+        tensors["normalisation.mean"] = self.normalisation.mean
+        tensors["normalisation.std"] = self.normalisation.std
+        write_weights(Path(path), Weights(tensors, self.recipe, self.class_names, self.training))
+
+    def labels(self, n: int, classes: Sequence[str | int] = ()) -> Int64[Tensor, " n"] | None:
+        """Returns n labels, as many of each class as of any other, in the order of the classes.
+
+        Args:
+            n: how many.
+            classes: names or indices; by default all.
+
+        Raises:
+            LapganError: the model has no classes, or none of that name.
+        """
+        if not self.class_names:
+            if classes:
+                raise LapganError(
+                    f"class {classes[0]!r}: this model ({self.recipe.name}) was trained without "
+                    "classes; use one whose recipe has data.classes = true."
+                )
+            return None
+        chosen = [self._class_index(name) for name in classes] or range(len(self.class_names))
+        return torch.tensor(list(chosen)).repeat(n // len(chosen) + 1)[:n].sort().values
+
+    def sample(
+        self, n: int, seed: int = 0, labels: Sequence[int] | Tensor | None = None
+    ) -> UInt8[Tensor, "n 3 h w"]:
+        """Generates n images from noise.
+
+        Args:
+            n: how many.
+            seed: the same seed gives the same images, whatever n.
+            labels: one class index an image; by default all classes in equal numbers.
+
+        Raises:
+            LapganError: labels do not fit the model.
+        """
+        return torch.cat(list(self.blocks(n, seed, labels)) or [self._empty()])
+
+    def blocks(
+        self, n: int, seed: int = 0, labels: Sequence[int] | Tensor | None = None
+    ) -> Iterator[UInt8[Tensor, "b 3 h w"]]:
+        """Generates the images of `sample` a block at a time, in constant memory."""
+        for pairs in self._runs(n, seed, self._check_labels(n, labels)):
+            yield self.normalisation.denormalise(pairs[-1][1])
+
+    def chain(
+        self, n: int, seed: int = 0, labels: Sequence[int] | Tensor | None = None
+    ) -> list[Link]:
+        """Generates the images of `sample` and returns every level, coarsest first."""
+        return self._links(self._runs(n, seed, self._check_labels(n, labels)))
+
+    def refine(
+        self,
+        images: UInt8[Tensor, "n 3 h w"],
+        seed: int = 0,
+        labels: Sequence[int] | Tensor | None = None,
+    ) -> UInt8[Tensor, "n 3 H W"]:
+        """Adds the finer levels to given coarse images; repeat an image for several samples of it.
+
+        Args:
+            images: pixels of 0 to 255, with the size of any level but the finest.
+            seed: decides on the noise.
+            labels: one class index an image.
+
+        Raises:
+            LapganError: the images do not have the size of a coarser level.
+        """
+        return self.refine_chain(images, seed, labels)[-1].image
+
+    def refine_chain(
+        self,
+        images: UInt8[Tensor, "n 3 h w"],
+        seed: int = 0,
+        labels: Sequence[int] | Tensor | None = None,
+    ) -> list[Link]:
+        """Refines images as `refine` does and returns every level from theirs on."""
+        size = _size(images)
+        if size not in self.sizes[1:]:
+            accepted = ", ".join(f"{h}x{w}" for h, w in self.sizes[1:]) or "none: it has one level"
+            raise LapganError(
+                f"the image to refine is {size[0]}x{size[1]}; this model refines images of "
+                f"{accepted}. Resize it to one of these first."
+            )
+        n = len(images)
+        return self._links(self._runs(n, seed, self._check_labels(n, labels), images))
+
+    @torch.inference_mode()
+    def _runs(
+        self, n: int, seed: int, labels: Tensor | None, given: Tensor | None = None
+    ) -> Iterator[list[_Pair]]:
+        """Yields low-pass image and image of every level, coarsest first, a block at a time."""
+        for block, start in enumerate(range(0, n, BLOCK)):
+            span = slice(start, min(start + BLOCK, n))
+            x = None if given is None else _filled(self.normalisation.normalise(given[span]))
+            label = None if labels is None else _filled(labels[span])
+            pairs = self._run(x, label, (seed, block))
+            count = span.stop - span.start
+            yield [(None if low is None else low[:count], x[:count]) for low, x in pairs]
+
+    def _run(self, x: Tensor | None, label: Tensor | None, key: tuple[int, int]) -> list[_Pair]:
+        """Runs a full block through the levels, from noise or from given coarse images."""
+        device = self.compute.device
+        x, label = (None if t is None else t.to(device) for t in (x, label))
+        pairs: list[_Pair] = [] if x is None else [(None, x)]
+        coarsest = len(self.levels) if x is None else self.sizes.index(_size(x))
+        for k in reversed(range(coarsest)):
+            level = self.levels[k]
+            low = None if x is None else upsample(x, level.size, self.operator)
+            z = level.noise.sample(BLOCK, level.size, _generator(*key, k)).to(device)
+            with self.compute.autocast():
+                high = level.generator(low, z, label).float()
+            x = high if low is None else low + high
+            pairs.append((low, x))
+        return [(None if low is None else low.cpu(), x.cpu()) for low, x in pairs]
+
+    def _links(self, runs: Iterator[list[_Pair]]) -> list[Link]:
+        """Joins the blocks of each level and turns them to pixels."""
+        return [self._link(pairs) for pairs in zip(*runs, strict=True)]
+
+    def _link(self, pairs: Sequence[_Pair]) -> Link:
+        image = self.normalisation.denormalise(torch.cat([x for _, x in pairs]))
+        if pairs[0][0] is None:
+            return Link(_size(image), None, image, image)
+        low = self.normalisation.denormalise(
+            torch.cat([low for low, _ in pairs if low is not None])
+        )
+        difference = (image.short() - low.short() + 128).clamp(0, 255).to(torch.uint8)
+        return Link(_size(image), low, difference, image)
+
+    def _check_labels(self, n: int, labels: Sequence[int] | Tensor | None) -> Tensor | None:
+        if labels is None:
+            return self.labels(n)
+        given = torch.as_tensor(labels, dtype=torch.int64)
+        if not self.class_names:
+            raise LapganError(f"labels: this model ({self.recipe.name}) has no classes.")
+        if given.shape != (n,) or (
+            n and not 0 <= given.min() <= given.max() < len(self.class_names)
+        ):
+            raise LapganError(
+                f"labels: expected {n} indices from 0 to {len(self.class_names) - 1}, found "
+                f"{given.tolist() if given.numel() <= 10 else tuple(given.shape)}."
+            )
+        return given
+
+    def _class_index(self, name: str | int) -> int:
+        if str(name) in self.class_names:
+            return self.class_names.index(str(name))
+        if str(name).isdecimal() and int(name) < len(self.class_names):
+            return int(name)
+        raise LapganError(
+            f"class {name!r}: not one of this model's: {', '.join(self.class_names)} "
+            f"(or 0 to {len(self.class_names) - 1})."
+        )
+
+    def _empty(self) -> Tensor:
+        return torch.empty((0, 3, *self.sizes[0]), dtype=torch.uint8)
+
+
+def _build_levels(path: Path, weights: Weights) -> list[Level]:
+    levels = []
+    for k, (key, size) in enumerate(zip(weights.recipe.levels, weights.recipe.sizes, strict=True)):
+        recipe = weights.recipe.level(k)
+        generator = recipe.build_generator(size, len(weights.class_names))
+        prefix = f"levels.{key}.generator."
+        state = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in weights.tensors.items()
+            if name.startswith(prefix)
+        }
+        try:
+            generator.load_state_dict(state)
+        except RuntimeError as error:
+            raise LapganError(f"{path}: level {key} does not fit its recipe: {error}") from None
+        levels.append(Level(size, recipe.noise.build(), generator))
+    return levels
+
+
+def _generator(seed: int, block: int, k: int) -> torch.Generator:
+    """Returns the generator of one block's noise at one level, apart from all others."""
+    state = np.random.SeedSequence((seed, block, k)).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state) >> 1)
+
+
+def _filled(x: Float[Tensor, "n ..."]) -> Float[Tensor, "block ..."]:
+    """Repeats the last entry until the block is full."""
+    return torch.cat((x, x[-1:].expand(BLOCK - len(x), *x.shape[1:])))
+
+
+def _size(x: Tensor) -> Size:
+    return x.shape[-2], x.shape[-1]

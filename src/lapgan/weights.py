@@ -1,0 +1,159 @@
+"""The file format of trained weights: one safetensors file that alone rebuilds the model.
+
+Tensors are named `levels.<size>.generator.<parameter>`, `normalisation.mean` and
+`normalisation.std`. The metadata has the format's number, the recipe, the class names, the figures
+of training, and a SHA-256 digest over all of it. A file may hold some of a cascade's levels only: a
+run folder has one such file a level, and reading the folder joins them.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from lapgan.errors import LapganError
+from lapgan.files import write_atomically
+from lapgan.recipe import Recipe, check_recipe
+
+__all__ = ["FORMAT", "LEVEL_FILE", "Weights", "read_weights", "write_weights"]
+
+FORMAT = 1
+LEVEL_FILE = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a weights file holds.
+
+    Args:
+        tensors: by name; see the module.
+        recipe: how the model is built and was trained.
+        class_names: empty without classes.
+        training: figures of training by level: images seen, seconds, data, seed, machine.
+    """
+
+    tensors: dict[str, Tensor]
+    recipe: Recipe
+    class_names: tuple[str, ...]
+    training: dict[str, Any]
+
+    @property
+    def missing(self) -> list[str]:
+        """The sizes of the recipe whose level is not in the file."""
+        present = {name.split(".")[1] for name in self.tensors if name.startswith("levels.")}
+        return [size for size in self.recipe.levels if size not in present]
+
+
+def write_weights(path: Path, weights: Weights) -> None:
+    """Writes a weights file, whole or not at all.
+
+    Raises:
+        LapganError: the file cannot be written.
+    """
+    content = {
+        "recipe": weights.recipe.model_dump(mode="json"),
+        "class_names": list(weights.class_names),
+        "training": weights.training,
+    }
+    # safetensors stores tensors row by row; channels-last ones are laid out anew.
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.tensors.items()}
+    metadata = {
+        "format": f"lapgan {FORMAT}",
+        "content": json.dumps(content),
+        "sha256": _digest(json.dumps(content), tensors),
+    }
+    write_atomically(path, safetensors.torch.save(tensors, metadata))
+
+
+def read_weights(path: Path) -> Weights:
+    """Reads a weights file, or all levels' files of a run folder.
+
+    Raises:
+        LapganError: there is nothing to read, or the file is damaged, was changed, or comes from a
+            newer version.
+    """
+    if path.is_dir():
+        return _join(
+            path, [_read_file(file) for file in sorted(path.glob(f"level-*/{LEVEL_FILE}"))]
+        )
+    if not path.is_file():
+        raise LapganError(
+            f"{path}: there is no such file or folder; expected a run folder or a .safetensors "
+            "file."
+        )
+    return _read_file(path)
+
+
+def _join(folder: Path, parts: list[Weights]) -> Weights:
+    if not parts:
+        raise LapganError(
+            f"{folder}: no level has weights yet; expected {folder}/level-*/{LEVEL_FILE}. Is this "
+            "a run folder, and was `lapgan train` run long enough for a first checkpoint?"
+        )
+    first = parts[0]
+    for part in parts:
+        if part.recipe != first.recipe or part.class_names != first.class_names:
+            raise LapganError(
+                f"{folder}: its levels come from different recipes or classes; use one run folder "
+                "for each recipe."
+            )
+    return Weights(
+        tensors={name: tensor for part in parts for name, tensor in part.tensors.items()},
+        recipe=first.recipe,
+        class_names=first.class_names,
+        training={size: figures for part in parts for size, figures in part.training.items()},
+    )
+
+
+def _read_file(path: Path) -> Weights:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            _check_format(path, metadata)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise LapganError(
+            f"{path}: this is not a whole safetensors file ({error}). It may be truncated; copy or "
+            "download it again."
+        ) from None
+    text = metadata.get("content", "")
+    if _digest(text, tensors) != metadata.get("sha256"):
+        raise LapganError(
+            f"{path}: the content does not match its SHA-256 digest: the file was changed or "
+            "damaged after it was written. Copy or download it again."
+        )
+    content = json.loads(text)
+    return Weights(
+        tensors=tensors,
+        recipe=check_recipe(content["recipe"], f"in {path}"),
+        class_names=tuple(content["class_names"]),
+        training=content["training"],
+    )
+
+
+def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
+    name, _, number = metadata.get("format", "").partition(" ")
+    if name != "lapgan" or not number.isdecimal():
+        raise LapganError(f"{path}: a safetensors file, but not one that lapgan wrote.")
+    if int(number) > FORMAT:
+        raise LapganError(
+            f"{path}: format {number} is newer than this version of lapgan reads ({FORMAT}); "
+            "upgrade lapgan."
+        )
+
+
+def _digest(content: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(content.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

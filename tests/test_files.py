@@ -1,0 +1,45 @@
+import errno
+from pathlib import Path
+
+import pytest
+
+from lapgan.errors import LapganError
+from lapgan.files import atomic_path, write_atomically
+
+
+def test_content_is_written_with_its_folder(tmp_path: Path):
+    path = tmp_path / "a" / "b.txt"
+    write_atomically(path, b"one")
+    write_atomically(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert [entry.name for entry in path.parent.iterdir()] == ["b.txt"]
+
+
+def test_a_full_disk_leaves_what_was_there_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "b.txt"
+    write_atomically(path, b"one")
+
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[:1])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(LapganError, match=r"b\.txt: cannot be written \(No space left on device\)"):
+        write_atomically(path, b"two")
+    assert path.read_bytes() == b"one"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["b.txt"]
+
+
+def _stop_midway(path: Path) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt):
+        _stop_midway(tmp_path / "b.txt")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,114 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from lapgan.cascade import Cascade
+from lapgan.errors import LapganError
+from lapgan.recipe import Recipe
+from lapgan.weights import FORMAT, Weights, read_weights, write_weights
+
+
+@pytest.fixture
+def weights(tiny: Recipe) -> Weights:
+    tensors = {
+        "levels.12.generator.a": torch.randn(3, 4, 5, 5).to(memory_format=torch.channels_last),
+        "levels.6x8.generator.b": torch.tensor(2.0),
+        "normalisation.mean": torch.zeros(0, 2),
+    }
+    return Weights(tensors, tiny, ("cat", "Größe"), {"12": {"seconds": 1.5}})
+
+
+@pytest.fixture
+def path(tmp_path: Path, weights: Weights) -> Path:
+    write_weights(tmp_path / "w.safetensors", weights)
+    return tmp_path / "w.safetensors"
+
+
+def test_everything_is_read_back(path: Path, weights: Weights):
+    found = read_weights(path)
+    assert replace(found, tensors={}) == replace(weights, tensors={})
+    assert found.tensors.keys() == weights.tensors.keys()
+    assert all(torch.equal(found.tensors[name], t) for name, t in weights.tensors.items())
+    assert found.missing == []
+
+
+def test_a_truncated_file_is_refused_wherever_it_ends(path: Path):
+    content = path.read_bytes()
+    for length in (0, 4, 20, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(LapganError, match="not a whole safetensors file"):
+            read_weights(path)
+
+
+def test_any_flipped_byte_is_noticed(path: Path):
+    content = path.read_bytes()
+    for position in range(8, len(content), 97):
+        changed = bytearray(content)
+        changed[position] ^= 0x20
+        path.write_bytes(changed)
+        with pytest.raises(LapganError, match=r"w\.safetensors"):
+            read_weights(path)
+
+
+def test_changed_metadata_is_noticed(path: Path):
+    tensors = safetensors.torch.load_file(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    content = json.loads(metadata["content"])
+    content["class_names"] = ["dog", "Größe"]
+    safetensors.torch.save_file(tensors, path, metadata | {"content": json.dumps(content)})
+    with pytest.raises(LapganError, match="does not match its SHA-256 digest"):
+        read_weights(path)
+
+
+def test_newer_and_foreign_files_are_told_apart(path: Path):
+    tensors = {"a": torch.zeros(1)}
+    safetensors.torch.save_file(tensors, path, {"format": f"lapgan {FORMAT + 1}"})
+    with pytest.raises(LapganError, match=rf"format {FORMAT + 1} is newer .* upgrade lapgan"):
+        read_weights(path)
+    for metadata in ({}, {"format": "pt"}, {"format": "lapgan x"}):
+        safetensors.torch.save_file(tensors, path, metadata)
+        with pytest.raises(LapganError, match="not one that lapgan wrote"):
+            read_weights(path)
+
+
+def test_a_pickle_is_never_loaded(path: Path):
+    torch.save({"a": torch.zeros(1)}, path)
+    with pytest.raises(LapganError, match="not a whole safetensors file"):
+        read_weights(path)
+
+
+def test_a_run_folder_is_joined_from_its_levels(tmp_path: Path, weights: Weights, tiny: Recipe):
+    a, b = (
+        {n: t for n, t in weights.tensors.items() if n.startswith(p)}
+        for p in ("levels.12", "levels.6x8")
+    )
+    write_weights(tmp_path / "level-12" / "weights.safetensors", replace(weights, tensors=a))
+    assert read_weights(tmp_path).missing == ["6x8"]
+    other = replace(weights, tensors=b, training={"6x8": {}})
+    write_weights(tmp_path / "level-6x8" / "weights.safetensors", other)
+    joined = read_weights(tmp_path)
+    assert joined.missing == []
+    assert joined.training.keys() == {"12", "6x8"}
+    foreign = replace(other, recipe=tiny.model_copy(update={"name": "other"}))
+    write_weights(tmp_path / "level-6x8" / "weights.safetensors", foreign)
+    with pytest.raises(LapganError, match="different recipes"):
+        read_weights(tmp_path)
+
+
+def test_nothing_to_read_is_explained(tmp_path: Path):
+    with pytest.raises(LapganError, match="no such file or folder"):
+        read_weights(tmp_path / "none")
+    with pytest.raises(LapganError, match="no level has weights yet"):
+        read_weights(tmp_path)
+
+
+def test_tensors_that_do_not_fit_the_recipe_are_refused(tmp_path: Path, weights: Weights):
+    tensors = weights.tensors | {"normalisation.std": torch.ones(1)}
+    write_weights(tmp_path / "w.safetensors", replace(weights, tensors=tensors))
+    with pytest.raises(LapganError, match="level 12 does not fit its recipe"):
+        Cascade.load(tmp_path / "w.safetensors")
