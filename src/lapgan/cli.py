@@ -1,0 +1,222 @@
+"""The command line: one short function a command.
+
+PyTorch takes seconds to import, so each command imports what it needs.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from lapgan.errors import LapganError
+
+if TYPE_CHECKING:
+    from lapgan.recipe import Recipe
+    from lapgan.training.run import Order
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Laplacian pyramids of adversarial networks: image generators that work coarse to fine.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+console = Console(highlight=False, soft_wrap=True)
+
+RunOrFile = Annotated[Path, typer.Argument(help="A run folder, or a .safetensors file.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:INDEX.")]
+
+
+def main() -> None:
+    """Runs the command line; a LapganError becomes one message and exit status 1."""
+    try:
+        app()
+    except LapganError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"[red]error:[/red] {escape(str(error))}"
+        )
+        sys.exit(1)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name (see `recipes`) or a TOML file.")],
+    out: Annotated[Path, typer.Option(help="The run folder; an interrupted run goes on in it.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="cifar10, dead-leaves, a folder of images, parquet, or hub:OWNER/NAME."),
+    ] = None,
+    level: Annotated[
+        list[str] | None, typer.Option(help="Train this level only, by its size; repeatable.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Training time for all levels together.")
+    ] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Examples each level sees.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Levels to train at once.")] = 1,
+    seed: Seed = 0,
+    device: Device = "auto",
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out images that cannot be used.")
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard event files too.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
+    ] = False,
+) -> None:
+    """Train the levels of a cascade.
+
+    Levels are trained coarsest first. Without --minutes and --images each sees as many examples as
+    the recipe says. Stop with Ctrl-C; the same command goes on where it stopped.
+    """
+    from lapgan.recipe import read_recipe
+    from lapgan.training.run import Order
+
+    chosen = read_recipe(recipe, set_ or ())
+    order = Order(
+        recipe=chosen,
+        data=_source(data, chosen),
+        out=out,
+        levels=tuple(_level_index(chosen, name) for name in level or ()),
+        images=images,
+        minutes=minutes,
+        jobs=jobs,
+        seed=seed,
+        device=device,
+        on_bad="skip" if skip_bad else "stop",
+    )
+    if dry_run:
+        _describe(order)
+    else:
+        _train(order, tensorboard)
+
+
+@app.command()
+def sample(
+    model: RunOrFile,
+    out: Annotated[
+        Path, typer.Option(help="What to write: a .png sheet, an .npz file, or a folder of PNGs.")
+    ],
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many images.")] = 64,
+    seed: Seed = 0,
+    class_: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="Only this class, by name or index; repeatable."),
+    ] = None,
+    chain: Annotated[
+        bool, typer.Option("--chain", help="Show every level beside its residual (.png only).")
+    ] = False,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", help="Refine this coarse image, as n samples of it."),
+    ] = None,
+    zoom: Annotated[int, typer.Option(min=1, max=16, help="Enlarge the sheet.")] = 1,
+    device: Device = "auto",
+) -> None:
+    """Generate images from noise, or from a given coarse image."""
+    from lapgan.cascade import Cascade
+    from lapgan.compute import choose_compute
+    from lapgan.sampling import sample_chain, sample_images
+
+    cascade = Cascade.load(model, choose_compute(device))
+    labels = cascade.labels(n, class_ or ())
+    if chain:
+        sample_chain(cascade, out, n, seed, labels, from_, zoom)
+    else:
+        sample_images(cascade, out, n, seed, labels, from_, zoom)
+    console.print(f"wrote {escape(str(out))}")
+
+
+@app.command()
+def info(model: RunOrFile) -> None:
+    """Describe a trained model: recipe, levels, classes, and how it was trained."""
+    from lapgan.weights import read_weights
+
+    weights = read_weights(model)
+    recipe = weights.recipe
+    console.print(f"{recipe.name}: {escape(recipe.description)}")
+    console.print(f"operator {recipe.pyramid.operator}, data {recipe.data.normalisation}")
+    console.print(f"classes: {', '.join(map(escape, weights.class_names)) or 'none'}")
+    for key in recipe.levels:
+        count = sum(t.numel() for name, t in weights.tensors.items() if f"levels.{key}." in name)
+        figures = weights.training.get(key)
+        told = "no weights yet" if figures is None else _told(figures)
+        console.print(f"level {key}: {count:,} parameters in G, {told}")
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this recipe instead.")] = None,
+) -> None:
+    """List the recipes of the package, or print one to start your own from."""
+    from lapgan.recipe import read_recipe, recipe_names, recipe_text
+
+    if name is not None:
+        typer.echo(recipe_text(name))
+        return
+    for known in recipe_names():
+        console.print(f"{known:18} {escape(read_recipe(known).description)}")
+
+
+def _source(data: str | None, recipe: "Recipe") -> str:
+    if data is not None or recipe.data.source is not None:
+        return data or recipe.data.source or ""
+    raise LapganError(
+        f"recipe {recipe.name} names no data of its own; say where the images are with --data."
+    )
+
+
+def _level_index(recipe: "Recipe", name: str) -> int:
+    if name in recipe.levels:
+        return list(recipe.levels).index(name)
+    raise LapganError(
+        f"--level {name}: recipe {recipe.name} has the levels {', '.join(recipe.levels)}."
+    )
+
+
+def _train(order: "Order", tensorboard: bool) -> None:
+    from lapgan.compute import choose_compute
+    from lapgan.training.display import Several, TensorBoard, shown
+    from lapgan.training.run import CASCADE_FILE, train
+
+    console.print(f"computing on {choose_compute(order.device)}")
+    try:
+        with shown(console) as listener:
+            listeners = [listener] + [TensorBoard(order.out)] * tensorboard
+            cascade = train(order, Several(listeners))
+    except KeyboardInterrupt:
+        console.print(f"stopped; the same command goes on from {escape(str(order.out))}")
+        raise typer.Exit(130) from None
+    if cascade is not None:
+        console.print(f"wrote {escape(str(order.out / CASCADE_FILE))}")
+
+
+def _describe(order: "Order") -> None:
+    """Prints what a training run would do."""
+    from lapgan.compute import choose_compute
+    from lapgan.training.run import plan
+
+    console.print_json(order.recipe.model_dump_json())
+    for line in plan(order):
+        console.print(escape(line))
+    console.print(f"computing on {choose_compute(order.device)}; nothing was written (--dry-run)")
+
+
+def _told(figures: "dict[str, object]") -> str:
+    data = figures["data"]
+    name = data["name"] if isinstance(data, dict) else data
+    return (
+        f"{figures['images_seen']:,} images in {figures['seconds']} s on {name}, "
+        f"seed {figures['seed']}, {figures['compute']}"
+    )

@@ -1,0 +1,145 @@
+"""Listeners that show progress: in a terminal, as plain lines, in TensorBoard."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from lapgan.errors import LapganError
+from lapgan.training.level import Budget, Listener
+from lapgan.training.log import Record
+
+__all__ = ["Bars", "Lines", "Several", "TensorBoard", "shown"]
+
+
+class Bars(Listener):
+    """A progress bar a level, with speed, time left, losses, and how often D is right."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.tasks: dict[str, tuple[TaskID, Budget]] = {}
+
+    def started(self, level: str, images: int, seconds: float, budget: Budget) -> None:
+        """Adds a bar."""
+        task = self.progress.add_task(f"level {level}", total=1.0, figures="starting")
+        self.tasks[level] = (task, budget)
+        self.progress.update(task, completed=_share(budget, images, seconds))
+
+    def recorded(self, level: str, record: Record) -> None:
+        """Moves a bar."""
+        task, budget = self.tasks[level]
+        completed = _share(budget, record.images_seen, record.seconds)
+        self.progress.update(task, completed=completed, figures=_figures(record))
+
+    def warned(self, message: str) -> None:
+        """Prints above the bars."""
+        self.progress.console.print(f"[yellow]warning:[/yellow] {message}")
+
+
+class Lines(Listener):
+    """A line of text a record, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def started(self, level: str, images: int, seconds: float, budget: Budget) -> None:
+        """Prints a line."""
+        origin = f"goes on after {images / 1000:.0f} kimg" if images else "starts"
+        self.console.print(f"level {level} {origin}")
+
+    def recorded(self, level: str, record: Record) -> None:
+        """Prints a line."""
+        self.console.print(
+            f"level {level}  {record.images_seen / 1000:.1f} kimg  {record.seconds:.0f} s  "
+            + _figures(record)
+        )
+
+    def warned(self, message: str) -> None:
+        """Prints a line."""
+        self.console.print(f"warning: {message}")
+
+
+class TensorBoard(Listener):
+    """Event files for TensorBoard in each level's folder.
+
+    Raises:
+        LapganError: TensorBoard is not installed.
+    """
+
+    def __init__(self, out: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise LapganError(
+                "--tensorboard needs a package that is not installed: "
+                "pip install 'lapgan[tensorboard]'."
+            ) from None
+        self.writer = SummaryWriter
+        self.out = out
+        self.writers: dict[str, SummaryWriter] = {}
+
+    def started(self, level: str, images: int, seconds: float, budget: Budget) -> None:
+        """Opens the event file; later steps of an interrupted run are purged."""
+        folder = str(self.out / f"level-{level}")
+        self.writers[level] = self.writer(folder, purge_step=images)
+
+    def recorded(self, level: str, record: Record) -> None:
+        """Writes every figure, against images seen."""
+        writer = self.writers[level]
+        for name in ("loss_d", "loss_g", "real_accuracy", "fake_accuracy", "spread",
+                     "images_per_second", "learning_rate"):  # fmt: skip
+            writer.add_scalar(name, getattr(record, name), record.images_seen)
+        writer.flush()
+
+
+class Several(Listener):
+    """Passes everything on to several listeners."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self.listeners = listeners
+
+    def started(self, level: str, images: int, seconds: float, budget: Budget) -> None:
+        """Passes it on."""
+        for listener in self.listeners:
+            listener.started(level, images, seconds, budget)
+
+    def recorded(self, level: str, record: Record) -> None:
+        """Passes it on."""
+        for listener in self.listeners:
+            listener.recorded(level, record)
+
+    def warned(self, message: str) -> None:
+        """Passes it on."""
+        for listener in self.listeners:
+            listener.warned(message)
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[Listener]:
+    """Shows bars in a terminal and lines elsewhere, for as long as the block lasts."""
+    if not console.is_terminal:
+        yield Lines(console)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield Bars(progress)
+
+
+def _share(budget: Budget, images: int, seconds: float) -> float:
+    return min(1.0, max(images / budget.images, seconds / budget.seconds))
+
+
+def _figures(record: Record) -> str:
+    return (
+        f"{record.images_per_second:.0f} images/s  "
+        f"loss D {record.loss_d:.2f} G {record.loss_g:.2f}  "
+        f"D right on real {record.real_accuracy:.0%} fake {record.fake_accuracy:.0%}"
+    )

@@ -1,0 +1,325 @@
+"""A run: a folder, one recipe, and its levels, one after another or side by side.
+
+run.json             what the run is: recipe, data, seed
+level-28/            a level: state.safetensors, weights.safetensors, log.jsonl, samples/
+cascade.safetensors  all levels' averaged weights, written when every level has some
+"""
+
+import json
+import math
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.context import SpawnProcess
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from lapgan.cascade import Cascade
+from lapgan.compute import choose_compute
+from lapgan.data import Images, Normalisation, OnBad, open_images, standardised, symmetric
+from lapgan.errors import LapganError
+from lapgan.files import write_atomically
+from lapgan.recipe import Recipe
+from lapgan.training.level import Budget, Intervals, LevelJob, Listener, train_level
+from lapgan.training.log import Record
+from lapgan.weights import read_weights
+
+__all__ = ["CASCADE_FILE", "Order", "check_run", "plan", "train"]
+
+RUN_FILE = "run.json"
+CASCADE_FILE = "cascade.safetensors"
+LOCK_FILE = ".lock"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to train.
+
+    Args:
+        recipe: the recipe of the cascade.
+        data: a data source; see `lapgan.data.open_images`.
+        out: the run folder.
+        levels: which levels, by index, 0 the finest; all by default.
+        images: examples a level; by default what the recipe says.
+        minutes: time for all the levels together, shared as the recipe says; None for no limit.
+        jobs: how many levels to train at once, each on its share of the cores.
+        seed: of everything random.
+        device: `auto`, `cpu`, `cuda`.
+        on_bad: what to do with images that cannot be used: `stop` or `skip`.
+        intervals: how often to report.
+    """
+
+    recipe: Recipe
+    data: str
+    out: Path
+    levels: tuple[int, ...] = ()
+    images: int | None = None
+    minutes: float | None = None
+    jobs: int = 1
+    seed: int = 0
+    device: str = "auto"
+    on_bad: OnBad = "stop"
+    intervals: Intervals = field(default_factory=Intervals)
+
+    @property
+    def chosen(self) -> list[int]:
+        """The levels to train, coarsest first."""
+        return sorted(self.levels or range(len(self.recipe.levels)), reverse=True)
+
+    def budget(self, k: int) -> Budget:
+        """How long level k is trained."""
+        images = self.images or (self.recipe.training.images)
+        if self.minutes is None:
+            return Budget(images)
+        # Without --images, a limit in minutes is the only one.
+        limit = self.images or 2**62
+        shares = {level: self.recipe.level(level).share for level in self.chosen}
+        at_once = min(self.jobs, len(shares))
+        return Budget(limit, 60 * self.minutes * at_once * shares[k] / sum(shares.values()))
+
+
+def train(order: Order, listener: Listener) -> Cascade | None:
+    """Trains the levels of an order, going on from their checkpoints.
+
+    Returns:
+        The cascade, or None while some level has no weights yet.
+
+    Raises:
+        LapganError: the folder belongs to another recipe, data or seed, a level is being trained
+            by another process, or a level failed.
+        KeyboardInterrupt: the run was stopped by a signal, after checkpoints were written.
+    """
+    images = open_images(order.data, on_bad=order.on_bad)
+    _check_classes(order, images)
+    _claim(order, images)
+    run = _one_by_one if order.jobs == 1 or len(order.chosen) == 1 else _side_by_side
+    with _stop_signals() as stopped:
+        run(order, images, listener, stopped)
+        cascade = _assemble(order.out)
+        if stopped():
+            raise KeyboardInterrupt
+    return cascade
+
+
+def plan(order: Order) -> Iterator[str]:
+    """Yields, line by line, what `train` would do; raises what it would raise before it starts."""
+    images = open_images(order.data, on_bad=order.on_bad)
+    _check_classes(order, images)
+    check_run(order.out, order.recipe, order.seed, _identified(images))
+    yield f"data: {images.name}, {len(images):,} images of {images.size[0]}x{images.size[1]}"
+    num_classes = len(images.class_names) if order.recipe.data.classes else 0
+    for k in order.chosen:
+        level, size, budget = order.recipe.level(k), order.recipe.sizes[k], order.budget(k)
+        nets = (
+            level.build_generator(size, num_classes),
+            level.discriminator.build(size, num_classes),
+        )
+        g, d = (sum(p.numel() for p in net.parameters()) for net in nets)
+        limit = f"{budget.images:,} images"
+        if budget.seconds < math.inf:
+            limit = f"{budget.seconds / 60:.1f} minutes"
+        yield f"level {list(order.recipe.levels)[k]}: G {g:,} and D {d:,} parameters, for {limit}"
+    yield f"run folder: {order.out}"
+
+
+def check_run(out: Path, recipe: Recipe, seed: int, data: dict[str, str]) -> None:
+    """Raises a LapganError unless a run folder is new, or of this very recipe, seed and data."""
+    path = out / RUN_FILE
+    if not path.exists():
+        if out.exists() and not out.is_dir():
+            raise LapganError(f"--out {out}: this is a file; name a folder for the run.")
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        differences = list(_differences(found, _identity(recipe, seed, data)))
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        raise LapganError(f"{path}: cannot be read ({error}); use another --out folder.") from None
+    if differences:
+        raise LapganError(
+            f"--out {out}: this folder holds another run. It differs in "
+            + "; ".join(differences)
+            + ". Use another folder, or the options it was begun with."
+        )
+
+
+def _identified(images: Images) -> dict[str, str]:
+    return {"name": images.name, "fingerprint": images.fingerprint}
+
+
+def _identity(recipe: Recipe, seed: int, data: dict[str, str]) -> dict[str, Any]:
+    return {"recipe": recipe.model_dump(mode="json"), "seed": seed, "data": data}
+
+
+def _differences(found: Any, expected: Any, path: str = "") -> Iterator[str]:
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in sorted(found.keys() | expected.keys()):
+            yield from _differences(found.get(key), expected.get(key), f"{path}.{key}".strip("."))
+    elif found != expected:
+        yield f"{path} (there {found!r}, here {expected!r})"
+
+
+def _check_classes(order: Order, images: Images) -> None:
+    if order.recipe.data.classes and not images.class_names:
+        raise LapganError(
+            f"{images.name}: recipe {order.recipe.name} is class-conditional (data.classes = true) "
+            "but these images have no classes; use class folders or labels, or --set "
+            "data.classes=false."
+        )
+
+
+def _claim(order: Order, images: Images) -> None:
+    check_run(order.out, order.recipe, order.seed, _identified(images))
+    if not (order.out / RUN_FILE).exists():
+        identity = _identity(order.recipe, order.seed, _identified(images))
+        write_atomically(order.out / RUN_FILE, json.dumps(identity, indent=1).encode())
+
+
+def _normalisation(recipe: Recipe, images: Images) -> Normalisation:
+    size = recipe.sizes[0]
+    if recipe.data.normalisation == "symmetric":
+        return symmetric(size)
+    corners = recipe.data.crop == "corners"
+    return standardised(images, size, corners=corners, flip=recipe.data.flip)
+
+
+def _train_one(
+    order: Order, k: int, images: Images, listener: Listener, stopped: Callable[[], bool]
+) -> None:
+    folder = order.out / f"level-{list(order.recipe.levels)[k]}"
+    with _locked(folder):
+        job = LevelJob(
+            recipe=order.recipe,
+            k=k,
+            images=images,
+            normalisation=_normalisation(order.recipe, images),
+            folder=folder,
+            budget=order.budget(k),
+            seed=order.seed,
+            compute=choose_compute(order.device),
+            intervals=order.intervals,
+        )
+        train_level(job, listener, stopped)
+
+
+def _one_by_one(
+    order: Order, images: Images, listener: Listener, stopped: Callable[[], bool]
+) -> None:
+    for k in order.chosen:
+        if not stopped():
+            _train_one(order, k, images, listener, stopped)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / LOCK_FILE, timeout=0):
+            yield
+    except Timeout:
+        raise LapganError(
+            f"{folder}: another process is training this level; wait for it, or use another --out."
+        ) from None
+
+
+def _assemble(out: Path) -> Cascade | None:
+    if not list(out.glob("level-*/weights.safetensors")) or read_weights(out).missing:
+        return None
+    cascade = Cascade.load(out)
+    cascade.save(out / CASCADE_FILE)
+    return cascade
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Turns Ctrl-C and SIGTERM into a question to ask between steps; a second Ctrl-C is final."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: object) -> None:
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# Side by side: one process a level. Messages to the listener travel over a queue as plain tuples.
+
+
+class _Queued(Listener):
+    def __init__(self, queue: "SimpleQueue[Any]") -> None:
+        self.queue = queue
+
+    def started(self, level: str, images: int, seconds: float, budget: Budget) -> None:
+        self.queue.put(("started", (level, images, seconds, budget)))
+
+    def recorded(self, level: str, record: Record) -> None:
+        self.queue.put(("recorded", (level, record)))
+
+    def warned(self, message: str) -> None:
+        self.queue.put(("warned", (message,)))
+
+
+def _side_by_side(
+    order: Order, images: Images, listener: Listener, stopped: Callable[[], bool]
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    queue: SimpleQueue[Any] = context.SimpleQueue()
+    waiting, running = list(order.chosen), dict[int, SpawnProcess]()
+    failures: list[str] = []
+    threads = max(1, (os.cpu_count() or 1) // order.jobs)
+    while waiting or running:
+        if stopped() or failures:
+            waiting.clear()
+            for process in running.values():
+                process.terminate()
+        while waiting and len(running) < order.jobs:
+            k = waiting.pop(0)
+            running[k] = context.Process(target=_work, args=(order, k, threads, queue))
+            running[k].start()
+        for k, process in list(running.items()):
+            process.join(timeout=0.1)
+            if process.exitcode is not None:
+                del running[k]
+                if process.exitcode != 0 and not stopped():
+                    failures.append(f"level {list(order.recipe.levels)[k]}: its process died")
+        failures += _deliver(queue, listener)
+    if failures:
+        raise LapganError("\n".join(failures))
+
+
+def _deliver(queue: "SimpleQueue[Any]", listener: Listener) -> list[str]:
+    """Passes waiting messages on to the listener; returns those that tell of a failure."""
+    failures = []
+    while not queue.empty():
+        kind, content = queue.get()
+        if kind == "failed":
+            failures.append(content[0])
+        else:
+            getattr(listener, kind)(*content)
+    return failures
+
+
+def _work(order: Order, k: int, threads: int, queue: "SimpleQueue[Any]") -> None:
+    torch.set_num_threads(threads)
+    try:
+        images = open_images(order.data, on_bad=order.on_bad)
+        with _stop_signals() as stopped:
+            _train_one(order, k, images, _Queued(queue), stopped)
+    except LapganError as error:
+        queue.put(("failed", (str(error),)))

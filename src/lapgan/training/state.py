@@ -1,0 +1,127 @@
+"""The state of a level in training: saved whole, read back exactly."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from lapgan.errors import LapganError
+from lapgan.files import write_atomically
+
+__all__ = ["LevelState", "NotFiniteError"]
+
+
+class NotFiniteError(LapganError):
+    """A weight has become infinite or not a number."""
+
+
+@dataclass
+class LevelState:
+    """Everything that a step changes.
+
+    Random numbers have no state of their own: each step draws from the seed and `images_seen`.
+
+    Args:
+        generator: G.
+        discriminator: D.
+        average: G with averaged weights.
+        generator_optimiser: of G.
+        discriminator_optimiser: of D.
+        images_seen: how many examples were seen.
+        seconds: time spent in training.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    average: nn.Module
+    generator_optimiser: torch.optim.Optimizer
+    discriminator_optimiser: torch.optim.Optimizer
+    images_seen: int = 0
+    seconds: float = 0.0
+
+    def save(self, path: Path) -> None:
+        """Writes the state, whole or not at all.
+
+        Raises:
+            NotFiniteError: a weight is infinite or not a number; nothing is written.
+            LapganError: the file cannot be written.
+        """
+        tensors = {
+            f"{part}.{name}": tensor.detach().cpu().contiguous()
+            for part, module in self._modules().items()
+            for name, tensor in module.state_dict().items()
+        }
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise NotFiniteError(f"{name} has become infinite or not a number.")
+        for part, optimiser in self._optimisers().items():
+            tensors |= _flattened(part, optimiser)
+        metadata = {"images_seen": str(self.images_seen), "seconds": json.dumps(self.seconds)}
+        write_atomically(path, safetensors.torch.save(tensors, metadata))
+
+    def load(self, path: Path) -> None:
+        """Reads a state that `save` wrote, into this one.
+
+        Raises:
+            LapganError: the file is damaged or of another recipe.
+        """
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                metadata = file.metadata()
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            for part, module in self._modules().items():
+                module.load_state_dict(_within(part, tensors))
+            for part, optimiser in self._optimisers().items():
+                _restore(optimiser, _within(part, tensors))
+            self.images_seen = int(metadata["images_seen"])
+            self.seconds = float(metadata["seconds"])
+        except (SafetensorError, OSError, RuntimeError, KeyError) as error:
+            raise LapganError(
+                f"{path}: cannot be used to resume ({error}). Delete it to train this level anew."
+            ) from None
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"g": self.generator, "d": self.discriminator, "average": self.average}
+
+    def _optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        return {
+            "g_optimiser": self.generator_optimiser,
+            "d_optimiser": self.discriminator_optimiser,
+        }
+
+
+def _within(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    prefix = f"{part}."
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _flattened(part: str, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{part}.{index}.{name}": value.detach().cpu().contiguous()
+        for index, entries in optimiser.state_dict()["state"].items()
+        for name, value in entries.items()
+        if value is not None
+    }
+
+
+def _restore(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Any]] = {}
+    for key, tensor in tensors.items():
+        index, name = key.split(".")
+        state.setdefault(int(index), {})[name] = _laid_out_like(parameters[int(index)], tensor)
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """Gives a buffer the memory format of its parameter, so that it is updated the same way."""
+    if tensor.shape != parameter.shape:
+        return tensor
+    return torch.empty_like(parameter, requires_grad=False).copy_(tensor)
