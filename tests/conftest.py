@@ -63,15 +63,20 @@ def images() -> Images:
 
 @pytest.fixture
 def cascade(tiny: Recipe) -> Cascade:
-    return make_cascade(tiny)
+    return _cascade(tiny, ())
 
 
-def make_cascade(recipe: Recipe, class_names: tuple[str, ...] = ()) -> Cascade:
-    levels = [
-        Level(size, recipe.level(k).noise.build(),
-              recipe.level(k).build_generator(size, len(class_names)))
-        for k, size in enumerate(recipe.sizes)
-    ]  # fmt: skip
+@pytest.fixture
+def cascade_with_classes(tiny_with_classes: Recipe) -> Cascade:
+    return _cascade(tiny_with_classes, ("cat", "dog", "7"))
+
+
+def _cascade(recipe: Recipe, class_names: tuple[str, ...]) -> Cascade:
+    levels = []
+    for k, size in enumerate(recipe.sizes):
+        level = recipe.level(k)
+        generator = level.build_generator(size, len(class_names))
+        levels.append(Level(size, level.noise.build(), generator))
     return Cascade(recipe, levels, symmetric(recipe.sizes[0]), class_names)
 
 

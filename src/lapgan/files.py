@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lapgan.errors import LapganError
 
-__all__ = ["atomic_path", "write_atomically"]
+__all__ = ["append_line", "atomic_path", "write_atomically"]
 
 
 @contextmanager
@@ -39,10 +39,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise LapganError(
-            f"{path}: cannot be written ({error.strerror or error}). What was there before is "
-            "unchanged. Free some space or choose another folder, then run the command again."
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -52,6 +49,27 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Writes `content` to `path`, whole or not at all (see `atomic_path`)."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds a line to a text file, which may be cut off if the process dies meanwhile.
+
+    Raises:
+        LapganError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> LapganError:
+    return LapganError(
+        f"{path}: cannot be written ({error.strerror or error}). What was there before is "
+        "unchanged. Free some space or choose another folder, then run the command again."
+    )
 
 
 def _umask() -> int:

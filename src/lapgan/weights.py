@@ -20,10 +20,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from lapgan.errors import LapganError
-from lapgan.files import write_atomically
+from lapgan.files import atomic_path
 from lapgan.recipe import Recipe, check_recipe
 
-__all__ = ["FORMAT", "LEVEL_FILE", "Weights", "read_weights", "write_weights"]
+__all__ = ["FORMAT", "LEVEL_FILE", "Weights", "read_weights", "write_tensors", "write_weights"]
 
 FORMAT = 1
 LEVEL_FILE = "weights.safetensors"
@@ -70,7 +70,21 @@ def write_weights(path: Path, weights: Weights) -> None:
         "content": json.dumps(content),
         "sha256": _digest(json.dumps(content), tensors),
     }
-    write_atomically(path, safetensors.torch.save(tensors, metadata))
+    write_tensors(path, tensors, metadata)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Writes a safetensors file, whole or not at all, without a second copy in memory.
+
+    Raises:
+        LapganError: the file cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            safetensors.torch.save_file(dict(tensors), temporary, metadata)
+        except SafetensorError as error:
+            # The library wraps what the operating system said.
+            raise OSError(str(error)) from error
 
 
 def read_weights(path: Path) -> Weights:

@@ -26,7 +26,7 @@ from lapgan.training.state import LevelState, NotFiniteError
 from lapgan.training.step import Examples, update_discriminator, update_generator
 from lapgan.weights import LEVEL_FILE, Weights, write_weights
 
-__all__ = ["Budget", "Intervals", "LevelJob", "Listener", "train_level"]
+__all__ = ["Budget", "Intervals", "LevelJob", "Listener", "train_level", "training_batches"]
 
 STATE_FILE = "state.safetensors"
 LOG_FILE = "log.jsonl"
@@ -137,7 +137,7 @@ def train_level(
             written, or a checkpoint cannot be read.
     """
     with torch.random.fork_rng(devices=[]):
-        state = _initial_state(job)
+        state = initial_state(job)
         if (job.folder / STATE_FILE).exists():
             state.load(job.folder / STATE_FILE)
         rewind_records(job.folder / LOG_FILE, state.images_seen)
@@ -149,7 +149,8 @@ def train_level(
 def _loop(
     job: LevelJob, state: LevelState, listener: Listener, stopped: Callable[[], bool]
 ) -> None:
-    batches, every = _batches(job), job.intervals
+    batches = training_batches(job.recipe, job.images, job.seed)
+    every = job.intervals
     meter, watch = Meter(), Watch(job.name)
     begun = time.monotonic() - state.seconds
     logged = saved = state.seconds
@@ -171,13 +172,13 @@ def _loop(
             next_sheet = state.seconds + every.sheet
         if done:
             return
-        meter.add(**_step(job, state, batches))
+        meter.add(**training_step(job, state, batches))
         state.seconds = time.monotonic() - begun
 
 
-def _step(job: LevelJob, state: LevelState, batches: Batches) -> dict[str, float]:
+def training_step(job: LevelJob, state: LevelState, batches: Batches) -> dict[str, float]:
     training = job.recipe.training
-    examples = _examples(job, batches, state.images_seen)
+    examples = level_examples(job, batches, state.images_seen)
     epochs = state.images_seen / batches.epoch
     for optimiser in (state.discriminator_optimiser, state.generator_optimiser):
         set_schedule(optimiser, training.optimiser, epochs)
@@ -212,7 +213,7 @@ def _step(job: LevelJob, state: LevelState, batches: Batches) -> dict[str, float
     return figures
 
 
-def _examples(job: LevelJob, batches: Batches, images_seen: int) -> Examples:
+def level_examples(job: LevelJob, batches: Batches, images_seen: int) -> Examples:
     """Makes the examples that follow `images_seen`, and seeds all that is random in the step."""
     pixels, labels = batches.at(images_seen)
     generator = torch.Generator().manual_seed(_seed(job, images_seen))
@@ -266,7 +267,7 @@ def _rows(examples: Examples, fake: Tensor, low: Tensor) -> list[Tensor]:
     return [low + examples.high, low, low + fake]
 
 
-def _initial_state(job: LevelJob) -> LevelState:
+def initial_state(job: LevelJob) -> LevelState:
     torch.default_generator.manual_seed(_seed(job, -1))
     level, size = job.recipe.level(job.k), job.recipe.sizes[job.k]
     generator = _placed(level.build_generator(size, job.num_classes), job.compute)
@@ -282,13 +283,14 @@ def _initial_state(job: LevelJob) -> LevelState:
     )
 
 
-def _batches(job: LevelJob) -> Batches:
-    data, training = job.recipe.data, job.recipe.training
+def training_batches(recipe: Recipe, images: Images, seed: int) -> Batches:
+    """Returns the minibatches of a recipe; a LapganError if the images do not fit it."""
+    data = recipe.data
     return Batches(
-        job.images,
-        job.recipe.sizes[0],
-        training.batch,
-        job.seed,
+        images,
+        recipe.sizes[0],
+        recipe.training.batch,
+        seed,
         corners=data.crop == "corners",
         flip=data.flip,
     )

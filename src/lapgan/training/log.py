@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lapgan.files import write_atomically
+from lapgan.files import append_line, write_atomically
 
 __all__ = ["Meter", "Record", "Watch", "append_record", "read_records", "rewind_records"]
 
@@ -60,8 +60,7 @@ class Meter:
 
 def append_record(path: Path, record: Record) -> None:
     """Adds a line to a log."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({k: _rounded(v) for k, v in asdict(record).items()}) + "\n")
+    append_line(path, json.dumps({k: _rounded(v) for k, v in asdict(record).items()}))
 
 
 def read_records(path: Path) -> Iterator[dict[str, float]]:
@@ -77,9 +76,12 @@ def read_records(path: Path) -> Iterator[dict[str, float]]:
 
 def rewind_records(path: Path, images_seen: int) -> None:
     """Drops what was logged after the checkpoint from which a level goes on."""
+    if not path.exists():
+        return
     kept = [record for record in read_records(path) if record["images_seen"] <= images_seen]
-    if path.exists():
-        write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept).encode())
+    content = "".join(json.dumps(record) + "\n" for record in kept)
+    if content != path.read_text(encoding="utf-8"):
+        write_atomically(path, content.encode())
 
 
 class Watch:

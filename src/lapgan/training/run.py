@@ -28,7 +28,14 @@ from lapgan.data import Images, Normalisation, OnBad, open_images, standardised,
 from lapgan.errors import LapganError
 from lapgan.files import write_atomically
 from lapgan.recipe import Recipe
-from lapgan.training.level import Budget, Intervals, LevelJob, Listener, train_level
+from lapgan.training.level import (
+    Budget,
+    Intervals,
+    LevelJob,
+    Listener,
+    train_level,
+    training_batches,
+)
 from lapgan.training.log import Record
 from lapgan.weights import read_weights
 
@@ -98,7 +105,7 @@ def train(order: Order, listener: Listener) -> Cascade | None:
         KeyboardInterrupt: the run was stopped by a signal, after checkpoints were written.
     """
     images = open_images(order.data, on_bad=order.on_bad)
-    _check_classes(order, images)
+    _check_images(order, images)
     _claim(order, images)
     run = _one_by_one if order.jobs == 1 or len(order.chosen) == 1 else _side_by_side
     with _stop_signals() as stopped:
@@ -112,7 +119,7 @@ def train(order: Order, listener: Listener) -> Cascade | None:
 def plan(order: Order) -> Iterator[str]:
     """Yields, line by line, what `train` would do; raises what it would raise before it starts."""
     images = open_images(order.data, on_bad=order.on_bad)
-    _check_classes(order, images)
+    _check_images(order, images)
     check_run(order.out, order.recipe, order.seed, _identified(images))
     yield f"data: {images.name}, {len(images):,} images of {images.size[0]}x{images.size[1]}"
     num_classes = len(images.class_names) if order.recipe.data.classes else 0
@@ -166,7 +173,8 @@ def _differences(found: Any, expected: Any, path: str = "") -> Iterator[str]:
         yield f"{path} (there {found!r}, here {expected!r})"
 
 
-def _check_classes(order: Order, images: Images) -> None:
+def _check_images(order: Order, images: Images) -> None:
+    training_batches(order.recipe, images, order.seed)
     if order.recipe.data.classes and not images.class_names:
         raise LapganError(
             f"{images.name}: recipe {order.recipe.name} is class-conditional (data.classes = true) "

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from lapgan.errors import LapganError
-from lapgan.files import write_atomically
+from lapgan.weights import write_tensors
 
 __all__ = ["LevelState", "NotFiniteError"]
 
@@ -63,7 +62,7 @@ class LevelState:
         for part, optimiser in self._optimisers().items():
             tensors |= _flattened(part, optimiser)
         metadata = {"images_seen": str(self.images_seen), "seconds": json.dumps(self.seconds)}
-        write_atomically(path, safetensors.torch.save(tensors, metadata))
+        write_tensors(path, tensors, metadata)
 
     def load(self, path: Path) -> None:
         """Reads a state that `save` wrote, into this one.

@@ -1,0 +1,61 @@
+"""Sampling speed and memory: images a second for many samples, and peak memory for few and many.
+
+    python benchmarks/sampling.py [--recipe paper-cifar10] [--n 10000]
+
+Weights are random, which costs the same. Each count runs in a process of its own, which writes an
+npz archive as `lapgan sample` does and reports its peak resident size.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+COUNT = """
+import resource, sys, time
+from pathlib import Path
+from lapgan.cascade import Cascade
+from lapgan.sampling import sample_images
+cascade = Cascade.load(sys.argv[1])
+cascade.sample(64)
+start = time.perf_counter()
+sample_images(cascade, Path(sys.argv[2]), int(sys.argv[3]), 0, None, None, 1)
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def random_cascade(recipe: str, path: Path) -> None:
+    from lapgan.cascade import Cascade, Level
+    from lapgan.data import symmetric
+    from lapgan.recipe import read_recipe
+
+    chosen = read_recipe(recipe)
+    names = tuple("abcdefghij") if chosen.data.classes else ()
+    levels = [
+        Level(size, chosen.level(k).noise.build(),
+              chosen.level(k).build_generator(size, len(names)))
+        for k, size in enumerate(chosen.sizes)
+    ]  # fmt: skip
+    Cascade(chosen, levels, symmetric(chosen.sizes[0]), names).save(path)
+
+
+def main(
+    recipe: Annotated[str, typer.Option()] = "paper-cifar10",
+    n: Annotated[int, typer.Option(min=1000)] = 10_000,
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cascade.safetensors"
+        random_cascade(recipe, path)
+        print(f"{recipe}\n{'images':>7} {'images/s':>9} {'peak MiB':>9}")
+        for count in (n // 10, n):
+            command = [sys.executable, "-c", COUNT, path, Path(folder) / "x.npz", str(count)]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            seconds, memory = map(float, output.split())
+            print(f"{count:7} {count / seconds:9.0f} {memory:9.0f}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

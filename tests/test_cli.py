@@ -1,0 +1,140 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from lapgan.cli import app, main
+from lapgan.errors import LapganError
+from lapgan.recipe import recipe_names
+
+TINY = [
+    *("--set", "levels.32.generator.maps=4", "--set", "levels.32.discriminator.maps=4"),
+    *("--set", "levels.16.generator.maps=4", "--set", "levels.16.discriminator.maps=4"),
+    *("--set", "levels.8.generator.units=16", "--set", "levels.8.discriminator.units=8"),
+    *("--set", "training.batch=8", "--images", "16", "--data", "dead-leaves:30"),
+]
+
+
+def run(*arguments: str | Path, error: type[BaseException] | None = None) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if error is None and result.exception is not None:
+        raise result.exception
+    if error is not None:
+        assert isinstance(result.exception, error)
+        return str(result.exception) + result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    output = run("train", "dead-leaves", "--out", folder, *TINY)
+    assert "computing on" in output
+    assert "wrote" in output
+    return folder
+
+
+def test_train_sample_and_info(trained: Path, tmp_path: Path):
+    run("sample", trained, "--n", "9", "--out", tmp_path / "a.png", "--zoom", "2")
+    with Image.open(tmp_path / "a.png") as sheet:
+        assert sheet.size == (2 * (3 * 32 + 4),) * 2
+    run("sample", trained / "cascade.safetensors", "--n", "3", "--out", tmp_path / "a.npz")
+    run("sample", trained, "--n", "3", "--out", tmp_path / "b.npz")
+    with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
+        assert (a["images"] == b["images"]).all()
+    run("sample", trained, "--n", "2", "--chain", "--out", tmp_path / "c.png")
+    with Image.open(tmp_path / "c.png") as chain:
+        assert chain.size == (5 * 32 + 8, 2 * 32 + 2)
+    output = run("info", trained)
+    assert "level 16" in output
+    assert "16 images in" in output
+
+
+def test_the_same_command_goes_on(trained: Path):
+    before = (trained / "level-8" / "state.safetensors").stat().st_mtime_ns
+    run("train", "dead-leaves", "--out", trained, *TINY)
+    assert (trained / "level-8" / "state.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_dry_run_tells_and_writes_nothing(tmp_path: Path):
+    output = run("train", "dead-leaves", "--out", tmp_path / "run", *TINY, "--dry-run")
+    assert '"maps": 4' in output
+    assert "30 images of 32x32" in output
+    assert "level 8: G " in output
+    assert not (tmp_path / "run").exists()
+
+
+def test_recipes_are_listed_and_printed():
+    assert all(name in run("recipes") for name in recipe_names())
+    assert "[levels.28]" in run("recipes", "paper-cifar10")
+
+
+def test_wrong_arguments_are_named(trained: Path, tmp_path: Path):
+    for named, arguments in (
+        ("recipe nothing: there is no such file", ("train", "nothing", "--out", tmp_path / "r")),
+        (
+            "training.bach: unknown key; did you mean 'batch'?",
+            ("train", "dead-leaves", "--out", tmp_path / "r", "--set", "training.bach=3"),
+        ),
+        (
+            "--level 5: recipe dead-leaves has the levels 32, 16, 8",
+            ("train", "dead-leaves", "--out", tmp_path / "r", "--level", "5"),
+        ),
+        (
+            "there is no such file or folder",
+            ("train", "dead-leaves", "--out", tmp_path / "r", "--data", tmp_path / "none"),
+        ),
+        (
+            "levels.32.generator.maps (there 4, here 24)",
+            ("train", "dead-leaves", "--out", trained, "--data", "dead-leaves:30"),
+        ),
+        (
+            "trained without classes",
+            ("sample", trained, "--class", "cat", "--out", tmp_path / "a.png"),
+        ),
+        ("no such file or folder", ("sample", tmp_path / "none", "--out", tmp_path / "a.png")),
+        ("--device gpu", ("sample", trained, "--out", tmp_path / "a.png", "--device", "gpu")),
+    ):
+        assert named in run(*arguments, error=LapganError)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_main_prints_one_message_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", ["lapgan", "info", "[none]"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1
+    assert capsys.readouterr().err.startswith("error: [none]: there is no such file or folder")
+
+
+def test_help_needs_no_pytorch():
+    code = "import sys; import lapgan.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_without_tensorboard_its_option_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    command = ("train", "dead-leaves", "--out", tmp_path / "r", *TINY, "--tensorboard")
+    assert "pip install 'lapgan[tensorboard]'" in run(*command, error=LapganError)
+
+
+@pytest.mark.data
+def test_the_paper_recipes_train_on_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert "LAPGAN_DATA" in os.environ
+    monkeypatch.delenv("LAPGAN_CACHE")
+    for recipe in ("paper-cifar10", "paper-cifar10-cc"):
+        run("train", recipe, "--out", tmp_path / recipe, "--images", "256")
+    cat = tmp_path / "cat.npz"
+    run("sample", tmp_path / "paper-cifar10-cc", "--class", "cat", "--n", "3", "--out", cat)
+    with np.load(cat) as archive:
+        assert archive["images"].shape == (3, 28, 28, 3)
+        assert archive["labels"].tolist() == [3, 3, 3]

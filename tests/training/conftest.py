@@ -1,0 +1,23 @@
+from pathlib import Path
+
+import pytest
+
+from lapgan.compute import choose_compute
+from lapgan.data import Images, symmetric
+from lapgan.recipe import Recipe
+from lapgan.training.level import Budget, LevelJob
+
+
+@pytest.fixture
+def job(tiny: Recipe, images: Images, tmp_path: Path) -> LevelJob:
+    """The finest level of the tiny recipe, for eight steps."""
+    return LevelJob(
+        recipe=tiny,
+        k=0,
+        images=images,
+        normalisation=symmetric((12, 12)),
+        folder=tmp_path / "level-12",
+        budget=Budget(images=64),
+        seed=0,
+        compute=choose_compute("cpu"),
+    )
