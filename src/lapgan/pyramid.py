@@ -128,8 +128,8 @@ def laplacian_pyramid(
 
 
 def reconstruct(
-    highs: Sequence[Float[Tensor, "b c h w"]], operator: Operator = "burt-adelson"
-) -> Float[Tensor, "b c H W"]:
+    highs: Sequence[Float[Tensor, "b c _ _"]], operator: Operator = "burt-adelson"
+) -> Float[Tensor, "b c _ _"]:
     """Inverts `laplacian_pyramid`: I_k = u(I_{k+1}) + h_k, from I_K = h_K down to I_0.
 
     Source: Denton et al. (2015), equation 4.

@@ -95,7 +95,7 @@ class Reading:
     def _refusal(self) -> LapganError:
         if not self.bad:
             return LapganError(f"{self.source.name}: expected images, but there are none.")
-        choice = "Mend them, or leave them out with on_bad='skip'."
+        choice = "Mend them, or leave them out (--skip-bad, or on_bad='skip')."
         if len(self.bad) == len(self.source):
             choice = "No image is left."
         return LapganError(f"{_listing(self.source.name, self.named(), len(self.bad))}\n{choice}")
