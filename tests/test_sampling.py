@@ -42,6 +42,14 @@ def test_labels_go_with_the_images(cascade_with_classes: Cascade, tmp_path: Path
     ]
 
 
+def test_a_class_name_cannot_lead_out_of_the_folder(cascade_with_classes: Cascade, tmp_path: Path):
+    cascade = cascade_with_classes
+    cascade.class_names = ("../../etc", "/root", "..")
+    sample_images(cascade, tmp_path / "a" / "b", 3, 0, cascade.labels(3), None, 1)
+    names = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.png"))
+    assert set(names) == {"a/b/______etc/000000.png", "a/b/__/000002.png", "a/b/_root/000001.png"}
+
+
 def test_a_chain_shows_every_level_beside_its_residual(cascade: Cascade, tmp_path: Path):
     sample_chain(cascade, tmp_path / "chain.png", 3, 0, None, None, zoom=2)
     # Coarse image, residual and fine image in a row; three rows; gaps of two pixels.

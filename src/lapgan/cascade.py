@@ -197,7 +197,17 @@ class Cascade:
         Raises:
             LapganError: the images do not have the size of a coarser level.
         """
-        return self.refine_chain(images, seed, labels)[-1].image
+        return torch.cat(list(self.refine_blocks(images, seed, labels)) or [self._empty()])
+
+    def refine_blocks(
+        self,
+        images: UInt8[Tensor, "n 3 h w"],
+        seed: int = 0,
+        labels: Sequence[int] | Tensor | None = None,
+    ) -> Iterator[UInt8[Tensor, "b 3 H W"]]:
+        """Refines images as `refine` does, a block at a time, in constant memory."""
+        for pairs in self._refined(images, seed, labels):
+            yield self.normalisation.denormalise(pairs[-1][1])
 
     def refine_chain(
         self,
@@ -206,6 +216,11 @@ class Cascade:
         labels: Sequence[int] | Tensor | None = None,
     ) -> list[Link]:
         """Refines images as `refine` does and returns every level from theirs on."""
+        return self._links(self._refined(images, seed, labels))
+
+    def _refined(
+        self, images: Tensor, seed: int, labels: Sequence[int] | Tensor | None
+    ) -> Iterator[list[_Pair]]:
         size = _size(images)
         if size not in self.sizes[1:]:
             accepted = ", ".join(f"{h}x{w}" for h, w in self.sizes[1:]) or "none: it has one level"
@@ -214,7 +229,7 @@ class Cascade:
                 f"{accepted}. Resize it to one of these first."
             )
         n = len(images)
-        return self._links(self._runs(n, seed, self._check_labels(n, labels), images))
+        return self._runs(n, seed, self._check_labels(n, labels), images)
 
     @torch.inference_mode()
     def _runs(

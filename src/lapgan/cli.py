@@ -27,7 +27,9 @@ app = typer.Typer(
 )
 console = Console(highlight=False, soft_wrap=True)
 
-RunOrFile = Annotated[Path, typer.Argument(help="A run folder, or a .safetensors file.")]
+RunOrFile = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A run folder or a .safetensors file.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:INDEX.")]
 
@@ -45,14 +47,17 @@ def main() -> None:
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name (see `recipes`) or a TOML file.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE", help="A recipe's name (see `recipes`) or a TOML file."),
+    ],
     out: Annotated[Path, typer.Option(help="The run folder; an interrupted run goes on in it.")],
     data: Annotated[
         str | None,
         typer.Option(help="cifar10, dead-leaves, a folder of images, parquet, or hub:OWNER/NAME."),
     ] = None,
     level: Annotated[
-        list[str] | None, typer.Option(help="Train this level only, by its size; repeatable.")
+        list[str] | None, typer.Option(metavar="SIZE", help="Train this level only; repeatable.")
     ] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Training time for all levels together.")
@@ -112,7 +117,7 @@ def sample(
     seed: Seed = 0,
     class_: Annotated[
         list[str] | None,
-        typer.Option("--class", help="Only this class, by name or index; repeatable."),
+        typer.Option("--class", metavar="NAME", help="Only this class, or its index; repeatable."),
     ] = None,
     chain: Annotated[
         bool, typer.Option("--chain", help="Show every level beside its residual (.png only).")
@@ -140,7 +145,7 @@ def sample(
 
 @app.command()
 def info(model: RunOrFile) -> None:
-    """Describe a trained model: recipe, levels, classes, and how it was trained."""
+    """Describe a trained model."""
     from lapgan.weights import read_weights
 
     weights = read_weights(model)
@@ -157,9 +162,11 @@ def info(model: RunOrFile) -> None:
 
 @app.command()
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print this recipe instead.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Print this one instead.")
+    ] = None,
 ) -> None:
-    """List the recipes of the package, or print one to start your own from."""
+    """List the recipes of the package, or print one."""
     from lapgan.recipe import read_recipe, recipe_names, recipe_text
 
     if name is not None:

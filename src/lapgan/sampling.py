@@ -1,5 +1,6 @@
 """Generated images as files: a sheet, a folder of PNGs, or an npz archive, in constant memory."""
 
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from lapgan.cascade import BLOCK, Cascade, Link
+from lapgan.cascade import Cascade, Link
 from lapgan.errors import LapganError
 from lapgan.files import atomic_path, write_atomically
 from lapgan.pictures import encode_png, write_png, zoomed
@@ -81,8 +82,7 @@ def _blocks(
 ) -> Iterator[Tensor]:
     if given is None:
         return cascade.blocks(n, seed, labels)
-    refined = cascade.refine(_repeated(given, n), seed, labels)
-    return iter(torch.split(refined, BLOCK))
+    return cascade.refine_blocks(_repeated(given, n), seed, labels)
 
 
 def _repeated(path: Path, n: int) -> Tensor:
@@ -118,6 +118,11 @@ def _write_folder(
     index = 0
     for block in blocks:
         for image in block:
-            folder = out if labels is None else out / class_names[int(labels[index])]
+            folder = out if labels is None else out / _as_file_name(class_names[int(labels[index])])
             write_atomically(folder / f"{index:06d}.png", encode_png(image))
             index += 1
+
+
+def _as_file_name(class_name: str) -> str:
+    """Keeps a class name, which a weights file may choose freely, from naming another folder."""
+    return re.sub(r"[^\w -]", "_", class_name)
