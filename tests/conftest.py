@@ -11,6 +11,9 @@ from lapgan.cascade import Cascade, Level
 from lapgan.data import Images, symmetric
 from lapgan.recipe import Recipe, check_recipe
 
+# Tiny nets gain nothing from threads that mostly wait for each other.
+torch.set_num_threads(1)
+
 TINY = {
     "name": "tiny",
     "training": {"batch": 8, "images": 64, "ema_half_life": 64},
