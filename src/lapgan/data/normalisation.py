@@ -12,7 +12,8 @@ from lapgan.pyramid import Operator, Size, downsample
 
 __all__ = ["Normalisation", "corner_offsets", "standardised", "symmetric"]
 
-_CHUNK = 4096
+# So few that float32 holds the sums of squares exactly: 256 x 255^2 < 2^24.
+_CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,6 @@ def _moments(images: Images) -> tuple[Tensor, Tensor]:
     squares = torch.zeros_like(total)
     for start in range(0, len(images), _CHUNK):
         x = torch.from_numpy(np.array(images.pixels[start : start + _CHUNK])).float()
-        # Below 2^24 float32 holds these integers exactly, or nearly so in the squares.
         total += x.sum(dim=0)
         squares += x.square_().sum(dim=0)
     return total, squares

@@ -199,7 +199,12 @@ def _normalisation(recipe: Recipe, images: Images) -> Normalisation:
 
 
 def _train_one(
-    order: Order, k: int, images: Images, listener: Listener, stopped: Callable[[], bool]
+    order: Order,
+    k: int,
+    images: Images,
+    normalisation: Normalisation,
+    listener: Listener,
+    stopped: Callable[[], bool],
 ) -> None:
     folder = order.out / f"level-{list(order.recipe.levels)[k]}"
     with _locked(folder):
@@ -207,7 +212,7 @@ def _train_one(
             recipe=order.recipe,
             k=k,
             images=images,
-            normalisation=_normalisation(order.recipe, images),
+            normalisation=normalisation,
             folder=folder,
             budget=order.budget(k),
             seed=order.seed,
@@ -220,9 +225,10 @@ def _train_one(
 def _one_by_one(
     order: Order, images: Images, listener: Listener, stopped: Callable[[], bool]
 ) -> None:
+    normalisation = _normalisation(order.recipe, images)
     for k in order.chosen:
         if not stopped():
-            _train_one(order, k, images, listener, stopped)
+            _train_one(order, k, images, normalisation, listener, stopped)
 
 
 @contextmanager
@@ -328,6 +334,7 @@ def _work(order: Order, k: int, threads: int, queue: "SimpleQueue[Any]") -> None
     try:
         images = open_images(order.data, on_bad=order.on_bad)
         with _stop_signals() as stopped:
-            _train_one(order, k, images, _Queued(queue), stopped)
+            normalisation = _normalisation(order.recipe, images)
+            _train_one(order, k, images, normalisation, _Queued(queue), stopped)
     except LapganError as error:
         queue.put(("failed", (str(error),)))
