@@ -1,0 +1,81 @@
+import io
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from lapgan.training.display import Several, TensorBoard, shown
+from lapgan.training.level import Budget
+from lapgan.training.log import Record
+
+RECORD = Record(
+    images_seen=5000,
+    seconds=25.0,
+    images_per_second=200.0,
+    loss_d=0.61,
+    loss_g=0.92,
+    real_accuracy=0.7,
+    fake_accuracy=0.8,
+    spread=1.0,
+    learning_rate=0.02,
+)
+FIGURES = "200 images/s  loss D 0.61 G 0.92  D right on real 70% fake 80%"
+
+
+def console(*, terminal: bool) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=140, color_system=None)
+
+
+def text(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_terminal_shows_how_far_a_level_is():
+    terminal = console(terminal=True)
+    with shown(terminal) as listener:
+        listener.started("28", 0, 0.0, Budget(images=20_000))
+        listener.recorded("28", RECORD)
+        listener.started("8", 0, 0.0, Budget(images=2**62, seconds=50.0))
+        listener.recorded("8", RECORD)
+        listener.warned("level 28: D has won.")
+    lines = text(terminal).splitlines()
+    fine, coarse = (
+        [line for line in lines if line.strip().startswith(f"level {level} ")][-1]
+        for level in ("28", "8")
+    )
+    assert " 25% " in fine
+    assert " 50% " in coarse
+    assert FIGURES in fine
+    assert FIGURES in coarse
+    assert "warning: level 28: D has won." in text(terminal)
+
+
+def test_elsewhere_each_record_is_a_line():
+    pipe = console(terminal=False)
+    with shown(pipe) as listener:
+        listener.started("28", 0, 0.0, Budget(images=20_000))
+        listener.recorded("28", RECORD)
+        listener.warned("level 28: D has won.")
+        listener.started("8", 3000, 10.0, Budget(images=20_000))
+    assert text(pipe).splitlines() == [
+        "level 28 starts",
+        f"level 28  5.0 kimg  25 s  {FIGURES}",
+        "warning: level 28: D has won.",
+        "level 8 goes on after 3 kimg",
+    ]
+
+
+def test_tensorboard_gets_every_figure_against_images_seen(tmp_path: Path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = Several([TensorBoard(tmp_path)])
+    board.started("28", 0, 0.0, Budget(images=20_000))
+    board.recorded("28", RECORD)
+    board.recorded("28", replace(RECORD, images_seen=6000, loss_d=0.5))
+    events = EventAccumulator(str(tmp_path / "level-28")).Reload()
+    assert [(e.step, round(e.value, 4)) for e in events.Scalars("loss_d")] == [
+        (5000, 0.61),
+        (6000, 0.5),
+    ]
+    assert "fake_accuracy" in events.Tags()["scalars"]
