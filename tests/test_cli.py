@@ -123,8 +123,11 @@ def test_without_tensorboard_its_option_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    command = ("train", "dead-leaves", "--out", tmp_path / "r", *TINY, "--tensorboard")
-    assert "pip install 'lapgan[tensorboard]'" in run(*command, error=LapganError)
+    command = ("train", "dead-leaves", "--out", tmp_path / "r", *TINY)
+    told = run(*command, "--tensorboard", error=LapganError)
+    assert "pip install 'lapgan[tensorboard]'" in told
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert "wrote" in run(*command)
 
 
 @pytest.mark.data

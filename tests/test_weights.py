@@ -36,6 +36,11 @@ def test_everything_is_read_back(path: Path, weights: Weights):
     assert found.missing == []
 
 
+def test_a_file_is_as_readable_as_any_other(path: Path):
+    (path.parent / "plain").touch()
+    assert path.stat().st_mode == (path.parent / "plain").stat().st_mode
+
+
 def test_a_truncated_file_is_refused_wherever_it_ends(path: Path):
     content = path.read_bytes()
     for length in (0, 4, 20, len(content) // 2, len(content) - 1):

@@ -200,8 +200,9 @@ def _train(order: "Order", tensorboard: bool) -> None:
     console.print(f"computing on {choose_compute(order.device)}")
     try:
         with shown(console) as listener:
-            listeners = [listener] + [TensorBoard(order.out)] * tensorboard
-            cascade = train(order, Several(listeners))
+            if tensorboard:
+                listener = Several([listener, TensorBoard(order.out)])
+            cascade = train(order, listener)
     except KeyboardInterrupt:
         console.print(f"stopped; the same command goes on from {escape(str(order.out))}")
         raise typer.Exit(130) from None

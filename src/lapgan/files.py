@@ -32,9 +32,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         )
         os.close(handle)
         temporary = Path(name)
+        yield temporary
         # mkstemp makes private files; a result is as readable as any file the user makes.
         temporary.chmod(0o666 & ~_umask())
-        yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
