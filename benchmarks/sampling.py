@@ -18,11 +18,11 @@ COUNT = """
 import resource, sys, time
 from pathlib import Path
 from lapgan.cascade import Cascade
-from lapgan.sampling import sample_images
+from lapgan.sampling import Draw, write_images
 cascade = Cascade.load(sys.argv[1])
 cascade.sample(64)
 start = time.perf_counter()
-sample_images(cascade, Path(sys.argv[2]), int(sys.argv[3]), 0, None, None, 1)
+write_images(Draw(cascade, int(sys.argv[3])), Path(sys.argv[2]))
 print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 

@@ -132,14 +132,13 @@ def sample(
     """Generate images from noise, or from a given coarse image."""
     from lapgan.cascade import Cascade
     from lapgan.compute import choose_compute
-    from lapgan.sampling import sample_chain, sample_images
+    from lapgan.sampling import Draw, read_coarse, write_chain, write_images
 
     cascade = Cascade.load(model, choose_compute(device))
-    labels = cascade.labels(n, class_ or ())
-    if chain:
-        sample_chain(cascade, out, n, seed, labels, from_, zoom)
-    else:
-        sample_images(cascade, out, n, seed, labels, from_, zoom)
+    coarse = None if from_ is None else read_coarse(from_)
+    draw = Draw(cascade, n, seed, cascade.labels(n, class_ or ()), coarse)
+    write = write_chain if chain else write_images
+    write(draw, out, zoom)
     console.print(f"wrote {escape(str(out))}")
 
 

@@ -1,8 +1,10 @@
 """Generated images as files: a sheet, a folder of PNGs, or an npz archive, in constant memory."""
 
+import itertools
 import re
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,45 +17,76 @@ from lapgan.errors import LapganError
 from lapgan.files import atomic_path, write_atomically
 from lapgan.pictures import encode_png, write_png, zoomed
 
-__all__ = ["sample_chain", "sample_images"]
+__all__ = ["Draw", "read_coarse", "write_chain", "write_images"]
 
 
-def sample_images(
-    cascade: Cascade,
-    out: Path,
-    n: int,
-    seed: int,
-    labels: Tensor | None,
-    given: Path | None,
-    zoom: int,
-) -> None:
-    """Writes n images to `out`: a sheet (.png), an archive (.npz), or a folder of PNGs.
+@dataclass(frozen=True)
+class Draw:
+    """Which images to generate.
+
+    Args:
+        cascade: the model.
+        n: how many.
+        seed: the same seed gives the same images.
+        labels: one class index an image, or None.
+        coarse: an image, uint8 (3, h, w), to refine in n ways; None to begin from noise.
+    """
+
+    cascade: Cascade
+    n: int
+    seed: int = 0
+    labels: Tensor | None = None
+    coarse: Tensor | None = None
+
+    def blocks(self) -> Iterator[Tensor]:
+        """Generates the images a block at a time."""
+        if self.coarse is None:
+            return self.cascade.blocks(self.n, self.seed, self.labels)
+        return self.cascade.refine_blocks(self._repeated(self.coarse), self.seed, self.labels)
+
+    def chain(self) -> list[Link]:
+        """Generates the images and returns every level, coarsest first."""
+        if self.coarse is None:
+            return self.cascade.chain(self.n, self.seed, self.labels)
+        return self.cascade.refine_chain(self._repeated(self.coarse), self.seed, self.labels)
+
+    def _repeated(self, coarse: Tensor) -> Tensor:
+        return coarse.expand(self.n, -1, -1, -1)
+
+
+def read_coarse(path: Path) -> Tensor:
+    """Reads an image to refine, uint8 (3, h, w).
+
+    Raises:
+        LapganError: it cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels = np.array(image.convert("RGB"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise LapganError(f"--from {path}: cannot be read as an image ({error}).") from None
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def write_images(draw: Draw, out: Path, zoom: int = 1) -> None:
+    """Writes images to `out`: a sheet (.png), an archive (.npz), or a folder of PNGs.
 
     The archive has `images`, uint8 (n, H, W, 3), and `labels`, int64 (n,), if there are classes.
 
     Raises:
         LapganError: `out` has another suffix, or cannot be written.
     """
-    blocks = _blocks(cascade, n, seed, labels, given)
     if out.suffix == ".png":
-        write_png(out, list(blocks), zoom=zoom)
+        write_png(out, list(draw.blocks()), zoom=zoom)
     elif out.suffix == ".npz":
-        _write_npz(out, blocks, (n, *cascade.sizes[0], 3), labels)
+        _write_npz(draw, out)
     elif not out.suffix:
-        _write_folder(out, blocks, labels, cascade.class_names)
+        _write_folder(draw, out)
     else:
         raise LapganError(f"--out {out}: expected a .png or .npz file, or a folder.")
 
 
-def sample_chain(
-    cascade: Cascade,
-    out: Path,
-    n: int,
-    seed: int,
-    labels: Tensor | None,
-    given: Path | None,
-    zoom: int,
-) -> None:
+def write_chain(draw: Draw, out: Path, zoom: int = 1) -> None:
     """Writes a sheet with one row an image: coarse image, then residual and image of each level.
 
     Raises:
@@ -61,11 +94,8 @@ def sample_chain(
     """
     if out.suffix != ".png":
         raise LapganError(f"--out {out}: a chain is a picture; name a .png file.")
-    if given is None:
-        links = cascade.chain(n, seed, labels)
-    else:
-        links = cascade.refine_chain(_repeated(given, n), seed, labels)
-    columns = [zoomed(picture, cascade.sizes[0]) for picture in _pictures(links)]
+    finest = draw.cascade.sizes[0]
+    columns = [zoomed(picture, finest) for picture in _pictures(draw.chain())]
     images = torch.stack(columns, dim=1).flatten(0, 1)
     write_png(out, images, columns=len(columns), zoom=zoom)
 
@@ -77,50 +107,33 @@ def _pictures(links: list[Link]) -> Iterator[Tensor]:
         yield link.image
 
 
-def _blocks(
-    cascade: Cascade, n: int, seed: int, labels: Tensor | None, given: Path | None
-) -> Iterator[Tensor]:
-    if given is None:
-        return cascade.blocks(n, seed, labels)
-    return cascade.refine_blocks(_repeated(given, n), seed, labels)
-
-
-def _repeated(path: Path, n: int) -> Tensor:
-    try:
-        with Image.open(path) as image:
-            pixels = np.array(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise LapganError(f"--from {path}: cannot be read as an image ({error}).") from None
-    return torch.from_numpy(pixels).permute(2, 0, 1).expand(n, -1, -1, -1)
-
-
-def _write_npz(
-    out: Path, blocks: Iterator[Tensor], shape: tuple[int, ...], labels: Tensor | None
-) -> None:
+def _write_npz(draw: Draw, out: Path) -> None:
     """Writes as `numpy.savez` would, but a block at a time."""
+    shape = (draw.n, *draw.cascade.sizes[0], 3)
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with atomic_path(out) as path, zipfile.ZipFile(path, "w") as archive:
         with archive.open("images.npy", "w", force_zip64=True) as stream:
             np.lib.format.write_array_header_2_0(stream, header)
-            for block in blocks:
+            for block in draw.blocks():
                 stream.write(block.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
-        if labels is not None:
+        if draw.labels is not None:
             with archive.open("labels.npy", "w") as stream:
-                np.lib.format.write_array(stream, labels.numpy(), allow_pickle=False)
+                np.lib.format.write_array(stream, draw.labels.numpy(), allow_pickle=False)
 
 
-def _write_folder(
-    out: Path, blocks: Iterator[Tensor], labels: Tensor | None, class_names: tuple[str, ...]
-) -> None:
+def _write_folder(draw: Draw, out: Path) -> None:
     """Writes one PNG an image, numbered, in class folders if there are classes."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise LapganError(f"--out {out}: already exists; name a new or empty folder.")
-    index = 0
-    for block in blocks:
-        for image in block:
-            folder = out if labels is None else out / _as_file_name(class_names[int(labels[index])])
-            write_atomically(folder / f"{index:06d}.png", encode_png(image))
-            index += 1
+    images = itertools.chain.from_iterable(draw.blocks())
+    for index, image in enumerate(images):
+        write_atomically(_folder(draw, out, index) / f"{index:06d}.png", encode_png(image))
+
+
+def _folder(draw: Draw, out: Path, index: int) -> Path:
+    if draw.labels is None:
+        return out
+    return out / _as_file_name(draw.cascade.class_names[int(draw.labels[index])])
 
 
 def _as_file_name(class_name: str) -> str:
