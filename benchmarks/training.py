@@ -25,14 +25,9 @@ from lapgan.data import Images, symmetric
 from lapgan.losses import discriminator_loss, nonsaturating_generator_loss
 from lapgan.models.paper import ConvGenerator
 from lapgan.recipe import read_recipe
-from lapgan.training.level import (
-    Budget,
-    LevelJob,
-    initial_state,
-    level_examples,
-    training_batches,
-    training_step,
-)
+from lapgan.training.examples import level_examples, training_batches
+from lapgan.training.job import Budget, LevelJob
+from lapgan.training.level import initial_state, training_step
 
 
 def noise_images(size: tuple[int, int]) -> Images:

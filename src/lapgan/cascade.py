@@ -85,7 +85,7 @@ class Cascade:
         self.compute = compute or choose_compute()
         for level in self.levels:
             level.generator.requires_grad_(False).eval()
-            level.generator.to(self.compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.compute.place(level.generator)
 
     @property
     def sizes(self) -> list[Size]:

@@ -2,12 +2,17 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+from torch import Tensor, nn
 
 from lapgan.errors import LapganError
 
 __all__ = ["Compute", "choose_compute"]
+
+
+_Placed = TypeVar("_Placed", Tensor, nn.Module)
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,12 @@ class Compute:
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, self.dtype)
+
+    def place(self, x: _Placed) -> _Placed:
+        """Moves images, maps and nets to the device, with channels last."""
+        if isinstance(x, Tensor) and x.dim() != 4:
+            return x.to(self.device)
+        return x.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def __str__(self) -> str:
         precision = {torch.float32: "float32", torch.bfloat16: "bfloat16 autocast"}[self.dtype]

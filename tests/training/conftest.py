@@ -5,7 +5,7 @@ import pytest
 from lapgan.compute import choose_compute
 from lapgan.data import Images, symmetric
 from lapgan.recipe import Recipe
-from lapgan.training.level import Budget, LevelJob
+from lapgan.training.job import Budget, LevelJob
 
 
 @pytest.fixture

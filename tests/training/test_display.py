@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lapgan.training.display import Several, TensorBoard, shown
-from lapgan.training.level import Budget
+from lapgan.training.job import Budget
 from lapgan.training.log import Record
 
 RECORD = Record(

@@ -11,7 +11,10 @@ from torch import Tensor
 from lapgan.errors import LapganError
 from lapgan.pyramid import gaussian_pyramid, upsample
 from lapgan.recipe import check_recipe
-from lapgan.training.level import Budget, Intervals, LevelJob, Listener, make_examples, train_level
+from lapgan.training.examples import make_examples
+from lapgan.training.job import Budget, Intervals, LevelJob
+from lapgan.training.level import train_level
+from lapgan.training.listener import Listener
 from lapgan.training.log import Record, read_records
 from lapgan.weights import read_weights
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from lapgan.cascade import Cascade
 from lapgan.errors import LapganError
 from lapgan.recipe import Recipe, check_recipe
-from lapgan.training.level import Listener
+from lapgan.training.listener import Listener
 from lapgan.training.run import Order, plan, train
 
 DATA = "dead-leaves:40"
@@ -148,7 +148,8 @@ TRAIN = """
 import json, sys
 from pathlib import Path
 from lapgan.recipe import check_recipe
-from lapgan.training.level import Intervals, Listener
+from lapgan.training.job import Intervals
+from lapgan.training.listener import Listener
 from lapgan.training.run import Order, train
 
 class Ear(Listener):

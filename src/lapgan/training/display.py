@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lapgan.errors import LapganError
-from lapgan.training.level import Budget, Listener
+from lapgan.training.job import Budget
+from lapgan.training.listener import Listener
 from lapgan.training.log import Record
 
 __all__ = ["Bars", "Lines", "Several", "TensorBoard", "shown"]

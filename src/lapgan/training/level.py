@@ -4,121 +4,33 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lapgan.compute import Compute
-from lapgan.data import Batches, Images, Normalisation
+from lapgan.data import Batches
 from lapgan.errors import LapganError
 from lapgan.losses import minimax_generator_loss, nonsaturating_generator_loss
-from lapgan.pictures import write_png, zoomed
-from lapgan.pyramid import gaussian_pyramid, upsample
-from lapgan.recipe import Recipe
 from lapgan.training.ema import update_average
+from lapgan.training.examples import level_examples, training_batches
+from lapgan.training.job import Budget, LevelJob
+from lapgan.training.listener import Listener
 from lapgan.training.log import Meter, Record, Watch, append_record, rewind_records
 from lapgan.training.optimiser import make_optimiser, set_schedule
+from lapgan.training.sheets import draw_sheet
 from lapgan.training.state import LevelState, NotFiniteError
-from lapgan.training.step import Examples, update_discriminator, update_generator
+from lapgan.training.step import update_discriminator, update_generator
 from lapgan.weights import LEVEL_FILE, Weights, write_weights
 
-__all__ = ["Budget", "Intervals", "LevelJob", "Listener", "train_level", "training_batches"]
+__all__ = ["initial_state", "train_level", "training_step"]
 
 STATE_FILE = "state.safetensors"
 LOG_FILE = "log.jsonl"
-SHEET_EXAMPLES = 16
 GENERATOR_LOSSES = {
     "non-saturating": nonsaturating_generator_loss,
     "minimax": minimax_generator_loss,
 }
-
-
-@dataclass(frozen=True)
-class Budget:
-    """When a level has been trained enough: at the first of the two, counted from its beginning.
-
-    Args:
-        images: examples seen.
-        seconds: time spent in training.
-    """
-
-    images: int
-    seconds: float = math.inf
-
-
-@dataclass(frozen=True)
-class Intervals:
-    """How often a level reports, in seconds of training.
-
-    Args:
-        log: between lines of the log.
-        checkpoint: between checkpoints; what a killed process loses at most.
-        first_sheet: before the first sheet of samples.
-        sheet: between sheets after it.
-    """
-
-    log: float = 10.0
-    checkpoint: float = 60.0
-    first_sheet: float = 60.0
-    sheet: float = 300.0
-
-
-class Listener:
-    """What a training run tells while it goes; this one hears nothing.
-
-    A plain object with three callbacks, so that a terminal, a queue between processes and a
-    TensorBoard writer can listen to the same loop.
-    """
-
-    def started(self, level: str, images: int, seconds: float, budget: Budget) -> None:
-        """A level begins, or goes on after `images` examples and `seconds`."""
-
-    def recorded(self, level: str, record: Record) -> None:
-        """A line was logged."""
-
-    def warned(self, message: str) -> None:
-        """Something looks wrong."""
-
-
-@dataclass(frozen=True)
-class LevelJob:
-    """All that the training of one level needs.
-
-    Args:
-        recipe: the recipe of the whole cascade.
-        k: which level, 0 the finest.
-        images: the training images.
-        normalisation: of the finest level.
-        folder: the level's own folder.
-        budget: when to stop.
-        seed: of initial weights, order and noise.
-        compute: where and in which precision.
-        intervals: how often to report.
-    """
-
-    recipe: Recipe
-    k: int
-    images: Images
-    normalisation: Normalisation
-    folder: Path
-    budget: Budget
-    seed: int
-    compute: Compute
-    intervals: Intervals = field(default_factory=Intervals)
-
-    @property
-    def name(self) -> str:
-        """The level's size, as the recipe writes it."""
-        return list(self.recipe.levels)[self.k]
-
-    @property
-    def num_classes(self) -> int:
-        """How many classes condition the level; 0 for none."""
-        return len(self.images.class_names) if self.recipe.data.classes else 0
 
 
 def train_level(
@@ -177,6 +89,11 @@ def _loop(
 
 
 def training_step(job: LevelJob, state: LevelState, batches: Batches) -> dict[str, float]:
+    """Updates D, G and the averaged weights once, and returns the figures of the step.
+
+    Raises:
+        LapganError: a figure is infinite or not a number.
+    """
     training = job.recipe.training
     examples = level_examples(job, batches, state.images_seen)
     epochs = state.images_seen / batches.epoch
@@ -213,65 +130,12 @@ def training_step(job: LevelJob, state: LevelState, batches: Batches) -> dict[st
     return figures
 
 
-def level_examples(job: LevelJob, batches: Batches, images_seen: int) -> Examples:
-    """Makes the examples that follow `images_seen`, and seeds all that is random in the step."""
-    pixels, labels = batches.at(images_seen)
-    generator = torch.Generator().manual_seed(_seed(job, images_seen))
-    # Dropout draws from the global generator, which the caller has forked.
-    torch.default_generator.manual_seed(_seed(job, images_seen) ^ 1)
-    return make_examples(job, pixels, labels, generator)
-
-
-def make_examples(
-    job: LevelJob, pixels: Tensor, labels: Tensor | None, generator: torch.Generator
-) -> Examples:
-    """Turns pixels (B, 3, H, W) into one level's examples: l_k = u(I_{k+1}), h_k = I_k - l_k."""
-    level, size, compute = job.recipe.level(job.k), job.recipe.sizes[job.k], job.compute
-    operator, deepest = job.recipe.pyramid.operator, job.k + 2
-    images = gaussian_pyramid(
-        job.normalisation.normalise(pixels), job.recipe.sizes[:deepest], operator
-    )
-    image = images[job.k]
-    low = upsample(images[job.k + 1], size, operator) if len(images) > job.k + 1 else None
-    high = image if low is None else image - low
-    z = level.noise.build().sample(len(pixels), size, generator)
-    return Examples(
-        high=_placed(high, compute),
-        low=None if low is None else _placed(low, compute),
-        z=_placed(z, compute),
-        label=labels.to(compute.device) if labels is not None and job.num_classes else None,
-    )
-
-
-def draw_sheet(job: LevelJob, state: LevelState, batches: Batches) -> None:
-    """Writes a sheet of samples: real, low-pass and generated images in columns.
-
-    At the coarsest level, generated images only.
-    """
-    path = job.folder / "samples" / f"{state.images_seen // 1000:07d}k.png"
-    pixels, labels = batches.at(0)
-    count = min(SHEET_EXAMPLES, len(pixels))
-    generator = torch.Generator().manual_seed(_seed(job, 0))
-    examples = make_examples(
-        job, pixels[:count], None if labels is None else labels[:count], generator
-    )
-    with torch.no_grad(), job.compute.autocast():
-        fake = state.average.eval()(examples.low, examples.z, examples.label).float()
-    rows = [fake] if examples.low is None else _rows(examples, fake, examples.low)
-    shown = torch.cat([zoomed(job.normalisation.denormalise(row.cpu()), job.recipe.sizes[0])
-                       for row in rows])  # fmt: skip
-    write_png(path, shown, columns=8 if len(rows) == 1 else count, zoom=2)
-
-
-def _rows(examples: Examples, fake: Tensor, low: Tensor) -> list[Tensor]:
-    return [low + examples.high, low, low + fake]
-
-
 def initial_state(job: LevelJob) -> LevelState:
-    torch.default_generator.manual_seed(_seed(job, -1))
+    """Makes the state of a level before its first step, from the seed alone."""
+    torch.default_generator.manual_seed(job.seed_after(-1))
     level, size = job.recipe.level(job.k), job.recipe.sizes[job.k]
-    generator = _placed(level.build_generator(size, job.num_classes), job.compute)
-    discriminator = _placed(level.discriminator.build(size, job.num_classes), job.compute)
+    generator = job.compute.place(level.build_generator(size, job.num_classes))
+    discriminator = job.compute.place(level.discriminator.build(size, job.num_classes))
     average = copy.deepcopy(generator).requires_grad_(False)
     recipe = job.recipe.training.optimiser
     return LevelState(
@@ -280,19 +144,6 @@ def initial_state(job: LevelJob) -> LevelState:
         average=average,
         generator_optimiser=make_optimiser(generator.parameters(), recipe),
         discriminator_optimiser=make_optimiser(discriminator.parameters(), recipe),
-    )
-
-
-def training_batches(recipe: Recipe, images: Images, seed: int) -> Batches:
-    """Returns the minibatches of a recipe; a LapganError if the images do not fit it."""
-    data = recipe.data
-    return Batches(
-        images,
-        recipe.sizes[0],
-        recipe.training.batch,
-        seed,
-        corners=data.crop == "corners",
-        flip=data.flip,
     )
 
 
@@ -356,18 +207,3 @@ def _spread(*, fake: Tensor, real: Tensor) -> float:
     """Returns the standard deviation among generated examples over that among real ones."""
     ratio = fake.float().std(dim=0).mean() / real.float().std(dim=0).mean().clamp(min=1e-8)
     return ratio.item()
-
-
-_Placed = TypeVar("_Placed", Tensor, nn.Module)
-
-
-def _placed(x: _Placed, compute: Compute) -> _Placed:
-    if isinstance(x, Tensor) and x.dim() != 4:
-        return x.to(compute.device)
-    return x.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-def _seed(job: LevelJob, images_seen: int) -> int:
-    """Returns the seed of the step that follows `images_seen`; -1 stands for the first weights."""
-    key = (job.seed, *job.recipe.sizes[job.k], images_seen + 1)
-    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)

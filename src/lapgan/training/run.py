@@ -28,14 +28,10 @@ from lapgan.data import Images, Normalisation, OnBad, open_images, standardised,
 from lapgan.errors import LapganError
 from lapgan.files import write_atomically
 from lapgan.recipe import Recipe
-from lapgan.training.level import (
-    Budget,
-    Intervals,
-    LevelJob,
-    Listener,
-    train_level,
-    training_batches,
-)
+from lapgan.training.examples import training_batches
+from lapgan.training.job import Budget, Intervals, LevelJob
+from lapgan.training.level import train_level
+from lapgan.training.listener import Listener
 from lapgan.training.log import Record
 from lapgan.weights import read_weights
 

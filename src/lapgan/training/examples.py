@@ -1,0 +1,55 @@
+"""From images to the examples of one level."""
+
+import torch
+from torch import Tensor
+
+from lapgan.data import Batches, Images
+from lapgan.pyramid import gaussian_pyramid, upsample
+from lapgan.recipe import Recipe
+from lapgan.training.job import LevelJob
+from lapgan.training.step import Examples
+
+__all__ = ["level_examples", "make_examples", "training_batches"]
+
+
+def training_batches(recipe: Recipe, images: Images, seed: int) -> Batches:
+    """Returns the minibatches of a recipe; a LapganError if the images do not fit it."""
+    data = recipe.data
+    return Batches(
+        images,
+        recipe.sizes[0],
+        recipe.training.batch,
+        seed,
+        corners=data.crop == "corners",
+        flip=data.flip,
+    )
+
+
+def level_examples(job: LevelJob, batches: Batches, images_seen: int) -> Examples:
+    """Makes the examples that follow `images_seen`, and seeds all that is random in the step."""
+    pixels, labels = batches.at(images_seen)
+    generator = torch.Generator().manual_seed(job.seed_after(images_seen))
+    # Dropout draws from the global generator, which the caller has forked.
+    torch.default_generator.manual_seed(job.seed_after(images_seen) ^ 1)
+    return make_examples(job, pixels, labels, generator)
+
+
+def make_examples(
+    job: LevelJob, pixels: Tensor, labels: Tensor | None, generator: torch.Generator
+) -> Examples:
+    """Turns pixels (B, 3, H, W) into one level's examples: l_k = u(I_{k+1}), h_k = I_k - l_k."""
+    level, size, compute = job.recipe.level(job.k), job.recipe.sizes[job.k], job.compute
+    operator, deepest = job.recipe.pyramid.operator, job.k + 2
+    images = gaussian_pyramid(
+        job.normalisation.normalise(pixels), job.recipe.sizes[:deepest], operator
+    )
+    image = images[job.k]
+    low = upsample(images[job.k + 1], size, operator) if len(images) > job.k + 1 else None
+    high = image if low is None else image - low
+    z = level.noise.build().sample(len(pixels), size, generator)
+    return Examples(
+        high=compute.place(high),
+        low=None if low is None else compute.place(low),
+        z=compute.place(z),
+        label=labels.to(compute.device) if labels is not None and job.num_classes else None,
+    )
