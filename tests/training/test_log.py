@@ -62,14 +62,17 @@ def test_a_meter_takes_means_and_starts_anew():
     ],
 )
 def test_what_looks_wrong_is_said_once_until_it_clears(change: dict[str, float], words: str):
-    watch, bad = Watch("28"), replace(FINE, **change)
-    assert watch.warnings(FINE) == []
+    fine = replace(FINE, images_seen=50_000)
+    watch, bad = Watch("28"), replace(fine, **change)
+    assert watch.warnings(replace(bad, images_seen=1000)) == []
+    assert watch.warnings(fine) == []
     (message,) = watch.warnings(bad)
     assert message.startswith(words)
     assert watch.warnings(bad) == []
-    assert watch.warnings(FINE) == []
+    assert watch.warnings(fine) == []
     assert len(watch.warnings(bad)) == 1
 
 
 def test_a_sharp_d_that_still_teaches_is_no_reason_to_warn():
-    assert Watch("28").warnings(replace(FINE, real_accuracy=1.0, fake_accuracy=1.0)) == []
+    sharp = replace(FINE, images_seen=50_000, real_accuracy=1.0, fake_accuracy=1.0)
+    assert Watch("28").warnings(sharp) == []

@@ -84,6 +84,10 @@ def rewind_records(path: Path, images_seen: int) -> None:
         write_atomically(path, content.encode())
 
 
+# A level begins with next to nothing in its residuals, and D may lead for a while.
+_WARM_UP = 20_000
+
+
 class Watch:
     """Says in plain words what begins to look wrong, and what may help; once until it clears."""
 
@@ -93,6 +97,8 @@ class Watch:
 
     def warnings(self, record: Record) -> list[str]:
         """Returns the warnings that a record gives and the last one did not."""
+        if record.images_seen < _WARM_UP:
+            return []
         found = {
             kind: message
             for kind, message in (("won", _won(record)), ("collapsed", _collapsed(record)))
