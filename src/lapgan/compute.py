@@ -41,6 +41,13 @@ class Compute:
             return x.to(self.device)
         return x.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
+    def seed(self, seed: int) -> None:
+        """Seeds the global generators that layers such as Dropout draw from."""
+        # torch.manual_seed would wake CUDA up on machines that only use the CPU.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
     def __str__(self) -> str:
         precision = {torch.float32: "float32", torch.bfloat16: "bfloat16 autocast"}[self.dtype]
         threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""

@@ -29,8 +29,8 @@ def level_examples(job: LevelJob, batches: Batches, images_seen: int) -> Example
     """Makes the examples that follow `images_seen`, and seeds all that is random in the step."""
     pixels, labels = batches.at(images_seen)
     generator = torch.Generator().manual_seed(job.seed_after(images_seen))
-    # Dropout draws from the global generator, which the caller has forked.
-    torch.default_generator.manual_seed(job.seed_after(images_seen) ^ 1)
+    # Dropout draws from the global generators, which the caller has forked.
+    job.compute.seed(job.seed_after(images_seen) ^ 1)
     return make_examples(job, pixels, labels, generator)
 
 

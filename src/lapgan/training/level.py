@@ -48,7 +48,8 @@ def train_level(
         LapganError: training diverged (the last good checkpoint is kept), a file cannot be
             written, or a checkpoint cannot be read.
     """
-    with torch.random.fork_rng(devices=[]):
+    devices = [job.compute.device] if job.compute.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
         state = initial_state(job)
         if (job.folder / STATE_FILE).exists():
             state.load(job.folder / STATE_FILE)
@@ -132,7 +133,7 @@ def training_step(job: LevelJob, state: LevelState, batches: Batches) -> dict[st
 
 def initial_state(job: LevelJob) -> LevelState:
     """Makes the state of a level before its first step, from the seed alone."""
-    torch.default_generator.manual_seed(job.seed_after(-1))
+    job.compute.seed(job.seed_after(-1))
     level, size = job.recipe.level(job.k), job.recipe.sizes[job.k]
     generator = job.compute.place(level.build_generator(size, job.num_classes))
     discriminator = job.compute.place(level.discriminator.build(size, job.num_classes))
