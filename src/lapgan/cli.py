@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lapgan.errors import LapganError
+from lapgan.study.commands import study_app
 
 if TYPE_CHECKING:
     from lapgan.recipe import Recipe
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(study_app, name="study")
 console = Console(highlight=False, soft_wrap=True)
 
 RunOrFile = Annotated[

@@ -1,0 +1,373 @@
+"""What the answers say: shares, sensitivity, thresholds, error rates, agreement.
+
+Pure functions of `Judgements`. Raters, not answers, are the independent units: intervals come
+from resampling whole raters; Wilson intervals, which take answers for independent, stand beside.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import krippendorff
+import numpy as np
+import numpy.typing as npt
+import psignifit
+from psignifit.sigmoids import Gaussian
+from scipy import special, stats
+
+from lapgan.study.design import REAL
+from lapgan.study.judgements import Judgements, within_a_frame
+
+__all__ = [
+    "Estimate",
+    "PsychometricFit",
+    "Resampling",
+    "Share",
+    "Timing",
+    "agreement",
+    "d_prime",
+    "fit_psychometric",
+    "hype_error",
+    "sensitivity",
+    "share_judged_real",
+    "threshold_time",
+    "timing",
+]
+
+Numbers = npt.NDArray[np.float64]
+
+# psignifit's width goes from F = 5% to F = 95%.
+_WIDTH_IN_SIGMAS = 2 * special.ndtri(0.95)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with a confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Share:
+    """Share of images judged real: count of n answers, with both intervals."""
+
+    judged_real: int
+    answers: int
+    share: float
+    wilson: tuple[float, float]
+    bootstrap: tuple[float, float]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The raters' interval; Wilson's where all raters agree and theirs has no width."""
+        low, high = self.bootstrap
+        return self.bootstrap if low < high else self.wilson
+
+
+@dataclass(frozen=True)
+class PsychometricFit:
+    """A fitted psychometric function of the presentation time.
+
+    psi(t) = 1/2 + (1/2 - lapse) F(log10 t), F a normal distribution function.
+
+    Attributes:
+        threshold_ms: where F is one half.
+        interval_ms: its credible interval.
+        lapse: distance of the upper asymptote from one.
+        width: distance on log10 t between F = 5% and F = 95%.
+        inside: whether the threshold lies within the times that were shown; outside them it is
+            an extrapolation and not to be trusted.
+        points: (time ms, correct, trials).
+    """
+
+    threshold_ms: float
+    interval_ms: tuple[float, float]
+    lapse: float
+    width: float
+    inside: bool
+    points: tuple[tuple[float, int, int], ...]
+
+    def at(self, milliseconds: Numbers) -> Numbers:
+        """The fitted probability at these times."""
+        spread = self.width / _WIDTH_IN_SIGMAS
+        place = (np.log10(milliseconds) - np.log10(self.threshold_ms)) / spread
+        scaled: Numbers = 0.5 + (0.5 - self.lapse) * stats.norm.cdf(place)
+        return scaled
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How precisely images were shown at one asked time."""
+
+    asked_ms: float
+    trials: int
+    within_a_frame: float
+    mean_error_ms: float
+    p95_error_ms: float
+    dropped: float
+
+
+class Resampling:
+    """Draws raters with replacement, once for all statistics of a report.
+
+    The interval is the expanded percentile interval: with R raters the tails are cut at
+    Phi(-sqrt(R / (R - 1)) t), t the quantile of Student's distribution with R - 1 degrees of
+    freedom, which repairs the narrowness of plain percentiles when raters are few.
+
+    Source: Hesterberg (2015), What teachers should know about the bootstrap, section 4.
+
+    Args:
+        raters: codes of the raters.
+        replicates: number of bootstrap samples.
+        rng: source of randomness.
+        confidence: of all intervals.
+    """
+
+    def __init__(
+        self,
+        raters: Sequence[str],
+        replicates: int,
+        rng: np.random.Generator,
+        confidence: float = 0.95,
+    ) -> None:
+        self.raters = sorted(set(raters))
+        count = len(self.raters)
+        even = np.full(count, 1 / max(count, 1))
+        self.weights = rng.multinomial(count, even, size=replicates) if count else None
+        self.confidence = confidence
+
+    def counts(self, judgements: Judgements, flags: npt.NDArray[np.bool_]) -> Numbers:
+        """Number of true `flags` by rater, shape (R,)."""
+        index = np.searchsorted(self.raters, judgements.rater)
+        return np.bincount(index, weights=flags, minlength=len(self.raters)).astype(np.float64)
+
+    def estimate(self, statistic: Callable[..., Numbers], *counts: Numbers) -> Estimate:
+        """A statistic of summed counts, with its interval.
+
+        Args:
+            statistic: elementwise function of the summed counts.
+            counts: per rater, shape (R,) each.
+        """
+        value = float(statistic(*(np.array([count.sum()]) for count in counts))[0])
+        if self.weights is None or len(self.raters) < 2:
+            return Estimate(value, float("nan"), float("nan"))
+        drawn = statistic(*(self.weights @ count for count in counts))
+        tail = self._tail()
+        finite = drawn[np.isfinite(drawn)]
+        if not len(finite):
+            return Estimate(value, float("nan"), float("nan"))
+        low, high = np.quantile(finite, [tail, 1 - tail])
+        return Estimate(value, float(low), float(high))
+
+    def _tail(self) -> float:
+        count = len(self.raters)
+        t = stats.t.ppf((1 + self.confidence) / 2, count - 1)
+        return float(stats.norm.cdf(-np.sqrt(count / (count - 1)) * t))
+
+
+def share_judged_real(judgements: Judgements, resampling: Resampling) -> Share:
+    """Share of these images that were judged real.
+
+    Args:
+        judgements: the trials of one cell, such as one source at one time.
+        resampling: the raters' bootstrap.
+    """
+    said, total = int(judgements.said_real.sum()), len(judgements)
+    estimate = resampling.estimate(
+        _ratio,
+        resampling.counts(judgements, judgements.said_real),
+        resampling.counts(judgements, np.ones(total, dtype=np.bool_)),
+    )
+    wilson = (float("nan"), float("nan"))
+    if total:
+        interval = stats.binomtest(said, total).proportion_ci(resampling.confidence, "wilson")
+        wilson = (float(interval.low), float(interval.high))
+    return Share(said, total, estimate.value, wilson, (estimate.low, estimate.high))
+
+
+def d_prime(
+    hits: Numbers, reals: Numbers, false_alarms: Numbers, fakes: Numbers
+) -> tuple[Numbers, Numbers]:
+    """Sensitivity and bias of telling real from fake.
+
+    d' = z(H) - z(F) and c = -(z(H) + z(F)) / 2, with H the share of reals and F the share of
+    fakes that were judged real, each as (count + 1/2) / (n + 1). c < 0 leans to "real".
+
+    Args:
+        hits: reals judged real.
+        reals: reals shown.
+        false_alarms: fakes judged real.
+        fakes: fakes shown.
+
+    Returns:
+        d' and c, of the arguments' shape; NaN where nothing was shown.
+
+    Source: Green & Swets (1966); Hautus (1995) for the log-linear correction.
+    """
+    hit = stats.norm.ppf((hits + 0.5) / (reals + 1))
+    alarm = stats.norm.ppf((false_alarms + 0.5) / (fakes + 1))
+    shown = (np.asarray(reals) > 0) & (np.asarray(fakes) > 0)
+    return np.where(shown, hit - alarm, np.nan), np.where(shown, -(hit + alarm) / 2, np.nan)
+
+
+def sensitivity(
+    judgements: Judgements, source: str, resampling: Resampling
+) -> tuple[Estimate, Estimate]:
+    """Sensitivity d' and bias c of one source against the real images, pooled over raters.
+
+    Pooling over raters who lean to different answers makes d' a little smaller than the mean of
+    the raters' own.
+
+    Args:
+        judgements: trials of the source and of real images.
+        source: name of the fake source.
+        resampling: the raters' bootstrap.
+    """
+    counts = _signal_counts(judgements, source, resampling)
+    return (
+        resampling.estimate(lambda *sums: d_prime(*sums)[0], *counts),
+        resampling.estimate(lambda *sums: d_prime(*sums)[1], *counts),
+    )
+
+
+def hype_error(judgements: Judgements, source: str, resampling: Resampling) -> Estimate:
+    """Error rate when half the images are real: (fakes taken for real + reals taken for fake) / 2.
+
+    One half means that raters cannot tell the source from real images.
+
+    Source: Zhou et al. (2019), HYPE; here both kinds weigh one half whatever their numbers.
+    """
+
+    def statistic(hits: Numbers, reals: Numbers, alarms: Numbers, fakes: Numbers) -> Numbers:
+        return (_ratio(alarms, fakes) + 1 - _ratio(hits, reals)) / 2
+
+    return resampling.estimate(statistic, *_signal_counts(judgements, source, resampling))
+
+
+def threshold_time(judgements: Judgements, source: str) -> PsychometricFit | None:
+    """The presentation time from which raters see through one source.
+
+    Fitted to the share correct, with reals and this source's fakes weighing one half each at
+    every time: it is one half without any sensitivity, whatever the raters' leaning.
+
+    Returns:
+        None when images were not timed or fewer than four times were shown.
+    """
+    stairs = judgements.where(judgements.staircase == source)
+    mine = stairs if len(stairs) else judgements
+    mine = mine.where(~np.isnan(mine.asked_ms) & ((mine.source == source) | mine.real))
+    points = []
+    for time in np.unique(np.round(mine.asked_ms, 3)):
+        point = _correct_at(mine.where(np.isclose(mine.asked_ms, time, atol=1e-3)))
+        points += [(float(time), *point)] if point[1] else []
+    return fit_psychometric(points) if len(points) >= 4 else None
+
+
+def fit_psychometric(
+    points: Sequence[tuple[float, int, int]], confidence: float = 0.95
+) -> PsychometricFit:
+    """Fits a psychometric function over the logarithm of time with psignifit.
+
+    Args:
+        points: (time in ms, correct, trials); half of the trials are right by guessing.
+        confidence: of the threshold's credible interval.
+
+    Source: Schütt et al. (2016), Painfree and accurate Bayesian estimation of psychometric
+        functions for (potentially) overdispersed data.
+    """
+    data = np.array([(np.log10(time), hits, total) for time, hits, total in points])
+    fit = psignifit.psignifit(
+        data,
+        sigmoid=_QuickGaussian(),
+        experiment_type="2AFC",
+        confP=(confidence,),
+        verbose=False,
+        # Coarser than psignifit's own in the two nuisance parameters: the same interval, sooner.
+        grid_steps={"threshold": 40, "width": 30, "lambda": 12, "eta": 8},
+        steps_moving_bounds={"threshold": 20, "width": 20, "lambda": 10, "eta": 8},
+    )
+    found = fit.parameter_estimate_MAP
+    low, high = fit.confidence_intervals["threshold"][str(confidence)]
+    return PsychometricFit(
+        threshold_ms=float(10 ** found["threshold"]),
+        interval_ms=(float(10**low), float(10**high)),
+        lapse=float(found["lambda"]),
+        width=float(found["width"]),
+        inside=bool(data[0, 0] <= found["threshold"] <= data[-1, 0]),
+        points=tuple(points),
+    )
+
+
+def agreement(judgements: Judgements) -> float | None:
+    """Krippendorff's alpha of the raters' judgements of the same images.
+
+    1 is perfect agreement, 0 what chance would give.
+
+    Returns:
+        None when no image was judged twice or all judgements are equal.
+
+    Source: Krippendorff (2004), Content analysis, chapter 11; nominal data, missing values.
+    """
+    _, item = np.unique(judgements.stimulus, return_inverse=True)
+    said = np.bincount(item, weights=judgements.said_real)
+    total = np.bincount(item)
+    counts = np.stack([said, total - said], axis=1)[total > 1]
+    if not len(counts) or (counts.sum(axis=0) == 0).any():
+        return None
+    return float(krippendorff.alpha(value_counts=counts, level_of_measurement="nominal"))
+
+
+def timing(judgements: Judgements) -> list[Timing]:
+    """How precisely images were shown, by asked time; empty when untimed."""
+    asked = judgements.asked_ms[~np.isnan(judgements.asked_ms)]
+    rows = []
+    for time in np.unique(np.round(asked, 3)):
+        here = judgements.where(np.isclose(judgements.asked_ms, time, atol=1e-3))
+        error = here.achieved_ms - here.asked_ms
+        rows.append(
+            Timing(
+                asked_ms=float(time),
+                trials=len(here),
+                within_a_frame=float(within_a_frame(here).mean()),
+                mean_error_ms=float(error.mean()),
+                p95_error_ms=float(np.quantile(np.abs(error), 0.95)),
+                dropped=float((here.dropped_frames > 0).mean()),
+            )
+        )
+    return rows
+
+
+class _QuickGaussian(Gaussian):  # type: ignore[misc]
+    """psignifit's normal sigmoid for its default threshold and width, without scipy's overhead."""
+
+    def _value(self, level: Any, threshold: Any, width: Any) -> Any:
+        return special.ndtr((level - threshold) * _WIDTH_IN_SIGMAS / width)
+
+
+def _correct_at(judgements: Judgements) -> tuple[int, int]:
+    """(correct, trials) with reals and fakes weighing the same: no more trials than there are."""
+    correct = judgements.real == judgements.said_real
+    real, fake = correct[judgements.real], correct[~judgements.real]
+    each = min(len(real), len(fake))
+    share = (real.mean() + fake.mean()) / 2 if each else 0.0
+    return round(2 * each * float(share)), 2 * each
+
+
+def _ratio(part: Numbers, whole: Numbers) -> Numbers:
+    empty: Numbers = np.full(np.shape(whole), np.nan)
+    return np.divide(part, whole, out=empty, where=whole > 0)
+
+
+def _signal_counts(
+    judgements: Judgements, source: str, resampling: Resampling
+) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    real = judgements.source == REAL
+    fake = judgements.source == source
+    return (
+        resampling.counts(judgements, real & judgements.said_real),
+        resampling.counts(judgements, real),
+        resampling.counts(judgements, fake & judgements.said_real),
+        resampling.counts(judgements, fake),
+    )

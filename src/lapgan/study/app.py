@@ -1,0 +1,212 @@
+"""The web application: consent, the sitting's page, its two API calls, the images.
+
+The rater's token travels in the address's fragment and in a header, so it is never logged. What
+an image is never leaves the server before its answer is stored.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from lapgan.study.admin import admin_routes
+from lapgan.study.guards import RateLimits, SafeHeaders, read_body
+from lapgan.study.stimuli import Study
+from lapgan.study.store import Answer, RefusedError, Store
+
+__all__ = ["build_app"]
+
+_BODY_LIMIT = 4096
+_STATUS = {"unknown-rater": 401, "unknown-trial": 404, "out-of-order": 409}
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class _Site:
+    study: Study
+    store: Store
+    limits: RateLimits
+    templates: Environment
+    images: frozenset[str]
+
+    def page(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+        title = self.study.design.title
+        return HTMLResponse(self.templates.get_template(name).render(title=title, **values), status)
+
+
+def build_app(
+    study: Study,
+    store: Store,
+    admin_secret: str,
+    rates: Mapping[str, str] | None = None,
+) -> Starlette:
+    """Builds the application that serves one study.
+
+    Args:
+        study: the frozen study.
+        store: where its answers go.
+        admin_secret: opens the pages below /admin.
+        rates: limits that replace those of `guards.DEFAULT_RATES`.
+    """
+    templates = Environment(
+        loader=PackageLoader("lapgan.study"), autoescape=select_autoescape(), trim_blocks=True
+    )
+    names = frozenset(item.name for item in study.manifest.stimuli)
+    site = _Site(study, store, RateLimits(rates or {}), templates, names)
+    routes = [
+        Route("/", _home(site)),
+        Route("/join", _join(site), methods=["POST"]),
+        Route("/declined", _declined(site)),
+        Route("/sitting", _sitting_page(site)),
+        Route("/api/sitting", _sitting(site)),
+        Route("/api/answers", _answers(site), methods=["POST"]),
+        Route("/stimuli/{name}.png", _stimulus(site)),
+        Mount("/admin", routes=admin_routes(study, store, site.limits, site.page, admin_secret)),
+        Mount("/static", StaticFiles(directory=str(resources.files("lapgan.study") / "static"))),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(SafeHeaders)],
+        exception_handlers={HTTPException: _problem(site), Exception: _failure},
+    )
+
+
+def _home(site: _Site) -> Endpoint:
+    async def home(request: Request) -> Response:
+        return site.page("home.html", paragraphs=_paragraphs(site.study.consent))
+
+    return home
+
+
+def _join(site: _Site) -> Endpoint:
+    async def join(request: Request) -> Response:
+        site.limits.check("joins", _address(request))
+        if await run_in_threadpool(site.store.is_paused):
+            return site.page(
+                "message.html", 503, heading="Paused", text="The study is paused. Try again later."
+            )
+        token = await run_in_threadpool(site.store.join)
+        return RedirectResponse(f"/sitting#{token}", 303)
+
+    return join
+
+
+def _declined(site: _Site) -> Endpoint:
+    async def declined(request: Request) -> Response:
+        text = "You have not taken part and nothing was recorded. You may close this page."
+        return site.page("message.html", heading="Thank you", text=text, back="/")
+
+    return declined
+
+
+def _sitting_page(site: _Site) -> Endpoint:
+    async def sitting_page(request: Request) -> Response:
+        design = site.study.design
+        height, width = (size * site.study.manifest.zoom for size in site.study.manifest.image_size)
+        return site.page(
+            "sitting.html",
+            design=design,
+            examples=site.study.examples(),
+            height=height,
+            width=width,
+        )
+
+    return sitting_page
+
+
+def _sitting(site: _Site) -> Endpoint:
+    async def sitting(request: Request) -> Response:
+        token = _token(site, request)
+        with _refusals(site, request):
+            return JSONResponse(asdict(await run_in_threadpool(site.store.sitting, token)))
+
+    return sitting
+
+
+def _answers(site: _Site) -> Endpoint:
+    async def answers(request: Request) -> Response:
+        token = _token(site, request)
+        try:
+            answer = Answer.model_validate_json(await read_body(request, _BODY_LIMIT))
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise HTTPException(422, f"{where or 'body'}: {error.errors()[0]['msg']}") from error
+        with _refusals(site, request):
+            receipt = await run_in_threadpool(site.store.answer, token, answer)
+        return JSONResponse(asdict(receipt))
+
+    return answers
+
+
+def _stimulus(site: _Site) -> Endpoint:
+    async def stimulus(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in site.images:
+            raise HTTPException(404)
+        content = await run_in_threadpool(site.study.path_of(name).read_bytes)
+        caching = {"Cache-Control": "private, max-age=86400, immutable"}
+        return Response(content, media_type="image/png", headers=caching)
+
+    return stimulus
+
+
+def _problem(site: _Site) -> Callable[[Request, Any], Awaitable[Response]]:
+    async def problem(request: Request, error: HTTPException) -> Response:
+        if request.url.path.startswith("/api/"):
+            return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+        text = error.detail if error.status_code != 404 else "There is no such page."
+        return site.page("message.html", error.status_code, heading="Sorry", text=text, back="/")
+
+    return problem
+
+
+async def _failure(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "The server failed. Your answers so far are stored."}, 500)
+
+
+@contextmanager
+def _refusals(site: _Site, request: Request) -> Iterator[None]:
+    """Turns the store's refusals into HTTP errors and counts strangers."""
+    try:
+        yield
+    except RefusedError as error:
+        if error.reason == "unknown-rater":
+            site.limits.check("strangers", _address(request))
+        raise HTTPException(_STATUS[error.reason], error.reason) from error
+
+
+def _token(site: _Site, request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not 20 <= len(token) <= 64:
+        site.limits.check("strangers", _address(request))
+        raise HTTPException(401, "unknown-rater")
+    site.limits.check("answers", token)
+    return token
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
+
+
+def _paragraphs(text: str) -> list[tuple[bool, list[str]]]:
+    """Paragraphs of a plain text, each with whether it is a list (of `- ` lines)."""
+    parts = [part.strip().splitlines() for part in text.split("\n\n") if part.strip()]
+    return [
+        (True, [line.removeprefix("- ") for line in lines])
+        if lines[0].startswith("- ")
+        else (False, [" ".join(lines)])
+        for lines in parts
+    ]

@@ -1,0 +1,94 @@
+"""What every request passes: headers that confine the page, limits of size and rate."""
+
+from collections.abc import Mapping
+
+from limits import RateLimitItem, parse
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["DEFAULT_RATES", "RateLimits", "SafeHeaders", "read_body"]
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "X-Robots-Tag": "noindex",
+}
+
+# Requests that one rater (answers) or one network address (the rest) may make.
+DEFAULT_RATES: Mapping[str, str] = {
+    "answers": "30/second",
+    "strangers": "60/minute",
+    "joins": "300/minute",
+    "logins": "10/minute",
+}
+
+
+class SafeHeaders:
+    """Adds the security headers to every response; nothing is cached unless it says so."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on and guards what comes back."""
+
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, send_safely)
+
+
+class RateLimits:
+    """Counts requests by kind and by who makes them, in memory.
+
+    Args:
+        rates: limits such as `30/second` by kind; kinds left out keep their default.
+    """
+
+    def __init__(self, rates: Mapping[str, str]) -> None:
+        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._rates: dict[str, RateLimitItem] = {
+            kind: parse(rate) for kind, rate in {**DEFAULT_RATES, **rates}.items()
+        }
+
+    def check(self, kind: str, who: str) -> None:
+        """Counts one request.
+
+        Raises:
+            HTTPException: 429, there were too many.
+        """
+        if not self._limiter.hit(self._rates[kind], kind, who):
+            raise HTTPException(429, "Too many requests. Wait a moment and try again.")
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body of a request.
+
+    Raises:
+        HTTPException: 413, it is longer than `limit` bytes; 400, it ended too soon.
+    """
+    body = b""
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise HTTPException(413, f"At most {limit} bytes are accepted.")
+    except ClientDisconnect as error:
+        raise HTTPException(400, "The request ended too soon.") from error
+    return body

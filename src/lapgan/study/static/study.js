@@ -1,0 +1,200 @@
+// A sitting in the browser: jsPsych runs the timeline, animation frames time the images, and
+// every answer is stored on the server before the next trial begins.
+import { Painter, estimateRefresh, expose } from "./exposure.js";
+
+const token = location.hash.slice(1) || localStorage.getItem("lapgan-study-token") || "";
+const stage = document.getElementById("stage");
+const jsPsych = jsPsychModule.initJsPsych({ display_element: stage });
+const SIDES = { ArrowLeft: "left", KeyF: "left", ArrowRight: "right", KeyJ: "right" };
+const images = new Map();
+let state = {}; // the server's view of this sitting
+let refreshHz = 60;
+let arriving = true;
+
+// ---- server -----------------------------------------------------------------------------------
+
+const sleep = (ms) => new Promise((resolve) => jsPsych.pluginAPI.setTimeout(resolve, ms));
+
+async function call(path, body) {
+  for (let wait = 500; ; wait = Math.min(2 * wait, 8000)) {
+    try {
+      const response = await fetch(path, {
+        method: body ? "POST" : "GET",
+        headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json" },
+        body: body && JSON.stringify(body),
+        signal: AbortSignal.timeout(10000),
+      });
+      if (response.status < 500 && response.status !== 429) {
+        tell("");
+        return { status: response.status, data: await response.json() };
+      }
+    } catch { /* no connection: try again */ }
+    tell("The connection is lost. Trying again; nothing is lost…");
+    await sleep(wait);
+  }
+}
+
+async function refresh() {
+  const { status, data } = await call("/api/sitting");
+  state = status === 200 ? data : { lost: true, next: null };
+  showProgress();
+}
+
+async function submit(answer) {
+  const { status, data } = await call("/api/answers", answer);
+  if (status === 200) Object.assign(state, data);
+  // Paused, or another device went on with this sitting: ask again where it stands.
+  if (status !== 200 || state.paused) arriving = true;
+  showProgress();
+}
+
+// ---- page -------------------------------------------------------------------------------------
+
+const tell = (text) => { document.getElementById("status").textContent = text; };
+const word = (side) => ((side === "left") === state.real_left ? "real" : "fake");
+
+function showProgress() {
+  const share = state.total ? state.done / state.total : 0;
+  document.getElementById("progress").value = share;
+  document.getElementById("count").textContent = state.total ? `${state.done} / ${state.total}` : "";
+}
+
+function show(id, place = jsPsych.getDisplayElement() ?? stage) {
+  place.replaceChildren(document.getElementById(id).content.cloneNode(true));
+  const texts = { block: state.block, code: state.code, address: `${location.origin}/sitting#${token}` };
+  for (const node of stage.querySelectorAll("[data-text]")) {
+    node.textContent = texts[node.dataset.text];
+    if (node.tagName === "A") node.href = texts[node.dataset.text];
+  }
+  for (const node of stage.querySelectorAll("[data-side]")) {
+    const { side } = node.dataset;
+    const key = document.createElement("kbd");
+    key.textContent = side === "left" ? "←" : "→";
+    node.replaceChildren(word(side));
+    node[side === "left" ? "prepend" : "append"](key);
+    node.dataset.answer = word(side);
+  }
+}
+
+// jsPsych builds its trials from classes like this one.
+const plugin = (name, run, parameters = {}) => class {
+  static info = { name, version: "1", parameters, data: {} };
+  async trial(_element, trial) {
+    await run(trial);
+    jsPsych.finishTrial({});
+  }
+};
+
+const Page = plugin("page", ({ template }) => new Promise((resolve) => {
+  show(template);
+  window.scrollTo(0, 0);
+  const button = stage.querySelector("[data-go]");
+  button.focus({ preventScroll: true });
+  button.addEventListener("click", resolve, { once: true });
+}), { template: { type: jsPsychModule.ParameterType.STRING } });
+
+async function loadImages() {
+  images.clear();
+  await Promise.all(state.images.map(async (name) => {
+    const image = new Image();
+    image.src = `/stimuli/${name}.png`;
+    await image.decode();
+    images.set(name, await createImageBitmap(image));
+  }));
+}
+
+// ---- trial ------------------------------------------------------------------------------------
+
+// Listens for one answer by key, finger or mouse; resolves with it and the time it came.
+function listen() {
+  return new Promise((resolve) => {
+    const buttons = stage.querySelectorAll("button[data-side]");
+    const done = (side, input, time) => {
+      document.removeEventListener("keydown", onKey);
+      for (const button of buttons) button.disabled = true;
+      stage.querySelector(`button[data-side=${side}]`).classList.add("chosen");
+      resolve({ answer: word(side), input, time });
+    };
+    const onKey = (event) => {
+      if (event.repeat || !(event.code in SIDES)) return;
+      event.preventDefault();
+      done(SIDES[event.code], "keyboard", event.timeStamp);
+    };
+    const pointer = matchMedia("(pointer: coarse)").matches ? "touch" : "mouse";
+    document.addEventListener("keydown", onKey);
+    for (const button of buttons) {
+      button.disabled = false;
+      button.onclick = (event) => done(button.dataset.side, event.detail ? pointer : "keyboard", event.timeStamp);
+    }
+  });
+}
+
+async function feedback(answer) {
+  const line = stage.querySelector(".question");
+  const right = answer === state.truth;
+  line.textContent = `${right ? "Right" : "No"}: that was ${state.truth}.`;
+  line.classList.add(right ? "right" : "wrong");
+  await sleep(1200);
+}
+
+const Exposure = plugin("exposure", async () => {
+  const { trial, image, asked_ms: asked, practice } = state.next;
+  const resumed = localStorage.getItem("lapgan-study-shown") === trial;
+  show("trial");
+  const painter = new Painter(stage.querySelector("canvas"), stage.dataset.mask);
+  let hidden = document.hidden;
+  const watch = () => { hidden = true; };
+  document.addEventListener("visibilitychange", watch);
+  const fixation = Number(stage.dataset.fixation);
+  await expose(() => painter.fixation(), refreshHz, (shown, period) => shown >= fixation - period / 2);
+
+  localStorage.setItem("lapgan-study-shown", trial);
+  let given = null; // without a time limit the answer ends the image, else it comes after it
+  if (asked === null) listen().then((answer) => { given = answer; });
+  const { onset, ...timing } = await expose(() => painter.image(images.get(image)), refreshHz,
+    (shown, period) => (asked === null ? given !== null : shown >= asked - period / 2));
+  painter.mask();
+  const { answer, input, time } = given ?? await listen();
+
+  document.removeEventListener("visibilitychange", watch);
+  const response_ms = Math.max(0, time - onset);
+  await submit({ trial, answer, response_ms, ...timing, refresh_hz: refreshHz, hidden, resumed, input });
+  if (practice && state.truth) await feedback(answer);
+});
+
+// ---- sitting ----------------------------------------------------------------------------------
+
+const Prepare = plugin("prepare", async () => {
+  tell("Getting ready…");
+  while (!await loadImages().then(() => true, () => false)) await sleep(1000);
+  refreshHz = await estimateRefresh();
+  tell("");
+  arriving = false;
+});
+
+const going = () => state.next !== null && !state.paused;
+const when = (condition, node) => ({ timeline: [node], conditional_function: condition });
+const page = (template, condition) => when(condition, { type: Page, template });
+
+const block = {
+  conditional_function: () => state.next !== null,
+  timeline: [
+    page("paused", () => state.paused),
+    page("instructions", () => going() && arriving && state.done === 0),
+    page("back", () => going() && arriving && state.done > 0),
+    page("begin", () => going() && !arriving && state.block === 1),
+    page("break", () => going() && !arriving && state.block > 1),
+    when(going, { type: Prepare }),
+    { ...when(going, { type: Exposure }), loop_function: () => going() && !arriving },
+    { type: plugin("refresh", refresh) },
+  ],
+  loop_function: () => state.next !== null,
+};
+
+refresh().then(async () => {
+  if (state.lost) return show("lost", stage);
+  localStorage.setItem("lapgan-study-token", token);
+  history.replaceState(null, "", `#${token}`);
+  await jsPsych.run([block]);
+  return show(state.lost ? "lost" : "thanks", stage);
+});
