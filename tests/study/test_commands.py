@@ -1,0 +1,129 @@
+import subprocess
+import sys
+
+import pytest
+from serving import free_port, serving, write_images
+from typer.testing import CliRunner
+
+from lapgan.errors import LapganError
+from lapgan.study.commands import study_app
+from lapgan.study.serve import serve
+from lapgan.study.stimuli import load_study
+
+RECIPE = """
+trials = 12
+blocks = 2
+practice_trials = 2
+catch_trials = 2
+images_per_source = 16
+zoom = 1
+durations_ms = [50, 500, 2000]
+"""
+
+
+def run(*arguments):
+    result = CliRunner().invoke(study_app, list(map(str, arguments)))
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A study made by the command."""
+    recipe = tmp_path / "study.toml"
+    recipe.write_text(RECIPE)
+    real, gan = write_images(tmp_path, 40, 1), write_images(tmp_path, 40, 2)
+    study = tmp_path / "study"
+    out = run(
+        "new", study, "--real", real, "--source", f"gan={gan}", "--recipe", recipe, "--seed", 7
+    )
+    assert "lapgan study serve" in out
+    return study
+
+
+def test_from_images_to_the_report(folder, tmp_path):
+    assert load_study(folder).design.seed == 7
+    assert "3 simulated raters" in run("simulate", folder, "--raters", 3, "--d-prime", "gan=2.5")
+    assert "report.html" in run("report", folder)
+    assert (folder / "report" / "report.json").is_file()
+    run("export", folder, "--out", tmp_path / "export")
+    assert (tmp_path / "export" / "answers.csv").read_text().count("\n") == 1 + 3 * 16
+
+
+def test_power_prints_a_plan():
+    out = run("power", "--share", "0.4", "--half-width", "0.1", "--studies", 3)
+    assert "source at one time" in out
+    assert len(out.splitlines()) == 8
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("gan", "expected NAME=VALUE"), ("real=x.npz", "'real' is taken"), ("catch=x", "is taken")],
+)
+def test_sources_need_names_of_their_own(tmp_path, source, message):
+    with pytest.raises(LapganError, match=message):
+        run("new", tmp_path / "s", "--real", "x.npz", "--source", source)
+
+
+def test_the_server_announces_itself_and_refuses_a_taken_port(folder):
+    command = [
+        sys.executable,
+        "-m",
+        "lapgan.study",
+        "serve",
+        str(folder),
+        "--port",
+        str(free_port()),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("Ctrl-C"):
+                break
+        process.terminate()
+    text = "".join(lines)
+    assert "On this machine   http://127.0.0.1:" in text
+    assert "secret: " in text
+    assert len(text.split("secret: ")[1].splitlines()[0]) == 16
+    port = free_port()
+    with serving(folder, port):
+        taken = [*command[:-1], str(port), "--host", "127.0.0.1"]
+        done = subprocess.run(taken, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "cannot listen there" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_rate_that_is_none_is_refused(folder):
+    with pytest.raises(LapganError, match="--rate"):
+        serve(
+            load_study(folder), database=None, host="127.0.0.1", port=0, public_url=None,
+            trusted_proxy=None, admin_secret="x", rates={"joins": "many"},
+        )  # fmt: skip
+
+
+def test_the_command_line_opens_without_the_extra():
+    code = (
+        "import sys\n"
+        "for name in ('sqlalchemy', 'starlette', 'scipy', 'jinja2', 'segno'):\n"
+        "    sys.modules[name] = None\n"
+        "from lapgan.study.commands import study_app\n"
+        "study_app(['export', 'x'], standalone_mode=False)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].endswith("Run `pip install lapgan[study]`.")
+
+
+def test_the_study_needs_no_torch(folder):
+    code = (
+        "import sys\n"
+        "from lapgan.study.commands import study_app\n"
+        f"study_app(['simulate', {str(folder)!r}, '--raters', '1'], standalone_mode=False)\n"
+        f"study_app(['report', {str(folder)!r}], standalone_mode=False)\n"
+        "assert not {'torch', 'torchvision'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

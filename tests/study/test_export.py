@@ -1,0 +1,37 @@
+import csv
+import io
+import json
+
+import numpy as np
+
+from lapgan.study.export import COLUMNS, data_dictionary, export, rows_to_csv, rows_to_json_lines
+from lapgan.study.simulate import Observers, simulate_into
+from lapgan.study.store import Store
+
+
+def test_csv_and_json_lines_tell_the_same(make_study, tmp_path):
+    store = Store(make_study())
+    simulate_into(store, Observers({}), 1, np.random.default_rng(0))
+    rows = store.rows()
+    store.close()
+    assert set(rows[0]) == set(COLUMNS)
+    from_lines = [json.loads(line) for line in rows_to_json_lines(rows).splitlines()]
+    assert from_lines == [{name: row[name] for name in COLUMNS} for row in rows]
+    for text, row in zip(csv.DictReader(io.StringIO(rows_to_csv(rows))), rows, strict=True):
+        for name, (kind, _) in COLUMNS.items():
+            assert _read(text[name], kind) == row[name]
+    paths = export(rows, tmp_path / "out")
+    assert [path.name for path in paths] == ["answers.csv", "answers.jsonl", "data-dictionary.md"]
+    assert paths[0].read_text() == rows_to_csv(rows)
+
+
+def test_the_dictionary_names_every_column():
+    text = data_dictionary()
+    assert all(f"| `{name}` |" in text for name in COLUMNS)
+
+
+def _read(text, kind):
+    if text == "":
+        return None
+    readers = {"boolean": "true".__eq__, "integer": int, "number": float, "text": str}
+    return readers[kind](text)

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from lapgan.errors import LapganError
+from lapgan.study.power import (
+    half_width,
+    intra_rater_correlation,
+    plan_raters,
+    simulated_half_width,
+)
+
+
+def test_raters_who_are_alike_are_not_correlated():
+    assert intra_rater_correlation(0.4, 0.0) == pytest.approx(0, abs=1e-12)
+
+
+def test_correlation_agrees_with_integration():
+    centre = norm.ppf(0.3) * np.sqrt(1 + 0.5**2)
+    square = quad(lambda z: norm.cdf(centre + 0.5 * z) ** 2 * norm.pdf(z), -9, 9)[0]
+    assert intra_rater_correlation(0.3, 0.5) == pytest.approx((square - 0.09) / 0.21, abs=1e-9)
+
+
+def test_without_spread_only_the_number_of_answers_counts():
+    # t quantiles aside: compare at many raters.
+    assert half_width(0.5, 0.0, 4000, 1) == pytest.approx(half_width(0.5, 0.0, 1000, 4), rel=1e-3)
+    assert half_width(0.5, 0.0, 4000, 1) == pytest.approx(1.96 * 0.5 / np.sqrt(4000), rel=1e-3)
+
+
+def test_the_plan_is_the_smallest_that_suffices():
+    for plan in plan_raters(0.4, 0.3, 0.05, [1, 5, 28]):
+        assert half_width(0.4, 0.3, plan.raters, plan.answers_per_rater) <= 0.05
+        assert half_width(0.4, 0.3, plan.raters - 1, plan.answers_per_rater) > 0.05
+        assert plan.answers == plan.raters * plan.answers_per_rater
+
+
+def test_the_formula_agrees_with_simulated_studies():
+    rng = np.random.default_rng(0)
+    width, held = simulated_half_width(0.4, 0.3, 40, 20, rng, studies=40)
+    assert width == pytest.approx(half_width(0.4, 0.3, 40, 20), rel=0.08)
+    assert held >= 0.85
+
+
+@pytest.mark.parametrize(("share", "wanted"), [(0, 0.1), (40, 0.1), (0.4, 5), (0.4, 0)])
+def test_percent_are_refused(share, wanted):
+    with pytest.raises(LapganError, match="not percent"):
+        plan_raters(share, 0.3, wanted, [10])
+
+
+def test_more_raters_than_there_are_is_said():
+    with pytest.raises(LapganError, match="raters are needed"):
+        plan_raters(0.5, 0.3, 0.0005, [1])

@@ -1,0 +1,103 @@
+import json
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from lapgan.errors import LapganError
+from lapgan.study.report import render_html, write_report
+from lapgan.study.results import compute_results
+from lapgan.study.simulate import Observers, ThresholdObservers, simulate_rows
+
+TRUTH = Observers({"lapgan": 0.5, "gan": 2.0}, criterion=-0.3)
+
+
+def rows_of(study, population=TRUTH, raters=6):
+    rng = np.random.default_rng(0)
+    rows = simulate_rows(study.design, study.manifest.fakes, population, raters, rng)
+    return [{**row, "answered_at": "2026-01-02T03:04:05.678+00:00"} for row in rows]
+
+
+@pytest.fixture
+def timed(make_study):
+    return make_study(trials=30, durations_ms=[50, 100, 2000])
+
+
+def test_results_are_counts_of_the_rows(timed):
+    rows = rows_of(timed)
+    results = compute_results(timed.manifest, rows, 200)
+    main = [row for row in rows if row["phase"] == "main"]
+    for cell in results["shares"]:
+        mine = [row for row in main if row["source"] == cell["source"]]
+        if cell["asked_ms"]:
+            mine = [row for row in mine if row["asked_ms"] == cell["asked_ms"]]
+        assert cell["answers"] == len(mine)
+        assert cell["judged_real"] == sum(row["said_real"] for row in mine)
+    assert len(results["shares"]) == 3 * 4
+    assert results["trials"]["analysed"] == len(main)
+    assert results["timing"]["within_a_frame"] == 1
+    assert results["raters"]["simulated"] == 6
+
+
+def test_results_do_not_depend_on_chance(timed):
+    rows = rows_of(timed)
+    assert compute_results(timed.manifest, rows, 50) == compute_results(timed.manifest, rows, 50)
+
+
+def test_the_report_is_one_page_and_one_json(timed, tmp_path):
+    paths = write_report(timed.manifest, rows_of(timed), tmp_path / "out", 100)
+    assert [path.name for path in paths] == ["report.json", "report.html"]
+    loaded = json.loads(paths[0].read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert loaded["study"]["design"]["trials"] == 30
+    page = paths[1].read_text()
+    for needle in ("<script", "<link", "src=", "@import"):
+        assert needle not in page
+    _check_well_formed(page)
+    assert page.count("<svg") == 3
+    assert "simulated: programs" in page
+    assert "published, not measured here" in page
+
+
+def test_reports_of_people_have_no_banner(timed, tmp_path):
+    rows = [{**row, "simulated": False} for row in rows_of(timed)]
+    paths = write_report(timed.manifest, rows, tmp_path, 50)
+    assert "simulated: programs" not in paths[1].read_text()
+
+
+def test_names_are_escaped(timed):
+    results = compute_results(timed.manifest, rows_of(timed), 50)
+    results["study"]["design"]["title"] = "<script>alert(1)</script>"
+    assert "<script>" not in render_html(results)
+
+
+def test_an_untimed_study_reports_shares_and_errors(make_study, tmp_path):
+    study = make_study(trials=20, mode="untimed")
+    page = write_report(study.manifest, rows_of(study), tmp_path, 50)[1].read_text()
+    _check_well_formed(page)
+    assert "Threshold time" not in page
+    assert page.count("<svg") == 2
+
+
+def test_a_staircase_study_reports_thresholds(make_study, tmp_path):
+    study = make_study(fakes=("gan",), trials=32, mode="staircase", practice_trials=0)
+    truth = ThresholdObservers({"gan": 150.0})
+    page = write_report(study.manifest, rows_of(study, truth), tmp_path, 50)[1].read_text()
+    assert "Threshold time" in page
+    _check_well_formed(page)
+
+
+def test_no_answers_no_report(timed, tmp_path):
+    with pytest.raises(LapganError, match="no answers yet"):
+        write_report(timed.manifest, [], tmp_path)
+
+
+def test_a_few_answers_are_enough_for_a_report(timed, tmp_path):
+    page = write_report(timed.manifest, rows_of(timed, raters=1)[:5], tmp_path, 50)[1].read_text()
+    assert "n/a" in page
+
+
+def _check_well_formed(page):
+    for part in page.split("<svg")[1:]:
+        ElementTree.fromstring("<svg" + part.split("</svg>")[0] + "</svg>")
+    HTMLParser().feed(page)
