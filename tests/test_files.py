@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from lapgan.errors import LapganError
-from lapgan.files import atomic_path, write_atomically
+from lapgan.files import atomic_path, below_data, write_atomically
 
 
 def test_content_is_written_with_its_folder(tmp_path: Path):
@@ -43,3 +43,18 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
         _stop_midway(tmp_path / "b.txt")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_is_found_below_the_data_folder_only_if_it_is_not_where_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "data" / "a").mkdir(parents=True)
+    (tmp_path / "data" / "b").mkdir()
+    (tmp_path / "b").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAPGAN_DATA", str(tmp_path / "data"))
+    assert below_data("a") == tmp_path / "data" / "a"
+    assert below_data("b") == Path("b")
+    assert below_data("c") == Path("c")
+    monkeypatch.delenv("LAPGAN_DATA")
+    assert below_data("a") == Path("a")

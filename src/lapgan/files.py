@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files: found below the data folder, written whole or not at all."""
 
 import os
 import tempfile
@@ -8,7 +8,15 @@ from pathlib import Path
 
 from lapgan.errors import LapganError
 
-__all__ = ["append_line", "atomic_path", "write_atomically"]
+__all__ = ["append_line", "atomic_path", "below_data", "write_atomically"]
+
+
+def below_data(path: str | Path) -> Path:
+    """Returns the path itself, or its like below `$LAPGAN_DATA` if only that exists."""
+    given, data = Path(path).expanduser(), os.environ.get("LAPGAN_DATA")
+    if data and str(path) and not given.exists() and (Path(data) / given).exists():
+        return Path(data) / given
+    return given
 
 
 @contextmanager

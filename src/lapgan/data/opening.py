@@ -17,6 +17,7 @@ from lapgan.data.parquet import parquet_images
 from lapgan.data.reading import OnBad
 from lapgan.data.source import Source
 from lapgan.errors import LapganError
+from lapgan.files import below_data
 
 __all__ = ["open_images"]
 
@@ -82,7 +83,7 @@ def _find_source(text: str, split: str) -> Source:
         return DeadLeaves(_count(text, rest), split)
     if word == "hub":
         return hub_images(rest, split)
-    path = _below_data(text)
+    path = below_data(text)
     if path.is_dir():
         return _folder_source(path, split, text)
     if path.is_file():
@@ -100,14 +101,6 @@ def _count(text: str, count: str) -> int:
     if not (count.isascii() and count.isdigit()):
         raise LapganError(f"{text}: expected a number of images, such as dead-leaves:5000.")
     return int(count)
-
-
-def _below_data(text: str) -> Path:
-    """The path itself, or its like below `$LAPGAN_DATA` if only that exists."""
-    path, data = Path(text).expanduser(), os.environ.get("LAPGAN_DATA")
-    if data and not path.exists() and (Path(data) / path).exists():
-        return Path(data) / path
-    return path
 
 
 def _folder_source(folder: Path, split: str, text: str) -> Source:

@@ -26,7 +26,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lapgan.errors import LapganError
-from lapgan.files import write_atomically
+from lapgan.files import below_data, write_atomically
 from lapgan.study.design import CATCH, REAL, Design, Phase, Pools, pool_sizes
 
 __all__ = [
@@ -198,7 +198,7 @@ def draw_images(spec: str, count: int, seed: Sequence[int], split: str) -> Pixel
     Raises:
         LapganError: the source is missing, unreadable, or has fewer than `count` images.
     """
-    path = Path(spec)
+    path = below_data(spec)
     rng = np.random.default_rng(seed)
     if spec.startswith("hub:"):
         return _draw_named(spec, count, rng, split)
