@@ -229,7 +229,7 @@ def test_intervals_hold_the_truth_in_at_least_90_of_100_studies():
                 mine = mine.where(mine.asked_ms == 500)
                 wanted = truth.share(source, 500.0)
             low, high = share_judged_real(mine, resampling).bootstrap
-            held[source, kind] += low <= wanted <= high
+            held[source, kind] += bool(low <= wanted <= high)
     print("shares:", held)
     assert min(held.values()) >= 90, held
 
