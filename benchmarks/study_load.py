@@ -11,6 +11,7 @@ is compared with every acknowledgement that any rater received.
 import argparse
 import asyncio
 import json
+import os
 import random
 import signal
 import socket
@@ -40,6 +41,7 @@ class Outcome:
     retries: int = 0
     cpu_seconds: float = 0.0
     lags: list[float] = field(default_factory=list)
+    flushes: list[float] = field(default_factory=list)
 
 
 def make_study(folder: Path, trials: int) -> Study:
@@ -139,6 +141,21 @@ async def watch_clients(outcome: Outcome) -> None:
         outcome.lags.append(time.perf_counter() - due)
 
 
+async def watch_disk(outcome: Outcome, path: Path) -> None:
+    """Times a flush of 4 KiB beside the database: no answer can be stored sooner."""
+
+    def flush() -> float:
+        began = time.perf_counter()
+        file.write(bytes(4096))
+        os.fsync(file.fileno())
+        return time.perf_counter() - began
+
+    with path.open("wb", buffering=0) as file:
+        while True:
+            outcome.flushes.append(await asyncio.to_thread(flush))
+            await asyncio.sleep(0.5)
+
+
 def answer(trial: str, rng: random.Random) -> dict[str, object]:
     return {
         "trial": trial,
@@ -159,7 +176,10 @@ async def run(options: argparse.Namespace, study: Path, port: int) -> tuple[Outc
     outcome = Outcome()
     half = options.raters * options.trials // 2
     began = time.perf_counter()
-    watch = asyncio.create_task(watch_clients(outcome))
+    watches = [
+        asyncio.create_task(watch_clients(outcome)),
+        asyncio.create_task(watch_disk(outcome, study.parent / "flushed")),
+    ]
     raters = asyncio.gather(
         *(take_part(port, outcome, options, seed) for seed in range(options.raters))
     )
@@ -173,7 +193,8 @@ async def run(options: argparse.Namespace, study: Path, port: int) -> tuple[Outc
         server = await asyncio.to_thread(start, study, port, options.database)
         outcome.outage = (killed, time.perf_counter())
     await raters
-    watch.cancel()
+    for watch in watches:
+        watch.cancel()
     outcome.cpu_seconds += cpu_seconds(server)
     server.terminate()
     server.wait()
@@ -194,7 +215,9 @@ def check(study: Study, outcome: Outcome, options: argparse.Namespace) -> dict[s
     began, seconds = np.array(outcome.answered).T
     killed, up = outcome.outage
     # Everybody comes back at once after an outage: that crowd is counted apart.
-    steady = 1000 * seconds[(began + seconds < killed) | (began > up + 3)]
+    counted = (began + seconds < killed) | (began > up + 3)
+    steady = 1000 * seconds[counted]
+    slow = (began + seconds)[counted & (seconds > 0.2)]
     crowd = [
         1000
         * seconds[(began > killed) & (began + seconds > up + s) & (began + seconds <= up + s + 1)]
@@ -209,7 +232,8 @@ def check(study: Study, outcome: Outcome, options: argparse.Namespace) -> dict[s
         "retries": outcome.retries,
         "p50_ms": round(float(np.quantile(steady, 0.5)), 1),
         "p99_ms": round(float(np.quantile(steady, 0.99)), 1),
-        "over_200_ms": int((steady > 200).sum()),
+        "over_200_ms": len(slow),
+        "seconds_with_such": len(np.unique(np.floor(slow))),
         "p99_ms_with_restart": round(1000 * float(np.quantile(seconds, 0.99)), 1),
         "outage_seconds": round(up - killed, 1),
         # Of the answers given in the 1st, 2nd, ... second after the restart.
@@ -217,6 +241,9 @@ def check(study: Study, outcome: Outcome, options: argparse.Namespace) -> dict[s
         "after_restart_p99_ms": [
             round(float(np.quantile(part, 0.99))) if len(part) else None for part in crowd
         ],
+        "disk_flush_p50_ms": round(1000 * float(np.quantile(outcome.flushes, 0.5)), 1),
+        "disk_flush_p99_ms": round(1000 * float(np.quantile(outcome.flushes, 0.99)), 1),
+        "disk_flush_worst_ms": round(1000 * max(outcome.flushes), 1),
         "client_lag_p50_ms": round(1000 * float(np.quantile(outcome.lags, 0.5)), 1),
         "client_lag_p99_ms": round(1000 * float(np.quantile(outcome.lags, 0.99)), 1),
     }
