@@ -50,10 +50,8 @@ def browser():
         launched.close()
 
 
-def real_source(tmp_path):
-    """Real images for pictures: CIFAR-10 when it is there, else random ones."""
-    cifar = Path(os.environ.get("LAPGAN_DATA", "data")) / "cifar10" / "test.parquet"
-    return str(cifar if cifar.is_file() else write_images(tmp_path, 80, 1, 32))
+# Made by the package, so that pictures of the pages show nobody's photographs.
+REAL = "dead-leaves:100"
 
 
 @contextmanager
@@ -62,7 +60,7 @@ def study_of(tmp_path, *options, **changes):
     fakes = {name: str(write_images(tmp_path, 80, seed, 32)) for seed, name in ((2, "a"), (3, "b"))}
     design = Design.model_validate({"images_per_source": 40, **changes})
     folder = tmp_path / "study"
-    freeze(folder, design, real_source(tmp_path), fakes)
+    freeze(folder, design, REAL, fakes)
     with serving(folder, free_port(), *options) as (process, base):
         yield folder, base, process
 
