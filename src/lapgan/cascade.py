@@ -21,7 +21,13 @@ from lapgan.errors import LapganError
 from lapgan.noise import Noise
 from lapgan.pyramid import Operator, Size, upsample
 from lapgan.recipe import Recipe
-from lapgan.weights import Weights, read_weights, write_weights
+from lapgan.weights import (
+    Weights,
+    generator_state,
+    generator_tensors,
+    read_weights,
+    write_weights,
+)
 
 __all__ = ["BLOCK", "Cascade", "Level", "Link"]
 
@@ -104,8 +110,15 @@ class Cascade:
         Raises:
             LapganError: the file is damaged, incomplete or not a cascade's.
         """
-        path = Path(path)
-        weights = read_weights(path)
+        return cls.of_weights(read_weights(Path(path)), Path(path), compute)
+
+    @classmethod
+    def of_weights(cls, weights: Weights, path: Path, compute: Compute | None = None) -> "Cascade":
+        """Builds a cascade from weights that were read from `path`, which errors name.
+
+        Raises:
+            LapganError: levels are missing, or do not fit their recipe.
+        """
         if weights.missing:
             raise LapganError(
                 f"{path}: the level(s) {', '.join(weights.missing)} have no weights yet; train "
@@ -124,11 +137,9 @@ class Cascade:
 
     def save(self, path: str | Path) -> None:
         """Saves the cascade as one safetensors file that alone rebuilds it."""
-        tensors = {
-            f"levels.{key}.generator.{name}": tensor
-            for key, level in zip(self.recipe.levels, self.levels, strict=True)
-            for name, tensor in level.generator.state_dict().items()
-        }
+        tensors: dict[str, Tensor] = {}
+        for key, level in zip(self.recipe.levels, self.levels, strict=True):
+            tensors |= generator_tensors(key, level.generator)
         tensors["normalisation.mean"] = self.normalisation.mean
         tensors["normalisation.std"] = self.normalisation.std
         write_weights(Path(path), Weights(tensors, self.recipe, self.class_names, self.training))
@@ -308,14 +319,8 @@ def _build_levels(path: Path, weights: Weights) -> list[Level]:
     for k, (key, size) in enumerate(zip(weights.recipe.levels, weights.recipe.sizes, strict=True)):
         recipe = weights.recipe.level(k)
         generator = recipe.build_generator(size, len(weights.class_names))
-        prefix = f"levels.{key}.generator."
-        state = {
-            name.removeprefix(prefix): tensor
-            for name, tensor in weights.tensors.items()
-            if name.startswith(prefix)
-        }
         try:
-            generator.load_state_dict(state)
+            generator.load_state_dict(generator_state(key, weights.tensors))
         except RuntimeError as error:
             raise LapganError(f"{path}: level {key} does not fit its recipe: {error}") from None
         levels.append(Level(size, recipe.noise.build(), generator))

@@ -251,6 +251,10 @@ class Recipe(_Strict):
         """The size of every level, finest first."""
         return [parse_size(key) for key in self.levels]
 
+    def level_name(self, k: int) -> str:
+        """Returns the size of level k as the recipe writes it, with 0 the finest."""
+        return list(self.levels)[k]
+
     def level(self, k: int) -> LevelRecipe:
         """Returns level k, with 0 the finest."""
         return list(self.levels.values())[k]

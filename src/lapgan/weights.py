@@ -17,13 +17,22 @@ import safetensors
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from lapgan.errors import LapganError
 from lapgan.files import atomic_path
 from lapgan.recipe import Recipe, check_recipe
 
-__all__ = ["FORMAT", "LEVEL_FILE", "Weights", "read_weights", "write_tensors", "write_weights"]
+__all__ = [
+    "FORMAT",
+    "LEVEL_FILE",
+    "Weights",
+    "generator_state",
+    "generator_tensors",
+    "read_weights",
+    "write_tensors",
+    "write_weights",
+]
 
 FORMAT = 1
 LEVEL_FILE = "weights.safetensors"
@@ -50,6 +59,21 @@ class Weights:
         """The sizes of the recipe whose level is not in the file."""
         present = {name.split(".")[1] for name in self.tensors if name.startswith("levels.")}
         return [size for size in self.recipe.levels if size not in present]
+
+
+def generator_tensors(level: str, generator: nn.Module) -> dict[str, Tensor]:
+    """Returns a generator's tensors under the names they have in a file; see the module."""
+    return {f"{_prefix(level)}{name}": t for name, t in generator.state_dict().items()}
+
+
+def generator_state(level: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns a generator's state from a file's tensors: what `generator_tensors` was given."""
+    prefix = _prefix(level)
+    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+
+
+def _prefix(level: str) -> str:
+    return f"levels.{level}.generator."
 
 
 def write_weights(path: Path, weights: Weights) -> None:

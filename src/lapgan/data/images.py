@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Images", "Size"]
+from lapgan.pyramid import Size
 
-Size = tuple[int, int]
+__all__ = ["Images", "Size"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -72,7 +72,7 @@ class LevelJob:
     @property
     def name(self) -> str:
         """The level's size, as the recipe writes it."""
-        return list(self.recipe.levels)[self.k]
+        return self.recipe.level_name(self.k)
 
     @property
     def num_classes(self) -> int:

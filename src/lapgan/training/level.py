@@ -21,7 +21,7 @@ from lapgan.training.optimiser import make_optimiser, set_schedule
 from lapgan.training.sheets import draw_sheet
 from lapgan.training.state import LevelState, NotFiniteError
 from lapgan.training.step import update_discriminator, update_generator
-from lapgan.weights import LEVEL_FILE, Weights, write_weights
+from lapgan.weights import LEVEL_FILE, Weights, generator_tensors, write_weights
 
 __all__ = ["initial_state", "train_level", "training_step"]
 
@@ -168,10 +168,7 @@ def _checkpoint(job: LevelJob, state: LevelState) -> None:
         state.save(job.folder / STATE_FILE)
     except NotFiniteError as error:
         raise _diverged(job, state) from error
-    tensors = {
-        f"levels.{job.name}.generator.{name}": tensor
-        for name, tensor in state.average.state_dict().items()
-    }
+    tensors = generator_tensors(job.name, state.average)
     tensors["normalisation.mean"] = job.normalisation.mean
     tensors["normalisation.std"] = job.normalisation.std
     class_names = job.images.class_names if job.recipe.data.classes else ()

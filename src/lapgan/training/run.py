@@ -33,7 +33,7 @@ from lapgan.training.job import Budget, Intervals, LevelJob
 from lapgan.training.level import train_level
 from lapgan.training.listener import Listener
 from lapgan.training.log import Record
-from lapgan.weights import read_weights
+from lapgan.weights import LEVEL_FILE, read_weights
 
 __all__ = ["CASCADE_FILE", "Order", "check_run", "plan", "train"]
 
@@ -129,7 +129,7 @@ def plan(order: Order) -> Iterator[str]:
         limit = f"{budget.images:,} images"
         if budget.seconds < math.inf:
             limit = f"{budget.seconds / 60:.1f} minutes"
-        yield f"level {list(order.recipe.levels)[k]}: G {g:,} and D {d:,} parameters, for {limit}"
+        yield f"level {order.recipe.level_name(k)}: G {g:,} and D {d:,} parameters, for {limit}"
     yield f"run folder: {order.out}"
 
 
@@ -202,7 +202,7 @@ def _train_one(
     listener: Listener,
     stopped: Callable[[], bool],
 ) -> None:
-    folder = order.out / f"level-{list(order.recipe.levels)[k]}"
+    folder = order.out / f"level-{order.recipe.level_name(k)}"
     with _locked(folder):
         job = LevelJob(
             recipe=order.recipe,
@@ -240,9 +240,12 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _assemble(out: Path) -> Cascade | None:
-    if not list(out.glob("level-*/weights.safetensors")) or read_weights(out).missing:
+    if not list(out.glob(f"level-*/{LEVEL_FILE}")):
         return None
-    cascade = Cascade.load(out)
+    weights = read_weights(out)
+    if weights.missing:
+        return None
+    cascade = Cascade.of_weights(weights, out)
     cascade.save(out / CASCADE_FILE)
     return cascade
 
@@ -307,7 +310,7 @@ def _side_by_side(
             if process.exitcode is not None:
                 del running[k]
                 if process.exitcode != 0 and not stopped():
-                    failures.append(f"level {list(order.recipe.levels)[k]}: its process died")
+                    failures.append(f"level {order.recipe.level_name(k)}: its process died")
         failures += _deliver(queue, listener)
     if failures:
         raise LapganError("\n".join(failures))
