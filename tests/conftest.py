@@ -44,6 +44,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("LAPGAN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
+@pytest.fixture(autouse=True)
+def _own_data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hides the real data from all tests that are not marked as using it."""
+    if not request.node.get_closest_marker("data"):
+        monkeypatch.delenv("LAPGAN_DATA", raising=False)
+
+
 @pytest.fixture
 def tiny() -> Recipe:
     return check_recipe(TINY, "tiny")

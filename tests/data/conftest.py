@@ -8,11 +8,9 @@ from PIL import Image
 
 
 @pytest.fixture(autouse=True)
-def cache(request, tmp_path_factory, monkeypatch):
+def cache(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("LAPGAN_CACHE", str(folder))
-    if not request.node.get_closest_marker("data"):
-        monkeypatch.delenv("LAPGAN_DATA", raising=False)
     return folder
 
 

@@ -89,6 +89,16 @@ def test_a_named_source_comes_from_the_data_layer(monkeypatch):
     assert as_set(draw_images("cifar10", 5, [0], "test")) == as_set(images)
 
 
+def test_a_folder_that_holds_no_image_files_is_opened_by_the_data_layer(tmp_path, monkeypatch):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    images = make_images(5)
+    (tmp_path / "cifar10").mkdir()
+    cells = [{"bytes": png_bytes(image), "path": None} for image in images]
+    pq.write_table(pa.table({"img": cells, "label": [0] * 5}), tmp_path / "cifar10/test.parquet")
+    monkeypatch.setenv("LAPGAN_DATA", str(tmp_path))
+    assert as_set(draw_images("cifar10", 5, [0], "test")) == as_set(images)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -202,15 +202,15 @@ def draw_images(spec: str, count: int, seed: Sequence[int], split: str) -> Pixel
     rng = np.random.default_rng(seed)
     if spec.startswith("hub:"):
         return _draw_named(spec, count, rng, split)
-    if path.is_dir() and not _is_run(path):
+    if path.is_dir() and not _is_run(path) and _image_files(path):
         return _draw_folder(path, count, rng)
     if path.suffix == ".npz" and path.is_file():
         return _draw_npz(path, count, rng)
     if path.suffix == ".parquet" and path.is_file():
         return _draw_parquet(path, count, rng)
-    if path.is_dir() or (path.suffix == ".safetensors" and path.is_file()):
+    if _is_run(path) or (path.suffix == ".safetensors" and path.is_file()):
         return _sample_run(path, count, int(rng.integers(2**31)))
-    if path.suffix or len(path.parts) > 1:
+    if not path.exists() and (path.suffix or len(path.parts) > 1):
         raise LapganError(f"{spec}: no such file or folder. Give a source that exists.")
     return _draw_named(spec, count, rng, split)
 
@@ -265,8 +265,12 @@ def _is_run(path: Path) -> bool:
     return any(path.glob("level-*")) or any(path.glob("*.safetensors"))
 
 
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES)
+
+
 def _draw_folder(path: Path, count: int, rng: np.random.Generator) -> Pixels:
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES)
+    files = _image_files(path)
     picked = [files[index] for index in _pick(len(files), count, path, rng)]
     return _stack([_read_rgb(file, file) for file in picked], path)
 
