@@ -105,3 +105,13 @@ def test_one_file_rebuilds_the_model(tmp_path: Path, cascade_with_classes: Casca
     assert again.class_names == ("cat", "dog", "7")
     assert again.recipe == cascade.recipe
     assert again.training == cascade.training
+
+
+def test_residuals_are_what_the_cascade_adds(cascade: Cascade):
+    (_, (low, image)) = next(cascade.steps(3, seed=5))
+    assert low is not None
+    torch.testing.assert_close(low + cascade.residuals(0, low, seed=5), image)
+    with pytest.raises(LapganError, match="level 6x8: no residuals"):
+        cascade.residuals(1, low)
+    with pytest.raises(LapganError, match="of 6x8"):
+        cascade.residuals(0, torch.zeros(1, 3, 6, 8))

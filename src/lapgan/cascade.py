@@ -29,14 +29,14 @@ from lapgan.weights import (
     write_weights,
 )
 
-__all__ = ["BLOCK", "Cascade", "Level", "Link"]
+__all__ = ["BLOCK", "Cascade", "Level", "Link", "Step"]
 
 # Images are made in blocks of this many, whatever is asked for: image i of a seed is the same
 # however many come after it, and memory does not grow with their number.
 BLOCK = 64
 
-
-_Pair = tuple[Tensor | None, Tensor]
+# The low-pass image that a level was given (None at the coarsest) and the image it made of it.
+Step = tuple[Tensor | None, Tensor]
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,51 @@ class Cascade:
         """Generates the images of `sample` and returns every level, coarsest first."""
         return self._links(self._runs(n, seed, self._check_labels(n, labels)))
 
+    def steps(
+        self, n: int, seed: int = 0, labels: Sequence[int] | Tensor | None = None
+    ) -> Iterator[list[Step]]:
+        """Generates the images of `sample` in the scale of the nets, a block at a time.
+
+        Yields:
+            for each block, one Step a level, coarsest first.
+        """
+        return self._runs(n, seed, self._check_labels(n, labels))
+
+    @torch.inference_mode()
+    def residuals(
+        self,
+        k: int,
+        low: Float[Tensor, "n 3 h w"],
+        seed: int = 0,
+        labels: Sequence[int] | Tensor | None = None,
+    ) -> Float[Tensor, "n 3 h w"]:
+        """Generates h~_k = G_k(z_k, l_k) from given low-pass images, one for each.
+
+        Args:
+            k: the level, 0 the finest; not the coarsest.
+            low: l_k = u(I_{k+1}) in the scale of the nets; repeat one for several samples of it.
+            seed: decides on the noise.
+            labels: one class index an image; by default all classes in equal numbers.
+
+        Raises:
+            LapganError: level k is the coarsest, or `low` does not have its size.
+        """
+        if k == len(self.levels) - 1 or _size(low) != self.sizes[k]:
+            raise LapganError(
+                f"level {self.recipe.level_name(k)}: no residuals from low-pass images of "
+                f"{low.shape[-2]}x{low.shape[-1]}; give them at the size of a level that has one "
+                "below it."
+            )
+        checked = self._check_labels(len(low), labels)
+        blocks = []
+        for block, start in enumerate(range(0, len(low), BLOCK)):
+            span = slice(start, start + BLOCK)
+            given = _filled(low[span]).to(self.compute.device)
+            label = None if checked is None else _filled(checked[span]).to(self.compute.device)
+            high = self._residual(k, given, label, (seed, block))
+            blocks.append(high[: len(low[span])].cpu())
+        return torch.cat(blocks) if blocks else low
+
     def refine(
         self,
         images: UInt8[Tensor, "n 3 h w"],
@@ -231,7 +276,7 @@ class Cascade:
 
     def _refined(
         self, images: Tensor, seed: int, labels: Sequence[int] | Tensor | None
-    ) -> Iterator[list[_Pair]]:
+    ) -> Iterator[list[Step]]:
         size = _size(images)
         if size not in self.sizes[1:]:
             accepted = ", ".join(f"{h}x{w}" for h, w in self.sizes[1:]) or "none: it has one level"
@@ -245,7 +290,7 @@ class Cascade:
     @torch.inference_mode()
     def _runs(
         self, n: int, seed: int, labels: Tensor | None, given: Tensor | None = None
-    ) -> Iterator[list[_Pair]]:
+    ) -> Iterator[list[Step]]:
         """Yields low-pass image and image of every level, coarsest first, a block at a time."""
         for block, start in enumerate(range(0, n, BLOCK)):
             span = slice(start, min(start + BLOCK, n))
@@ -255,27 +300,35 @@ class Cascade:
             count = span.stop - span.start
             yield [(None if low is None else low[:count], x[:count]) for low, x in pairs]
 
-    def _run(self, x: Tensor | None, label: Tensor | None, key: tuple[int, int]) -> list[_Pair]:
+    def _run(self, x: Tensor | None, label: Tensor | None, key: tuple[int, int]) -> list[Step]:
         """Runs a full block through the levels, from noise or from given coarse images."""
         device = self.compute.device
         x, label = (None if t is None else t.to(device) for t in (x, label))
-        pairs: list[_Pair] = [] if x is None else [(None, x)]
+        pairs: list[Step] = [] if x is None else [(None, x)]
         coarsest = len(self.levels) if x is None else self.sizes.index(_size(x))
         for k in reversed(range(coarsest)):
             level = self.levels[k]
             low = None if x is None else upsample(x, level.size, self.operator)
-            z = level.noise.sample(BLOCK, level.size, _generator(*key, k)).to(device)
-            with self.compute.autocast():
-                high = level.generator(low, z, label).float()
+            high = self._residual(k, low, label, key)
             x = high if low is None else low + high
             pairs.append((low, x))
         return [(None if low is None else low.cpu(), x.cpu()) for low, x in pairs]
 
-    def _links(self, runs: Iterator[list[_Pair]]) -> list[Link]:
+    def _residual(
+        self, k: int, low: Tensor | None, label: Tensor | None, key: tuple[int, int]
+    ) -> Tensor:
+        """Returns h~_k = G_k(z_k, l_k) of a full block."""
+        level = self.levels[k]
+        z = level.noise.sample(BLOCK, level.size, _generator(*key, k)).to(self.compute.device)
+        with self.compute.autocast():
+            high: Tensor = level.generator(low, z, label).float()
+        return high
+
+    def _links(self, runs: Iterator[list[Step]]) -> list[Link]:
         """Joins the blocks of each level and turns them to pixels."""
         return [self._link(pairs) for pairs in zip(*runs, strict=True)]
 
-    def _link(self, pairs: Sequence[_Pair]) -> Link:
+    def _link(self, pairs: Sequence[Step]) -> Link:
         image = self.normalisation.denormalise(torch.cat([x for _, x in pairs]))
         if pairs[0][0] is None:
             return Link(_size(image), None, image, image)

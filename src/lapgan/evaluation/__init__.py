@@ -1,0 +1,1 @@
+"""Evaluation: how good a cascade is, and what its levels do."""
