@@ -1,0 +1,300 @@
+"""Features of images by a pretrained net: what distances between sets of images are computed on."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import safetensors
+import torch
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from lapgan.data import Images, corner_offsets, default_cache
+from lapgan.errors import LapganError
+from lapgan.evaluation.progress import tracked
+from lapgan.pyramid import Size
+from lapgan.weights import write_tensors
+
+__all__ = [
+    "DIMENSIONS",
+    "Extractor",
+    "ExtractorName",
+    "Features",
+    "check_images",
+    "check_same_size",
+    "extract_features",
+    "load_extractor",
+    "real_crops",
+    "real_features",
+]
+
+ExtractorName = Literal["lite0", "inception"]
+DIMENSIONS: dict[ExtractorName, int] = {"lite0": 1280, "inception": 2048}
+
+# Raise this when the same key gives other features, or the files change their form.
+_FORMAT = 1
+# Small enough for the activations of a block to stay in a CPU's cache.
+_BATCH = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Extractor:
+    """A pretrained net that turns images into features.
+
+    Args:
+        name: goes into the name of every score.
+        version: what the features depend on: weights, layers, resizing.
+        net: an extractor of torch-fidelity.
+        device: where it runs.
+    """
+
+    name: ExtractorName
+    version: str
+    net: nn.Module = field(repr=False)
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Features of n images.
+
+    Args:
+        values: float32 or float64 (n, d), all finite.
+        extractor: the name of the net they come from.
+        logits: the net's class scores without their bias (n, classes), for the Inception score.
+
+    Raises:
+        LapganError: they are no matrix, or not finite.
+    """
+
+    values: Tensor = field(repr=False)
+    extractor: ExtractorName = "lite0"
+    logits: Tensor | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.values.dim() != 2 or not self.values.is_floating_point():
+            found = f"{self.values.dtype} {tuple(self.values.shape)}"
+            raise LapganError(f"features: expected a matrix of floats (n, d), found {found}.")
+        bad = (~self.values.isfinite()).any(dim=1)
+        if bad.any():
+            raise LapganError(
+                f"features: those of image {int(bad.nonzero()[0, 0])} and {int(bad.sum()) - 1} "
+                "others are not finite. Look for NaN in the images or in the net's weights."
+            )
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: Tensor) -> "Features":
+        """Returns the features of some images, by indices or by a mask."""
+        logits = None if self.logits is None else self.logits[rows]
+        return Features(self.values[rows], self.extractor, logits)
+
+
+def load_extractor(
+    name: str = "lite0", *, weights: Path | None = None, device: torch.device | str = "cpu"
+) -> Extractor:
+    """Loads a pretrained net; its weights are checked before they are read.
+
+    Args:
+        name: `lite0` (EfficientNet-Lite0 at 128x128 pixels, 1280 features, needs no network) or
+            `inception` (torch-fidelity's Inception-v3, 2048 features).
+        weights: for `inception`, the weights' file; by default fetched once.
+        device: where to run. Features are float32 everywhere.
+
+    Raises:
+        LapganError: no such name, the extra `eval` is not installed, or the weights are missing,
+            out of reach, or other ones.
+    """
+    if name not in DIMENSIONS:
+        raise LapganError(f"extractor {name!r}: expected one of {', '.join(DIMENSIONS)}.")
+    try:
+        extractor = _lite0() if name == "lite0" else _inception(weights)
+    except ImportError as error:
+        raise LapganError(
+            f"{error.name}: is not installed. Run `pip install 'lapgan[eval]'`."
+        ) from error
+    place = torch.device(device)
+    return Extractor(extractor.name, extractor.version, extractor.net.to(place), place)
+
+
+def _lite0() -> Extractor:
+    from lapgan.evaluation.lite0 import DIGEST, NAME, Lite0
+
+    version = f"{DIGEST}, {Lite0.INPUT_IMAGE_SIZE} pixels, bicubic"
+    return Extractor("lite0", version, Lite0(NAME, ["1280"]).eval())
+
+
+def _inception(weights: Path | None) -> Extractor:
+    from lapgan.evaluation.inception import DIGEST, LAYERS, inception_net
+
+    return Extractor("inception", f"{DIGEST}, {LAYERS}", inception_net(weights))
+
+
+def check_images(images: Tensor, what: str) -> None:
+    """Refuses images that are no uint8 (n, 3, h, w).
+
+    Args:
+        images: the images.
+        what: their name in the message.
+
+    Raises:
+        LapganError: another type or shape, no images, or NaN where floats were given.
+    """
+    if images.is_floating_point() and images.dim() == 4 and images.numel():
+        bad = images.isnan().flatten(1).any(dim=1).nonzero().flatten()
+        if len(bad):
+            raise LapganError(
+                f"{what}: image {int(bad[0])} and {len(bad) - 1} others hold NaN. Mend what made "
+                "them; a net with NaN in its weights should be trained again."
+            )
+    if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != 3:
+        raise LapganError(
+            f"{what}: expected pixels of 0 to 255, uint8 (n, 3, h, w); found {images.dtype} "
+            f"{tuple(images.shape)}."
+        )
+    if not images.numel():
+        raise LapganError(f"{what}: there are no images.")
+
+
+def check_same_size(real: Size, fake: Size) -> None:
+    """Refuses to compare images of different sizes, which nets would hide by resizing.
+
+    Raises:
+        LapganError: the sizes differ.
+    """
+    if tuple(real) != tuple(fake):
+        raise LapganError(
+            f"real images are {real[0]}x{real[1]} and generated ones {fake[0]}x{fake[1]}; crop "
+            "or resize one of them beforehand (nothing is resized silently)."
+        )
+
+
+@torch.inference_mode()
+def extract_features(
+    images: UInt8[Tensor, "n 3 h w"], extractor: Extractor, what: str = "images"
+) -> Features:
+    """Computes the features of images.
+
+    Args:
+        images: pixels of 0 to 255.
+        extractor: the net.
+        what: the images' name in messages and under the progress bar.
+
+    Raises:
+        LapganError: see `check_images`.
+    """
+    check_images(images, what)
+    batches = tracked(images.split(_BATCH), f"{extractor.name} features of {what}",
+                      math.ceil(len(images) / _BATCH))  # fmt: skip
+    found = [[x.cpu() for x in extractor.net(batch.to(extractor.device))] for batch in batches]
+    values, *logits = (torch.cat(column) for column in zip(*found, strict=True))
+    return Features(values, extractor.name, *logits)
+
+
+def real_crops(
+    images: Images, indices: Sequence[int] | NDArray[np.int64], size: Size | None = None
+) -> UInt8[Tensor, "n 3 h w"]:
+    """Reads real images at the size of a model, image i cropped to its corner i mod 4.
+
+    Models of a size below their images' learn their four corner crops (Denton et al., 2015).
+
+    Args:
+        images: the data.
+        indices: which of them.
+        size: height and width; by default the whole images.
+
+    Raises:
+        LapganError: the images are smaller than that, or there are no such indices.
+    """
+    chosen = _checked_indices(images, indices)
+    size = size or images.size
+    if images.size[0] < size[0] or images.size[1] < size[1]:
+        found, expected = (f"{h}x{w}" for h, w in (images.size, size))
+        raise LapganError(f"{images.name}: images are {found}, too small for crops of {expected}.")
+    offsets = corner_offsets(images.size, size)
+    crops = np.empty((len(chosen), 3, *size), np.uint8)
+    for row, index in enumerate(chosen):
+        top, left = offsets[index % 4]
+        crops[row] = images.pixels[index, :, top : top + size[0], left : left + size[1]]
+    return torch.from_numpy(crops)
+
+
+def real_features(
+    images: Images,
+    indices: Sequence[int] | NDArray[np.int64],
+    extractor: Extractor,
+    *,
+    size: Size | None = None,
+    cache: Path | None = None,
+) -> Features:
+    """Returns the features of `real_crops`, computed once and kept in the cache from then on.
+
+    An entry that is damaged is made anew.
+
+    Args:
+        images: the data.
+        indices: which of them.
+        extractor: the net.
+        size: height and width of the crops; by default the whole images.
+        cache: the folder for features; beside the decoded images if None.
+
+    Raises:
+        LapganError: see `real_crops`; or the cache cannot be written.
+    """
+    chosen = _checked_indices(images, indices)
+    size = size or images.size
+    digest = hashlib.sha256(chosen.astype("<i8").tobytes()).hexdigest()
+    key = repr((_FORMAT, images.fingerprint, digest, tuple(size), extractor.name,
+                extractor.version))  # fmt: skip
+    name = hashlib.sha256(key.encode()).hexdigest()[:32]
+    path = (cache or default_cache()) / "features" / f"{name}.safetensors"
+    kept = _read(path, extractor.name)
+    if kept is not None and len(kept) == len(chosen):
+        return kept
+    features = extract_features(real_crops(images, chosen, size), extractor, images.name)
+    _write(path, features)
+    return features
+
+
+def _checked_indices(
+    images: Images, indices: Sequence[int] | NDArray[np.int64]
+) -> NDArray[np.int64]:
+    chosen = np.asarray(indices, np.int64)
+    if chosen.ndim != 1 or (len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(images)):
+        raise LapganError(f"{images.name}: expected indices from 0 to {len(images) - 1}.")
+    return chosen
+
+
+def _read(path: Path, extractor: ExtractorName) -> Features | None:
+    """Reads an entry; None if it does not exist or is not what was once written."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+        if metadata.get("sha256") != _digest(tensors):
+            return None
+        return Features(tensors["values"], extractor, tensors.get("logits"))
+    except (OSError, SafetensorError, KeyError, LapganError):
+        return None
+
+
+def _write(path: Path, features: Features) -> None:
+    tensors = {"values": features.values}
+    if features.logits is not None:
+        tensors["logits"] = features.logits
+    write_tensors(path, tensors, {"sha256": _digest(tensors)})
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensors[name].numpy()).data)
+    return digest.hexdigest()
