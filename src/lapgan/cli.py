@@ -4,6 +4,8 @@ PyTorch takes seconds to import, so each command imports what it needs.
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -145,6 +147,63 @@ def sample(
 
 
 @app.command()
+def evaluate(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Run folders, .safetensors files, or folders of images that another program "
+            "made; NAME=PATH gives a name.",
+        ),
+    ],
+    data: Annotated[str, typer.Option(help="What the models were trained on, as for `train`.")],
+    metrics: Annotated[
+        str | None, typer.Option(help="Which, with commas; all by default. See docs/evaluation.md.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="On few images: two minutes for CIFAR-10.")
+    ] = False,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Images of each model, instead of 10,000.")
+    ] = None,
+    scale: Annotated[
+        str, typer.Option(help="Of the pixels, for Parzen: standardised, unit or symmetric.")
+    ] = "standardised",
+    extractor: Annotated[
+        list[str] | None,
+        typer.Option(help="Net for features: lite0 or inception; repeatable. lite0 by default."),
+    ] = None,
+    inception_weights: Annotated[
+        Path | None, typer.Option(help="Inception's weights; fetched by default.")
+    ] = None,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("evaluation"),
+    device: Device = "auto",
+) -> None:
+    """Tell how good models are: likelihoods, distances, dependence between levels, and a report."""
+    with _needs("eval"):
+        from lapgan.evaluation.plan import DEFAULT, QUICK, make_plan
+        from lapgan.evaluation.report import write_report
+        from lapgan.evaluation.suite import evaluate as run
+
+    plan = make_plan(
+        models,
+        data,
+        counts=QUICK if quick else DEFAULT,
+        images=images,
+        metrics=None if metrics is None else metrics.split(","),
+        scale=scale,
+        extractors=extractor or ("lite0",),
+        inception_weights=inception_weights,
+        seed=seed,
+        device=device,
+    )
+    evaluation = run(plan, lambda measurement: console.print(escape(str(measurement))))
+    for path in write_report(evaluation, out):
+        console.print(f"wrote {escape(str(path))}")
+
+
+@app.command()
 def info(model: RunOrFile) -> None:
     """Describe a trained model."""
     from lapgan.weights import read_weights
@@ -175,6 +234,18 @@ def recipes(
         return
     for known in recipe_names():
         console.print(f"{known:18} {escape(read_recipe(known).description)}")
+
+
+@contextmanager
+def _needs(extra: str) -> Iterator[None]:
+    """Turns a missing package into what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise LapganError(
+            f"this command needs {error.name}, which is not installed: "
+            f"pip install 'lapgan[{extra}]'."
+        ) from None
 
 
 def _source(data: str | None, recipe: "Recipe") -> str:

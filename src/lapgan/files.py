@@ -1,14 +1,17 @@
 """Files: found below the data folder, written whole or not at all."""
 
+import json
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lapgan.errors import LapganError
 
-__all__ = ["append_line", "atomic_path", "below_data", "write_atomically"]
+__all__ = ["append_line", "atomic_path", "below_data", "write_atomically", "write_json"]
 
 
 def below_data(path: str | Path) -> Path:
@@ -59,6 +62,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Writes strict JSON, whole or not at all: null stands for what is no finite number."""
+    text = json.dumps(_finite(content), indent=1, allow_nan=False)
+    write_atomically(path, text.encode() + b"\n")
+
+
 def append_line(path: Path, line: str) -> None:
     """Adds a line to a text file, which may be cut off if the process dies meanwhile.
 
@@ -71,6 +80,16 @@ def append_line(path: Path, line: str) -> None:
             file.write(line + "\n")
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def _unwritable(path: Path, error: OSError) -> LapganError:

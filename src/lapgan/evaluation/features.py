@@ -10,14 +10,15 @@ from typing import Literal
 import numpy as np
 import safetensors
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from lapgan.data import Images, corner_offsets, default_cache
+from lapgan.data import Images, default_cache
 from lapgan.errors import LapganError
 from lapgan.evaluation.progress import tracked
+from lapgan.evaluation.real import checked_indices, real_crops
 from lapgan.pyramid import Size
 from lapgan.weights import write_tensors
 
@@ -30,7 +31,6 @@ __all__ = [
     "check_same_size",
     "extract_features",
     "load_extractor",
-    "real_crops",
     "real_features",
 ]
 
@@ -198,34 +198,6 @@ def extract_features(
     return Features(values, extractor.name, *logits)
 
 
-def real_crops(
-    images: Images, indices: Sequence[int] | NDArray[np.int64], size: Size | None = None
-) -> UInt8[Tensor, "n 3 h w"]:
-    """Reads real images at the size of a model, image i cropped to its corner i mod 4.
-
-    Models of a size below their images' learn their four corner crops (Denton et al., 2015).
-
-    Args:
-        images: the data.
-        indices: which of them.
-        size: height and width; by default the whole images.
-
-    Raises:
-        LapganError: the images are smaller than that, or there are no such indices.
-    """
-    chosen = _checked_indices(images, indices)
-    size = size or images.size
-    if images.size[0] < size[0] or images.size[1] < size[1]:
-        found, expected = (f"{h}x{w}" for h, w in (images.size, size))
-        raise LapganError(f"{images.name}: images are {found}, too small for crops of {expected}.")
-    offsets = corner_offsets(images.size, size)
-    crops = np.empty((len(chosen), 3, *size), np.uint8)
-    for row, index in enumerate(chosen):
-        top, left = offsets[index % 4]
-        crops[row] = images.pixels[index, :, top : top + size[0], left : left + size[1]]
-    return torch.from_numpy(crops)
-
-
 def real_features(
     images: Images,
     indices: Sequence[int] | NDArray[np.int64],
@@ -248,7 +220,7 @@ def real_features(
     Raises:
         LapganError: see `real_crops`; or the cache cannot be written.
     """
-    chosen = _checked_indices(images, indices)
+    chosen = checked_indices(images, indices)
     size = size or images.size
     digest = hashlib.sha256(chosen.astype("<i8").tobytes()).hexdigest()
     key = repr((_FORMAT, images.fingerprint, digest, tuple(size), extractor.name,
@@ -261,15 +233,6 @@ def real_features(
     features = extract_features(real_crops(images, chosen, size), extractor, images.name)
     _write(path, features)
     return features
-
-
-def _checked_indices(
-    images: Images, indices: Sequence[int] | NDArray[np.int64]
-) -> NDArray[np.int64]:
-    chosen = np.asarray(indices, np.int64)
-    if chosen.ndim != 1 or (len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(images)):
-        raise LapganError(f"{images.name}: expected indices from 0 to {len(images) - 1}.")
-    return chosen
 
 
 def _read(path: Path, extractor: ExtractorName) -> Features | None:

@@ -1,0 +1,109 @@
+"""Real images at the size of a model: what it is compared with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lapgan.data import Images, corner_offsets
+from lapgan.errors import LapganError
+from lapgan.pyramid import Size
+
+__all__ = ["RealImages", "checked_indices", "real_crops"]
+
+
+def real_crops(
+    images: Images, indices: Sequence[int] | NDArray[np.int64], size: Size | None = None
+) -> UInt8[Tensor, "n 3 h w"]:
+    """Reads real images at the size of a model, image i cropped to its corner i mod 4.
+
+    Models of a size below their images' learn their four corner crops (Denton et al., 2015).
+
+    Args:
+        images: the data.
+        indices: which of them.
+        size: height and width; by default the whole images.
+
+    Raises:
+        LapganError: the images are smaller than that, or there are no such indices.
+    """
+    chosen = checked_indices(images, indices)
+    size = size or images.size
+    if images.size[0] < size[0] or images.size[1] < size[1]:
+        found, expected = (f"{h}x{w}" for h, w in (images.size, size))
+        raise LapganError(
+            f"{images.name}: images are {found}, too small for crops of {expected}. Give the data "
+            "that the model was trained on."
+        )
+    offsets = corner_offsets(images.size, size)
+    crops = np.empty((len(chosen), 3, *size), np.uint8)
+    for row, index in enumerate(chosen):
+        top, left = offsets[index % 4]
+        crops[row] = images.pixels[index, :, top : top + size[0], left : left + size[1]]
+    return torch.from_numpy(crops)
+
+
+def checked_indices(
+    images: Images, indices: Sequence[int] | NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Returns the indices as an array; a LapganError if there are no such images."""
+    chosen = np.asarray(indices, np.int64)
+    if chosen.ndim != 1 or (len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(images)):
+        raise LapganError(f"{images.name}: expected indices from 0 to {len(images) - 1}.")
+    return chosen
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """The parts of a data set that an evaluation uses, at the size of a model.
+
+    No image is in two of them: widths are chosen on the last training images, which are neither
+    among the first, that stand for the distribution, nor held out.
+
+    Args:
+        training: what models were trained on.
+        held_out: images of the same kind that they have not seen.
+        size: of the model.
+
+    Raises:
+        LapganError: the images are smaller than the size.
+    """
+
+    training: Images
+    held_out: Images
+    size: Size
+
+    def __post_init__(self) -> None:
+        for images in (self.training, self.held_out):
+            real_crops(images, [], self.size)
+
+    @property
+    def cropped(self) -> bool:
+        """Whether the images are larger than the model's."""
+        return tuple(self.training.size) != tuple(self.size)
+
+    def train(self, n: int) -> UInt8[Tensor, "n 3 h w"]:
+        """Returns the first n training images."""
+        return real_crops(self.training, range(n), self.size)
+
+    def validation(self, n: int) -> UInt8[Tensor, "n 3 h w"]:
+        """Returns the last n training images."""
+        return real_crops(self.training, self._last(n), self.size)
+
+    def test(self, n: int) -> UInt8[Tensor, "n 3 h w"]:
+        """Returns the first n held-out images."""
+        return real_crops(self.held_out, range(n), self.size)
+
+    def labels(self, n: int) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]] | None:
+        """Returns the classes of `test(n)` and of `validation(n)`, if there are any."""
+        if self.training.labels is None or self.held_out.labels is None:
+            return None
+        test, validation = self.held_out.labels[:n], self.training.labels[self._last(n)]
+        return torch.from_numpy(np.array(test)), torch.from_numpy(np.array(validation))
+
+    def _last(self, n: int) -> range:
+        return range(len(self.training) - n, len(self.training))

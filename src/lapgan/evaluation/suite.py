@@ -1,0 +1,355 @@
+"""Runs an evaluation: every metric of every model, with reference rows beside."""
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lapgan.cascade import Cascade
+from lapgan.data import Normalisation
+from lapgan.evaluation.dependence import LevelDependence, measure_dependence
+from lapgan.evaluation.distances import Distance, class_distances, measure
+from lapgan.evaluation.estimate import Estimate
+from lapgan.evaluation.features import Extractor, Features, extract_features, load_extractor
+from lapgan.evaluation.features import real_features as features_of_real
+from lapgan.evaluation.measurement import Detail, Measurement
+from lapgan.evaluation.multiscale_parzen import multiscale_parzen
+from lapgan.evaluation.neighbours import (
+    memorisation,
+    nearest_by_features,
+    nearest_by_pixels,
+    neighbours_picture,
+)
+from lapgan.evaluation.parzen import (
+    LogLikelihood,
+    gaussian_log_likelihood,
+    parzen_log_likelihood,
+    scale_of,
+)
+from lapgan.evaluation.plan import Plan
+from lapgan.evaluation.real import RealImages
+from lapgan.evaluation.references import centroids, gaussian_samples
+from lapgan.evaluation.subject import Subject
+from lapgan.pictures import encode_png, sheet
+from lapgan.pyramid import Size
+
+__all__ = ["CENTROIDS", "GAUSSIAN", "HELD_OUT", "TRAINING", "Evaluation", "Picture", "evaluate"]
+
+TRAINING = "real training images"
+HELD_OUT = "real held-out images"
+CENTROIDS = "k-means centroids"
+GAUSSIAN = "Gaussian fit"
+
+_SHOWN = 64
+_NEIGHBOURS_SHOWN, _NEIGHBOURS_EACH = 8, 4
+_NEIGHBOURS_JUDGED = 500
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A sheet of images as PNG, with a line about it."""
+
+    caption: str
+    png: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that was found.
+
+    Args:
+        measurements: in the order in which they were made.
+        pictures: samples and neighbours.
+        settings: of the plan, for the record.
+        versions: of the programs.
+    """
+
+    measurements: list[Measurement]
+    pictures: list[Picture]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+
+
+def evaluate(plan: Plan, tell: Callable[[Measurement], None] = lambda _: None) -> Evaluation:
+    """Evaluates models.
+
+    Args:
+        plan: what, on how many images.
+        tell: called with each measurement as it is made.
+
+    Raises:
+        LapganError: something is missing or does not fit; most of that before any work.
+    """
+    plan.check()
+    extractors = [
+        load_extractor(name, weights=plan.inception_weights)
+        for name in (plan.extractors if plan.needs_features else ())
+    ]
+    measurements: list[Measurement] = []
+    pictures: list[Picture] = []
+    for item in _findings(plan, extractors):
+        if isinstance(item, Picture):
+            pictures.append(item)
+        else:
+            measurements.append(item)
+            tell(item)
+    return Evaluation(measurements, pictures, _settings(plan), _versions())
+
+
+def _findings(plan: Plan, extractors: Sequence[Extractor]) -> Iterator[Measurement | Picture]:
+    for size in dict.fromkeys(subject.size for subject in plan.subjects):
+        subjects = [subject for subject in plan.subjects if subject.size == size]
+        real = plan.real(subjects[0])
+        yield from _references(plan, real, extractors)
+        for subject in subjects:
+            yield from _of_subject(plan, subject, real, extractors)
+
+
+def _of_subject(
+    plan: Plan, subject: Subject, real: RealImages, extractors: Sequence[Extractor]
+) -> Iterator[Measurement | Picture]:
+    images = subject.images(plan.counts.samples, plan.seed)
+    shown = torch.linspace(0, len(images) - 1, _SHOWN).long()
+    yield Picture(f"{subject.name}: {_SHOWN} samples, seed {plan.seed}",
+                  encode_png(sheet(images[shown]), zoom=2))  # fmt: skip
+    if "parzen" in plan.metrics:
+        yield _parzen(plan, real, subject.name, _scale(plan, real).normalise(images))
+    if "multiscale-parzen" in plan.metrics and subject.cascade is not None and subject.has_levels:
+        yield from _multiscale(plan, real, subject.name, subject.cascade)
+    for extractor in extractors:
+        yield from _features_of(plan, subject, real, extractor, images)
+    if "dependence" in plan.metrics and subject.cascade is not None and subject.has_levels:
+        yield from _dependence(plan, real, subject.name, subject.cascade)
+
+
+def _references(
+    plan: Plan, real: RealImages, extractors: Sequence[Extractor]
+) -> Iterator[Measurement]:
+    if "parzen" in plan.metrics:
+        yield from _parzen_references(plan, real)
+    n = min(plan.counts.samples, len(plan.held_out))
+    for extractor in extractors:
+        if plan.scores and n == plan.counts.samples:
+            held_out = features_of_real(plan.held_out, range(n), extractor, size=real.size)
+            yield from _distances(
+                plan, HELD_OUT, held_out, _reference_features(plan, real, extractor)
+            )
+
+
+def _parzen_references(plan: Plan, real: RealImages) -> Iterator[Measurement]:
+    counts, scale = plan.counts, _scale(plan, real)
+    yield _parzen(plan, real, TRAINING, scale.normalise(real.train(counts.samples)))
+    fitted = scale.normalise(real.train(counts.fit)).flatten(1)
+    found = centroids(fitted, counts.centroids, plan.seed)
+    yield _parzen(plan, real, CENTROIDS, found)
+    if len(fitted) > fitted.shape[1]:
+        samples = gaussian_samples(fitted, counts.samples, plan.seed)
+        exact = gaussian_log_likelihood(scale.normalise(real.test(counts.test)), fitted)
+        yield _parzen(plan, real, GAUSSIAN, samples, exact_log_likelihood=exact.mean().item())
+
+
+def _parzen(
+    plan: Plan, real: RealImages, name: str, samples: Tensor, **details: Detail
+) -> Measurement:
+    scale = _scale(plan, real)
+    found = parzen_log_likelihood(
+        samples.flatten(1),
+        scale.normalise(real.test(plan.counts.test)).flatten(1),
+        scale.normalise(real.validation(plan.counts.validation)).flatten(1),
+    )
+    return _likelihood(plan, name, "parzen", found, real.size, scale=plan.scale, **details)
+
+
+def _multiscale(plan: Plan, real: RealImages, name: str, cascade: Cascade) -> Iterator[Measurement]:
+    counts, normalise = plan.counts, cascade.normalisation.normalise
+    classes = real.labels(counts.multiscale)
+    fits = cascade.class_names == plan.training.class_names and classes is not None
+    test_labels, validation_labels = classes if fits and classes is not None else (None, None)
+    found = multiscale_parzen(
+        cascade,
+        normalise(real.test(counts.multiscale)),
+        normalise(real.validation(counts.multiscale)),
+        samples=counts.samples,
+        draws=counts.draws,
+        seed=plan.seed,
+        labels=test_labels,
+        validation_labels=validation_labels,
+    )
+    shape: dict[str, Detail] = {"scale": cascade.recipe.data.normalisation, "draws": counts.draws}
+    yield _likelihood(plan, name, "multiscale-parzen", found.total, real.size, **shape)
+    for size, level in zip(cascade.sizes, found.levels, strict=True):
+        metric = f"multiscale-parzen level {_text(size)}"
+        yield _likelihood(plan, name, metric, level, size, **shape)
+
+
+def _likelihood(
+    plan: Plan, name: str, metric: str, found: LogLikelihood, size: Size, **details: Detail
+) -> Measurement:
+    shape: dict[str, Detail] = {
+        "spread": found.spread,
+        "sigma": found.width.sigma,
+        "sigma_on_edge": found.width.on_edge,
+        "dimension": found.dimension,
+        "test_images": len(found.values),
+        "validation_images": found.validation,
+        "size": _text(size),
+    }
+    return Measurement(name, metric, found.mean, found.error, found.samples, plan.seed,
+                       "nats an image", None, shape | details)  # fmt: skip
+
+
+def _features_of(
+    plan: Plan, subject: Subject, real: RealImages, extractor: Extractor, images: Tensor
+) -> Iterator[Measurement | Picture]:
+    fake = extract_features(images, extractor, subject.name)
+    reference = _reference_features(plan, real, extractor)
+    yield from _distances(plan, subject.name, fake, reference)
+    if "classes" in plan.metrics:
+        yield from _by_class(plan, subject, fake, reference)
+    if "neighbours" in plan.metrics:
+        yield from _neighbours(plan, subject.name, real, extractor, images, fake)
+
+
+def _distances(plan: Plan, name: str, fake: Features, reference: Features) -> Iterator[Measurement]:
+    scores = [s for s in plan.scores if s != "inception-score" or fake.logits is not None]
+    for found in measure(reference, fake, scores, plan.seed):
+        yield _distance(name, found)
+
+
+def _by_class(
+    plan: Plan, subject: Subject, fake: Features, reference: Features
+) -> Iterator[Measurement]:
+    asked, known = subject.labels(len(fake)), plan.training.labels
+    names = plan.training.class_names
+    if asked is None or known is None or subject.cascade is None:
+        return
+    if subject.cascade.class_names != names:
+        return
+    labels = torch.from_numpy(known[: len(reference)].copy())
+    for label, found in class_distances(reference, fake, labels, asked, names, plan.seed).items():
+        yield from (_distance(subject.name, one, f" of class {label}") for one in found)
+
+
+def _distance(name: str, found: Distance, suffix: str = "") -> Measurement:
+    details: dict[str, Detail] = {"error_is": found.error_is, "real_images": found.n_real}
+    return Measurement(name, found.name + suffix, found.value, found.error, found.n_fake,
+                       found.seed, "", found.extractor, details)  # fmt: skip
+
+
+def _neighbours(
+    plan: Plan, name: str, real: RealImages, extractor: Extractor, images: Tensor, fake: Features
+) -> Iterator[Measurement | Picture]:
+    """Compares with the training images whose features are at hand; pixels with more of them."""
+    reference = _reference_features(plan, real, extractor)
+    training, searched = real.train(len(reference)), real.train(plan.counts.searched)
+    judged = torch.linspace(0, len(images) - 1, _NEIGHBOURS_JUDGED).long()
+    held_out = real.test(_NEIGHBOURS_JUDGED)
+    by_pixels = nearest_by_pixels(images[judged], searched, _NEIGHBOURS_EACH)
+    by_features = nearest_by_features(fake[judged], reference, _NEIGHBOURS_EACH)
+    told = [
+        memorisation(by_pixels, nearest_by_pixels(held_out, searched, 1)),
+        memorisation(
+            by_features,
+            nearest_by_features(extract_features(held_out, extractor, HELD_OUT), reference, 1),
+        ),
+    ]
+    for found in told:
+        details: dict[str, Detail] = {
+            "copies": found.copies,
+            "training_images": found.n_train,
+            "held_out_images": found.n_held_out,
+        }
+        yield Measurement(name, f"nearest-neighbour ratio by {found.space}", found.ratio, None,
+                          found.n_fake, plan.seed, "", None, details)  # fmt: skip
+    rows = torch.linspace(0, len(judged) - 1, _NEIGHBOURS_SHOWN).long()
+    picture = neighbours_picture(
+        images[judged[rows]],
+        searched[by_pixels.indices[rows]],
+        training[by_features.indices[rows]],
+    )
+    yield Picture(
+        f"{name}: generated images (left), their nearest training images by pixels (middle) and "
+        f"by {extractor.name} features (right)",
+        encode_png(picture, zoom=2),
+    )
+
+
+def _dependence(plan: Plan, real: RealImages, name: str, cascade: Cascade) -> Iterator[Measurement]:
+    counts = plan.counts
+    held_out = real.test(len(plan.held_out))
+    for level in measure_dependence(cascade, held_out, counts.pairs, counts.critic, plan.seed):
+        yield from _level_dependence(plan, name, level)
+
+
+def _level_dependence(plan: Plan, name: str, level: LevelDependence) -> Iterator[Measurement]:
+    at = f"at {_text(level.size)}"
+    grey, bits = "grey levels", "bits"
+    for subject, tie in ((name, level.generated), (HELD_OUT, level.real)):
+        of = "" if subject == name else f" beside {name}"
+        figures = [
+            ("distance to the level below", tie.fidelity.own, grey),
+            ("distance to another level below", tie.fidelity.shuffled, grey),
+            ("distance ratio", tie.fidelity.ratio, ""),
+            ("critic's accuracy on whole images", tie.information.accuracy, ""),
+            ("information in whole images", tie.information.mutual_information, bits),
+            ("critic's accuracy on patches", tie.local.accuracy, ""),
+            ("information in patches", tie.local.mutual_information, bits),
+        ]
+        yield from (
+            _estimate(plan, subject, f"{what} {at}{of}", found, unit)
+            for what, found, unit in figures
+        )
+    yield _estimate(plan, name, f"diversity given the level below {at}", level.diversity.share, "")
+    yield _estimate(plan, name, f"diversity against the real {at}",
+                    level.diversity.relative_to_real, "")  # fmt: skip
+
+
+def _estimate(plan: Plan, name: str, metric: str, found: Estimate, unit: str) -> Measurement:
+    return Measurement(name, metric, found.value, found.standard_error, found.n, plan.seed, unit)
+
+
+def _reference_features(plan: Plan, real: RealImages, extractor: Extractor) -> Features:
+    """Returns features of the training images that stand for the distribution, from the cache."""
+    return features_of_real(plan.training, range(plan.counts.samples), extractor, size=real.size)
+
+
+def _scale(plan: Plan, real: RealImages) -> Normalisation:
+    return scale_of(plan.scale, plan.training, real.size, corners=real.cropped)
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _settings(plan: Plan) -> dict[str, Any]:
+    return {
+        "models": [subject.name for subject in plan.subjects],
+        "training_data": plan.training.name,
+        "training_fingerprint": plan.training.fingerprint,
+        "held_out_fingerprint": plan.held_out.fingerprint,
+        "metrics": list(plan.metrics),
+        "counts": asdict(plan.counts),
+        "scale": plan.scale,
+        "extractors": list(plan.extractors),
+        "seed": plan.seed,
+    }
+
+
+def _versions() -> dict[str, str]:
+    packages = ("lapgan", "torch", "torchvision", "torch-fidelity", "scikit-learn", "numpy")
+    return {name: _version(name) for name in packages} | {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
