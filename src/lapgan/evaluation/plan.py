@@ -47,7 +47,8 @@ class Counts:
         centroids: of k-means.
         pairs: of levels, that figures of dependence are taken of.
         critic: pairs that each critic is trained on.
-        searched: training images among which neighbours are searched.
+        judged: generated and held-out images whose neighbours are searched.
+        searched: training images among which they are.
     """
 
     samples: int = 10_000
@@ -59,6 +60,7 @@ class Counts:
     centroids: int = 500
     pairs: int = 1024
     critic: int = 2048
+    judged: int = 500
     searched: int = 50_000
 
     def within(self, training: int, held_out: int) -> "Counts":
@@ -74,6 +76,7 @@ class Counts:
             fit=min(self.fit, free),
             centroids=min(self.centroids, max(1, free // 10)),
             pairs=min(self.pairs, held_out // 2),
+            judged=min(self.judged, held_out),
             searched=min(self.searched, free),
         )
 
@@ -89,6 +92,7 @@ QUICK = Counts(
     centroids=100,
     pairs=256,
     critic=512,
+    judged=200,
     searched=10_000,
 )
 
@@ -135,6 +139,8 @@ class Plan:
 
     def check(self) -> None:
         """Raises a LapganError for what would fail after minutes."""
+        if "inception-score" in self.metrics and "inception" not in self.extractors:
+            raise LapganError("inception-score: needs --extractor inception.")
         names = [subject.name for subject in self.subjects]
         for name in names:
             if names.count(name) > 1:
@@ -154,8 +160,6 @@ class Plan:
                 f"{self.counts.samples + self.counts.validation} to compare "
                 f"{self.counts.samples} generated ones with; lower --images."
             )
-        if "inception-score" in self.metrics and "inception" not in self.extractors:
-            raise LapganError("inception-score: needs --extractor inception.")
         for extractor in self.extractors:
             scores = [s for s in self.scores if s != "inception-score" or extractor == "inception"]
             check_counts(extractor, scores, n_real=self.counts.samples, n_fake=self.counts.samples)

@@ -46,7 +46,6 @@ GAUSSIAN = "Gaussian fit"
 
 _SHOWN = 64
 _NEIGHBOURS_SHOWN, _NEIGHBOURS_EACH = 8, 4
-_NEIGHBOURS_JUDGED = 500
 
 
 @dataclass(frozen=True)
@@ -246,8 +245,8 @@ def _neighbours(
     """Compares with the training images whose features are at hand; pixels with more of them."""
     reference = _reference_features(plan, real, extractor)
     training, searched = real.train(len(reference)), real.train(plan.counts.searched)
-    judged = torch.linspace(0, len(images) - 1, _NEIGHBOURS_JUDGED).long()
-    held_out = real.test(_NEIGHBOURS_JUDGED)
+    judged = torch.linspace(0, len(images) - 1, plan.counts.judged).long()
+    held_out = real.test(plan.counts.judged)
     by_pixels = nearest_by_pixels(images[judged], searched, _NEIGHBOURS_EACH)
     by_features = nearest_by_features(fake[judged], reference, _NEIGHBOURS_EACH)
     told = [
