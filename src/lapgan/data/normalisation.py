@@ -38,6 +38,11 @@ class Normalisation:
         mean, std = self._at((x.shape[-2], x.shape[-1]))
         return (x.float() * std + mean).round_().clamp_(0, 255).to(torch.uint8)
 
+    def grey_levels(self, difference: Float[Tensor, "... 3 h w"]) -> Float[Tensor, "... 3 h w"]:
+        """Maps differences of images of any level to grey levels, neither rounded nor clipped."""
+        _, std = self._at((difference.shape[-2], difference.shape[-1]))
+        return difference * std
+
     def _at(self, size: Size) -> tuple[Tensor, Tensor]:
         if size == tuple(self.mean.shape[-2:]):
             return self.mean, self.std

@@ -1,0 +1,151 @@
+"""A critic that learns which residual belongs to which low-pass image.
+
+    T(l, h) = sum_p <f(l)_p, g(h)_p>
+
+f and g are small convolutional nets, p runs over the positions of their maps. A batch of N pairs
+gives N true pairs and N (N - 1) shuffled ones for the price of N passes through f and g.
+
+Two losses are added that share their minimum, the log ratio log p(l, h) / p(l) p(h): the
+cross-entropy of telling true pairs from shuffled ones (Goodfellow et al., 2014, proposition 1), and
+that of finding the partner among the N of the batch (van den Oord et al., 2018, "InfoNCE").
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lapgan.compute import Compute
+from lapgan.evaluation.estimate import Estimate, mean_estimate
+
+__all__ = ["Critic", "Information", "judge"]
+
+_MAPS = 32
+_LEARNING_RATE = 2e-3
+
+
+@dataclass(frozen=True)
+class Information:
+    """What a critic found that a residual tells of its low-pass image, on pairs it never saw.
+
+    Args:
+        accuracy: share of right answers to "true pair or shuffled?", both equally frequent: from
+            1/2, independent, to 1.
+        jensen_shannon: 1 minus the cross-entropy of those answers in bits: a lower bound of the
+            Jensen-Shannon divergence between true and shuffled pairs, at most 1.
+        mutual_information: the InfoNCE lower bound of I(l; h) in bits, at most log2(candidates).
+            Below 0 (a critic that is too sure of itself) it says no more than 0 does.
+        candidates: how many residuals the partner of a low-pass image is searched among.
+    """
+
+    accuracy: Estimate
+    jensen_shannon: Estimate
+    mutual_information: Estimate
+    candidates: int
+
+
+class Critic:
+    """T(l, h) and the optimiser that trains it.
+
+    Args:
+        seed: decides on the initial weights.
+        compute: where to run.
+    """
+
+    def __init__(self, seed: int, compute: Compute) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            self.net = compute.place(_PairNet())
+        self.compute = compute
+        self.optimiser = torch.optim.Adam(self.net.parameters(), lr=_LEARNING_RATE)
+
+    def learn(self, low: Tensor, high: Tensor) -> None:
+        """Takes one step on a batch of true pairs, (N, 3, H, W) each."""
+        self.net.train()
+        with torch.enable_grad():
+            scores = self._scores(low, high)
+            loss = -(_log_right(scores).mean() + _log_found(scores).mean())
+            self.optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            self.optimiser.step()
+
+    @torch.no_grad()
+    def scores(self, low: Tensor, high: Tensor) -> Tensor:
+        """Returns T(l_i, h_j) for all i, j of a batch, (N, N); true pairs on the diagonal."""
+        self.net.eval()
+        return self._scores(low, high).cpu()
+
+    def _scores(self, low: Tensor, high: Tensor) -> Tensor:
+        scores: Tensor = self.net(self.compute.place(low), self.compute.place(high))
+        return scores
+
+
+class _PairNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.low, self.high = _features(), _features()
+        # Zero features on one side: the critic starts undecided, with T = 0.
+        for parameter in self.high[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, low: Tensor, high: Tensor) -> Tensor:
+        f, g = self.low(low).flatten(1), self.high(high).flatten(1)
+        scores: Tensor = f @ g.T / f.shape[1] ** 0.5
+        return scores
+
+
+def _features() -> nn.Sequential:
+    """Returns a net from (N, 3, H, W) to maps of half the size, for images of any scale."""
+    return nn.Sequential(
+        nn.BatchNorm2d(3, affine=False),
+        nn.Conv2d(3, _MAPS, 5, stride=2, padding=2),
+        nn.ReLU(),
+        nn.Conv2d(_MAPS, _MAPS, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(_MAPS, _MAPS, 3, padding=1),
+    )
+
+
+def judge(scores: list[Tensor]) -> Information:
+    """Sums up what a critic said to batches of held-out pairs.
+
+    Args:
+        scores: for each batch (P, N, N), as `Critic.scores` at P places of the same N pairs; an
+            image's places are averaged, since they are not independent.
+    """
+    accuracy = torch.cat([_answers(s > 0, s <= 0).mean(dim=0) for s in scores])
+    entropy = torch.cat([_log_right(s).mean(dim=0) for s in scores])
+    found = torch.cat([_log_found(s).mean(dim=0) for s in scores])
+    candidates = scores[0].shape[-1]
+    return Information(
+        accuracy=mean_estimate(accuracy),
+        jensen_shannon=mean_estimate(1 + entropy / math.log(2)),
+        mutual_information=mean_estimate(math.log2(candidates) + found / math.log(2)),
+        candidates=candidates,
+    )
+
+
+def _log_right(scores: Tensor) -> Tensor:
+    """Returns the log-probability of the right answers to "true or shuffled?", (..., N)."""
+    return _answers(F.logsigmoid(scores), F.logsigmoid(-scores))
+
+
+def _log_found(scores: Tensor) -> Tensor:
+    """Returns log softmax of each true pair among its row and its column, their mean, (..., N)."""
+    both = scores.log_softmax(dim=-1) + scores.log_softmax(dim=-2)
+    return both.diagonal(dim1=-2, dim2=-1) / 2
+
+
+def _answers(true: Tensor, shuffled: Tensor) -> Tensor:
+    """Returns each image's part in (mean over true pairs + mean over shuffled ones) / 2, (..., N).
+
+    A shuffled pair is of two images, so an image answers for its row and for its column; the
+    spread of these parts is that of the mean, to first order (Hoeffding, 1948).
+    """
+    off = shuffled.float() * (1 - torch.eye(shuffled.shape[-1])).to(shuffled.device)
+    off = off / (shuffled.shape[-1] - 1)
+    rows, columns = off.sum(dim=-1), off.sum(dim=-2)
+    diagonal = true.diagonal(dim1=-2, dim2=-1).float()
+    return (diagonal + rows + columns - rows.mean(dim=-1, keepdim=True)) / 2

@@ -1,0 +1,266 @@
+import math
+import os
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lapgan.cascade import Cascade, Level
+from lapgan.compute import choose_compute
+from lapgan.data import open_images, standardised, symmetric
+from lapgan.errors import LapganError
+from lapgan.evaluation.critic import Critic, judge
+from lapgan.evaluation.dependence import LevelDependence, measure_dependence
+from lapgan.evaluation.estimate import Estimate, mean_estimate, quotient, ratio_estimate
+from lapgan.noise import NoisePlane, NoiseVector
+from lapgan.pyramid import Size, downsample, laplacian_pyramid, upsample
+from lapgan.recipe import Recipe, check_recipe
+
+FINE, COARSE = (12, 16), (6, 8)
+Residual = Callable[[Tensor, Tensor], Tensor]
+
+
+class White(nn.Module):
+    """A coarsest generator of independent pixels with variance 1."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, low: Tensor | None, z: Tensor, label: Tensor | None) -> Tensor:
+        return z.view(-1, 3, *self.size) * 3**0.5
+
+
+class Made(nn.Module):
+    """A conditional generator that is a formula."""
+
+    def __init__(self, residual: Residual) -> None:
+        super().__init__()
+        self.residual = residual
+
+    def forward(self, low: Tensor | None, z: Tensor, label: Tensor | None) -> Tensor:
+        return self.residual(low, z)
+
+
+def recipe(fine: Size = FINE, coarse: Size = COARSE) -> Recipe:
+    conv, dense = {"kind": "paper-conv"}, {"kind": "paper-dense"}
+    finer = {"noise": {"kind": "plane"}, "generator": conv, "discriminator": conv}
+    coarsest = {"noise": {"kind": "vector"}, "generator": dense, "discriminator": dense}
+    keys = [f"{h}x{w}" for h, w in (fine, coarse)]
+    content = {"name": "toy", "pyramid": {"operator": "block-mean"}}
+    return check_recipe(
+        content | {"levels": dict(zip(keys, (finer, coarsest), strict=True))}, "toy"
+    )
+
+
+def toy(residual: Residual, fine: Size = FINE, coarse: Size = COARSE) -> Cascade:
+    levels = [
+        Level(fine, NoisePlane(3), Made(residual)),
+        Level(coarse, NoiseVector(3 * coarse[0] * coarse[1]), White(coarse)),
+    ]
+    return Cascade(recipe(fine, coarse), levels, symmetric(fine), compute=choose_compute("cpu"))
+
+
+def noise_images(n: int = 400, size: Size = FINE) -> Tensor:
+    return torch.randint(0, 256, (n, 3, *size), dtype=torch.uint8)
+
+
+def measure(residual: Residual, n: int = 256, training: int = 256) -> LevelDependence:
+    (level,) = measure_dependence(toy(residual), noise_images(), n=n, training=training)
+    return level
+
+
+def near(estimate: Estimate, truth: float) -> bool:
+    return abs(estimate.value - truth) < 4 * estimate.standard_error + 1e-4
+
+
+def orthogonal(low: Tensor, z: Tensor) -> Tensor:
+    return z - upsample(downsample(z, COARSE, "block-mean"), FINE, "block-mean")
+
+
+def test_a_residual_that_ignores_the_low_pass_image():
+    level = measure(lambda low, z: z)
+    for information in (level.generated.information, level.generated.local):
+        assert near(information.accuracy, 0.5)
+        assert information.mutual_information.value < 0.1
+        assert information.jensen_shannon.value < 0.03
+    assert near(level.diversity.share, 1)
+    assert near(level.diversity.given_low, 127.5 / 3**0.5)
+    # A mean of four pixels of variance 1/3, and twice the variance 1 of the coarse image.
+    assert near(level.generated.fidelity.own, 127.5 * (1 / 12) ** 0.5)
+    assert near(level.generated.fidelity.shuffled, 127.5 * (1 / 12 + 2) ** 0.5)
+    assert near(level.generated.fidelity.ratio, (1 / 25) ** 0.5)
+
+
+def test_a_residual_that_follows_from_the_low_pass_image():
+    level = measure(lambda low, z: low.roll(1, dims=3))
+    assert level.diversity.given_low.value == 0
+    assert level.diversity.share.value == 0
+    assert near(level.diversity.overall, 127.5)
+    assert level.generated.information.accuracy.value > 0.9
+    assert level.generated.information.mutual_information.value > 0.2
+    assert 4 < level.generated.local.mutual_information.value <= 8
+    assert level.generated.local.accuracy.value > 0.9
+    assert level.generated.local.jensen_shannon.value <= 1
+
+
+def test_an_orthogonal_residual_keeps_the_image_below():
+    fidelity = measure(orthogonal, n=64, training=64).generated.fidelity
+    assert fidelity.own.value < 1e-3
+    assert fidelity.interpolated.value < 1e-3
+    assert fidelity.ratio.value < 1e-5
+
+
+@pytest.mark.parametrize(("a", "b"), [(1.0, 1.0), (0.3, 1.2), (1.0, 0.1)])
+def test_the_share_of_noise_is_that_of_a_linear_model(a: float, b: float):
+    level = measure(lambda low, z: a * low + b * 3**0.5 * z, n=256, training=64)
+    assert near(level.diversity.share, b**2 / (a**2 + b**2))
+    assert near(level.diversity.given_low, 127.5 * b)
+    assert near(level.diversity.overall, 127.5 * (a**2 + b**2) ** 0.5)
+
+
+def test_real_images_stand_beside():
+    images = noise_images(700)
+    (level,) = measure_dependence(toy(orthogonal), images, n=512, training=64)
+    assert level.real.fidelity.own.value < 1e-3
+    high, _ = laplacian_pyramid(images.float(), [FINE, COARSE], "block-mean")
+    assert near(level.diversity.real, float(high.var(dim=0).mean().sqrt()))
+    ours = level.diversity
+    assert ours.relative_to_real.value == ours.given_low.value / ours.real.value
+
+
+def gaussian_pairs(n: int, rho: float) -> tuple[Tensor, Tensor]:
+    """Flat images whose three colours correlate by rho, each colour for itself."""
+    low = torch.randn(n, 3, 1, 1)
+    high = rho * low + (1 - rho**2) ** 0.5 * torch.randn(n, 3, 1, 1)
+    return low.expand(-1, -1, 8, 6), high.expand(-1, -1, 8, 6)
+
+
+@pytest.mark.parametrize("rho", [0.7, 0.9])
+def test_the_information_of_gaussians_is_bounded_from_below(rho: float):
+    critic = Critic(0, choose_compute("cpu"))
+    for _ in range(120):
+        critic.learn(*gaussian_pairs(64, rho))
+    information = judge([critic.scores(*gaussian_pairs(256, rho))[None] for _ in range(8)])
+    truth = -3 / 2 * math.log2(1 - rho**2)
+    bound = information.mutual_information
+    assert 0.6 * truth < bound.value < truth + 4 * bound.standard_error
+    assert information.candidates == 256
+
+
+def test_what_a_perfect_and_an_undecided_critic_are_told():
+    perfect, undecided = torch.eye(16) * 200 - 100, torch.zeros(16, 16)
+    information = judge([perfect[None]])
+    assert information.accuracy.value == 1
+    assert information.jensen_shannon.value == pytest.approx(1)
+    assert information.mutual_information.value == pytest.approx(4)
+    information = judge([undecided[None]])
+    assert information.accuracy.value == 0.5
+    assert information.jensen_shannon.value == pytest.approx(0, abs=1e-6)
+    assert information.mutual_information.value == pytest.approx(0, abs=1e-6)
+
+
+def test_the_answers_are_a_mean_over_all_shuffled_pairs_with_its_error():
+    estimates, truths = [], []
+    for _ in range(200):
+        effects = torch.randn(2, 32)
+        scores = effects[0][:, None] + effects[1] + torch.eye(32)
+        estimates.append(judge([scores[None]]).accuracy)
+        off = ~torch.eye(32, dtype=torch.bool)
+        right = (scores.diagonal() > 0).double().mean() + (scores[off] <= 0).double().mean()
+        truths.append(float(right / 2))
+    values = torch.tensor([estimate.value for estimate in estimates])
+    torch.testing.assert_close(values, torch.tensor(truths))
+    errors = torch.tensor([estimate.standard_error for estimate in estimates])
+    assert float(errors.mean()) == pytest.approx(float(values.std()), rel=0.2)
+
+
+def test_a_cascade_of_one_level_depends_on_nothing():
+    whole = toy(orthogonal)
+    single = recipe().model_copy(update={"levels": {"6x8": recipe().level(1)}})
+    cascade = Cascade(single, whole.levels[1:], symmetric(COARSE))
+    assert measure_dependence(cascade, noise_images(size=COARSE), n=64, training=64) == []
+
+
+def test_classes_and_seeds(cascade_with_classes: Cascade):
+    images = noise_images(130, (12, 12))
+    first, again, other = (
+        measure_dependence(cascade_with_classes, images, n=64, training=64, seed=seed)
+        for seed in (3, 3, 4)
+    )
+    assert first == again
+    assert first != other
+    assert [(level.size, level.seed) for level in first] == [((12, 12), 3)]
+    assert first[0].generated.information.candidates == 64
+
+
+def test_shuffled_pairs_cross_classes(cascade_with_classes: Cascade):
+    class OfClass(nn.Module):
+        def forward(self, low: Tensor | None, z: Tensor, label: Tensor) -> Tensor:
+            flat = (label.float() - 1)[:, None, None, None]
+            return flat.expand(-1, 3, *((6, 8) if low is None else (12, 12))) * (low is None)
+
+    for level in cascade_with_classes.levels:
+        object.__setattr__(level, "generator", OfClass())
+    (level,) = measure_dependence(
+        cascade_with_classes, noise_images(600, (12, 12)), n=512, training=64
+    )
+    # Of three classes -1, 0 and 1 the mean square difference is 4/3; within a class it is 0.
+    assert near(level.generated.fidelity.shuffled, 127.5 * (4 / 3) ** 0.5)
+
+
+def test_bad_input_is_named():
+    cascade = toy(orthogonal)
+    with pytest.raises(LapganError, match=r"expected uint8 \(N, 3, 12, 16\)"):
+        measure_dependence(cascade, noise_images(200, (12, 12)), n=64)
+    with pytest.raises(LapganError, match="100 images are too few for n = 64; give at least 128"):
+        measure_dependence(cascade, noise_images(100), n=64)
+    with pytest.raises(LapganError, match="n = 10 and training = 64"):
+        measure_dependence(cascade, noise_images(100), n=10, training=64)
+
+
+def test_errors_of_estimates_are_those_of_repetition():
+    x = 3 + torch.randn(600, 100)
+    y = 2 + 0.5 * x + torch.randn(600, 100)
+    others = y.roll(1, 0)
+    cases: list[list[Estimate]] = [
+        [mean_estimate(a) for a in x],
+        [mean_estimate(a).root() for a in x],
+        [ratio_estimate(a, b) for a, b in zip(x, y, strict=True)],
+        [
+            quotient(mean_estimate(a), mean_estimate(b))
+            for a, b in zip(x, y.roll(1, 0), strict=True)
+        ],
+    ]
+    for estimates, truth in zip(cases, (3, 3**0.5, 3 / 3.5, 3 / 3.5), strict=True):
+        values = torch.tensor([estimate.value for estimate in estimates])
+        errors = torch.tensor([estimate.standard_error for estimate in estimates])
+        assert float(values.mean()) == pytest.approx(truth, rel=0.02)
+        assert float(errors.mean()) == pytest.approx(float(values.std()), rel=0.12)
+
+
+@pytest.mark.slow
+def test_sizes_that_do_not_divide():
+    sizes: tuple[Size, Size] = (96, 72), (64, 48)
+    cascade = toy(lambda low, z: 0.1 * z, *sizes)
+    (level,) = measure_dependence(cascade, noise_images(130, sizes[0]), n=64, training=64)
+    assert level.size == (96, 72)
+    assert level.real.fidelity.own.value < 1e-2
+    assert near(level.diversity.share, 1)
+
+
+@pytest.mark.data
+def test_real_images_of_cifar10_are_tied_to_what_is_below():
+    assert "LAPGAN_DATA" in os.environ
+    held_out = open_images("cifar10", split="test")
+    pixels = torch.from_numpy(held_out.pixels[:1000, :, 2:14, :16].copy())
+    cascade = toy(lambda low, z: z)
+    cascade.normalisation = standardised(
+        type(held_out)(pixels.numpy(), None, (), "crops", "0" * 8), FINE, corners=False, flip=False
+    )
+    (level,) = measure_dependence(cascade, pixels, n=256, training=512)
+    assert level.real.fidelity.own.value < 1e-2
+    assert level.real.information.accuracy.value > 0.6
+    assert level.real.information.mutual_information.value > 0.5
+    assert level.generated.information.mutual_information.value < 0.1
