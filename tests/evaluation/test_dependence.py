@@ -94,12 +94,12 @@ def test_a_residual_that_ignores_the_low_pass_image():
 
 
 def test_a_residual_that_follows_from_the_low_pass_image():
-    level = measure(lambda low, z: low.roll(1, dims=3))
+    level = measure(lambda low, z: low.roll(1, dims=3), training=320)
     assert level.diversity.given_low.value == 0
     assert level.diversity.share.value == 0
     assert near(level.diversity.overall, 127.5)
     assert level.generated.information.accuracy.value > 0.9
-    assert level.generated.information.mutual_information.value > 0.2
+    assert level.generated.information.mutual_information.value > 0.1
     assert 4 < level.generated.local.mutual_information.value <= 8
     assert level.generated.local.accuracy.value > 0.9
     assert level.generated.local.jensen_shannon.value <= 1
@@ -228,10 +228,7 @@ def test_errors_of_estimates_are_those_of_repetition():
         [mean_estimate(a) for a in x],
         [mean_estimate(a).root() for a in x],
         [ratio_estimate(a, b) for a, b in zip(x, y, strict=True)],
-        [
-            quotient(mean_estimate(a), mean_estimate(b))
-            for a, b in zip(x, y.roll(1, 0), strict=True)
-        ],
+        [quotient(mean_estimate(a), mean_estimate(b)) for a, b in zip(x, others, strict=True)],
     ]
     for estimates, truth in zip(cases, (3, 3**0.5, 3 / 3.5, 3 / 3.5), strict=True):
         values = torch.tensor([estimate.value for estimate in estimates])
