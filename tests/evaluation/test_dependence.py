@@ -101,7 +101,7 @@ def test_a_residual_that_follows_from_the_low_pass_image():
     assert level.generated.information.accuracy.value > 0.9
     assert level.generated.information.mutual_information.value > 0.1
     assert 4 < level.generated.local.mutual_information.value <= 8
-    assert level.generated.local.accuracy.value > 0.9
+    assert level.generated.local.accuracy.value > 0.8
     assert level.generated.local.jensen_shannon.value <= 1
 
 
