@@ -94,19 +94,19 @@ def test_a_residual_that_ignores_the_low_pass_image():
 
 
 def test_a_residual_that_follows_from_the_low_pass_image():
-    level = measure(lambda low, z: low.roll(1, dims=3), training=320)
+    level = measure(lambda low, z: low.roll(1, dims=3), training=384)
     assert level.diversity.given_low.value == 0
     assert level.diversity.share.value == 0
     assert near(level.diversity.overall, 127.5)
     assert level.generated.information.accuracy.value > 0.9
-    assert level.generated.information.mutual_information.value > 0.1
+    assert 4 < level.generated.information.mutual_information.value <= 8
     assert 4 < level.generated.local.mutual_information.value <= 8
     assert level.generated.local.accuracy.value > 0.8
     assert level.generated.local.jensen_shannon.value <= 1
 
 
 def test_an_orthogonal_residual_keeps_the_image_below():
-    fidelity = measure(orthogonal, n=64, training=64).generated.fidelity
+    fidelity = measure(orthogonal, n=64, training=128).generated.fidelity
     assert fidelity.own.value < 1e-3
     assert fidelity.interpolated.value < 1e-3
     assert fidelity.ratio.value < 1e-5
@@ -114,7 +114,7 @@ def test_an_orthogonal_residual_keeps_the_image_below():
 
 @pytest.mark.parametrize(("a", "b"), [(1.0, 1.0), (0.3, 1.2), (1.0, 0.1)])
 def test_the_share_of_noise_is_that_of_a_linear_model(a: float, b: float):
-    level = measure(lambda low, z: a * low + b * 3**0.5 * z, n=256, training=64)
+    level = measure(lambda low, z: a * low + b * 3**0.5 * z, n=256, training=128)
     assert near(level.diversity.share, b**2 / (a**2 + b**2))
     assert near(level.diversity.given_low, 127.5 * b)
     assert near(level.diversity.overall, 127.5 * (a**2 + b**2) ** 0.5)
@@ -122,7 +122,7 @@ def test_the_share_of_noise_is_that_of_a_linear_model(a: float, b: float):
 
 def test_real_images_stand_beside():
     images = noise_images(700)
-    (level,) = measure_dependence(toy(orthogonal), images, n=512, training=64)
+    (level,) = measure_dependence(toy(orthogonal), images, n=512, training=128)
     assert level.real.fidelity.own.value < 1e-3
     high, _ = laplacian_pyramid(images.float(), [FINE, COARSE], "block-mean")
     assert near(level.diversity.real, float(high.var(dim=0).mean().sqrt()))
@@ -180,13 +180,13 @@ def test_a_cascade_of_one_level_depends_on_nothing():
     whole = toy(orthogonal)
     single = recipe().model_copy(update={"levels": {"6x8": recipe().level(1)}})
     cascade = Cascade(single, whole.levels[1:], symmetric(COARSE))
-    assert measure_dependence(cascade, noise_images(size=COARSE), n=64, training=64) == []
+    assert measure_dependence(cascade, noise_images(size=COARSE), n=64, training=128) == []
 
 
 def test_classes_and_seeds(cascade_with_classes: Cascade):
     images = noise_images(130, (12, 12))
     first, again, other = (
-        measure_dependence(cascade_with_classes, images, n=64, training=64, seed=seed)
+        measure_dependence(cascade_with_classes, images, n=64, training=128, seed=seed)
         for seed in (3, 3, 4)
     )
     assert first == again
@@ -204,7 +204,7 @@ def test_shuffled_pairs_cross_classes(cascade_with_classes: Cascade):
     for level in cascade_with_classes.levels:
         object.__setattr__(level, "generator", OfClass())
     (level,) = measure_dependence(
-        cascade_with_classes, noise_images(600, (12, 12)), n=512, training=64
+        cascade_with_classes, noise_images(600, (12, 12)), n=512, training=128
     )
     # Of three classes -1, 0 and 1 the mean square difference is 4/3; within a class it is 0.
     assert near(level.generated.fidelity.shuffled, 127.5 * (4 / 3) ** 0.5)
@@ -216,8 +216,8 @@ def test_bad_input_is_named():
         measure_dependence(cascade, noise_images(200, (12, 12)), n=64)
     with pytest.raises(LapganError, match="100 images are too few for n = 64; give at least 128"):
         measure_dependence(cascade, noise_images(100), n=64)
-    with pytest.raises(LapganError, match="n = 10 and training = 64"):
-        measure_dependence(cascade, noise_images(100), n=10, training=64)
+    with pytest.raises(LapganError, match="n = 10 must be at least 64, training = 128"):
+        measure_dependence(cascade, noise_images(100), n=10, training=128)
 
 
 def test_errors_of_estimates_are_those_of_repetition():
@@ -241,7 +241,7 @@ def test_errors_of_estimates_are_those_of_repetition():
 def test_sizes_that_do_not_divide():
     sizes: tuple[Size, Size] = (96, 72), (64, 48)
     cascade = toy(lambda low, z: 0.1 * z, *sizes)
-    (level,) = measure_dependence(cascade, noise_images(130, sizes[0]), n=64, training=64)
+    (level,) = measure_dependence(cascade, noise_images(130, sizes[0]), n=64, training=128)
     assert level.size == (96, 72)
     assert level.real.fidelity.own.value < 1e-2
     assert near(level.diversity.share, 1)

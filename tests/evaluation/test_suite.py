@@ -21,7 +21,7 @@ from lapgan.evaluation.suite import CENTROIDS, HELD_OUT, TRAINING, Evaluation, e
 
 COUNTS = Counts(
     samples=24, test=40, validation=16, multiscale=8, draws=4, fit=100, centroids=10, pairs=64,
-    critic=64, judged=8, searched=80,
+    critic=128, judged=8, searched=80,
 )  # fmt: skip
 
 

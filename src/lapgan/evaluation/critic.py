@@ -1,8 +1,9 @@
 """A critic that learns which residual belongs to which low-pass image.
 
-    T(l, h) = sum_p <f(l)_p, g(h)_p>
+    T(l, h) = c sum_p <f(l)_p, g(h)_p>
 
-f and g are small convolutional nets, p runs over the positions of their maps. A batch of N pairs
+f and g are small convolutional nets, p runs over the positions of their maps. After few steps pairs are
+in the right order long before the scores are large enough, so the gain c is fitted last. A batch of N pairs
 gives N true pairs and N (N - 1) shuffled ones for the price of N passes through f and g.
 
 Two losses are added that share their minimum, the log ratio log p(l, h) / p(l) p(h): the
@@ -13,6 +14,7 @@ that of finding the partner among the N of the batch (van den Oord et al., 2018,
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,6 +26,7 @@ __all__ = ["Critic", "Information", "judge"]
 
 _MAPS = 32
 _LEARNING_RATE = 2e-3
+_GAINS = torch.logspace(-1, 3, 81)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Critic:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             self.net = compute.place(_PairNet())
+        self.gain = 1.0
         self.compute = compute
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=_LEARNING_RATE)
 
@@ -65,17 +69,23 @@ class Critic:
         """Takes one step on a batch of true pairs, (N, 3, H, W) each."""
         self.net.train()
         with torch.enable_grad():
-            scores = self._scores(low, high)
-            loss = -(_log_right(scores).mean() + _log_found(scores).mean())
+            loss = -_objective(self._scores(low, high))
             self.optimiser.zero_grad()
             torch.autograd.backward(loss)
             self.optimiser.step()
+
+    def calibrate(self, low: Tensor, high: Tensor) -> None:
+        """Fits the gain of the scores to true pairs; the nets stay as they are."""
+        self.gain = 1.0
+        scores = self.scores(low, high)
+        gains = [_objective(gain * scores).item() for gain in _GAINS]
+        self.gain = _GAINS[int(np.argmax(gains))].item()
 
     @torch.no_grad()
     def scores(self, low: Tensor, high: Tensor) -> Tensor:
         """Returns T(l_i, h_j) for all i, j of a batch, (N, N); true pairs on the diagonal."""
         self.net.eval()
-        return self._scores(low, high).cpu()
+        return self.gain * self._scores(low, high).cpu()
 
     def _scores(self, low: Tensor, high: Tensor) -> Tensor:
         scores: Tensor = self.net(self.compute.place(low), self.compute.place(high))
@@ -125,6 +135,11 @@ def judge(scores: list[Tensor]) -> Information:
         mutual_information=mean_estimate(math.log2(candidates) + found / math.log(2)),
         candidates=candidates,
     )
+
+
+def _objective(scores: Tensor) -> Tensor:
+    """Returns what the critic maximises: the log-probability of both its answers."""
+    return _log_right(scores).mean() + _log_found(scores).mean()
 
 
 def _log_right(scores: Tensor) -> Tensor:

@@ -136,8 +136,8 @@ def measure_dependence(
             64; beyond n they train the critics, again and again if there are few.
         n: pairs that figures are taken of, at least 64, rounded down to a multiple of 64 (of 256
             from there on); diversity takes a quarter of them.
-        training: pairs that each critic learns from, at least 64, in batches of 64; each generated
-            one is seen once.
+        training: pairs that each critic learns from, at least 128, in batches of 64, the last of
+            which fits its gain; each generated one is seen once.
         seed: the same seed gives the same figures.
 
     Returns:
@@ -220,6 +220,8 @@ def _ties(cascade: Cascade, training: _Stream, held_out: _Stream, seed: int) -> 
     for level_pairs in training:
         for examiner, pairs in zip(examiners, level_pairs, strict=True):
             examiner.learn(pairs)
+    for examiner in examiners:
+        examiner.calibrate()
     for level_pairs in held_out:
         for examiner, pairs in zip(examiners, level_pairs, strict=True):
             examiner.examine(pairs)
@@ -234,15 +236,24 @@ class _Examiner:
         self.cascade = cascade
         self.whole, self.local = Critic(whole, cascade.compute), Critic(local, cascade.compute)
         self.places = _generator(places)
+        self.fresh: _Pairs | None = None
         self.distances: list[Tensor] = []
         self.waiting: list[_Pairs] = []
         self.whole_scores: list[Tensor] = []
         self.local_scores: list[Tensor] = []
 
     def learn(self, pairs: _Pairs) -> None:
-        self.whole.learn(pairs.low, pairs.high)
-        for low, high in self._patches(pairs.low, pairs.high):
-            self.local.learn(low, high)
+        """Learns the pairs before these; the last ones are left for the critics' gains."""
+        if self.fresh is not None:
+            self.whole.learn(self.fresh.low, self.fresh.high)
+            for low, high in self._patches(self.fresh.low, self.fresh.high):
+                self.local.learn(low, high)
+        self.fresh = pairs
+
+    def calibrate(self) -> None:
+        assert self.fresh is not None
+        self.whole.calibrate(self.fresh.low, self.fresh.high)
+        self.local.calibrate(*next(self._patches(self.fresh.low, self.fresh.high)))
 
     def examine(self, pairs: _Pairs) -> None:
         self.distances.append(_distances(self.cascade, pairs))
@@ -365,9 +376,10 @@ def _check(cascade: Cascade, images: Tensor, n: int, training: int) -> None:
             f"images: expected uint8 (N, 3, {height}, {width}), the model's finest size, found "
             f"{images.dtype} {tuple(images.shape)}; crop or resize them first."
         )
-    if min(n, training) < BLOCK:
+    if n < BLOCK or training < 2 * BLOCK:
         raise LapganError(
-            f"dependence: n = {n} and training = {training} must both be at least {BLOCK}."
+            f"dependence: n = {n} must be at least {BLOCK}, training = {training} at least "
+            f"{2 * BLOCK}."
         )
     if len(images) < n + BLOCK:
         raise LapganError(
