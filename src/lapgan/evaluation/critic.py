@@ -2,9 +2,10 @@
 
     T(l, h) = c sum_p <f(l)_p, g(h)_p>
 
-f and g are small convolutional nets, p runs over the positions of their maps. After few steps pairs are
-in the right order long before the scores are large enough, so the gain c is fitted last. A batch of N pairs
-gives N true pairs and N (N - 1) shuffled ones for the price of N passes through f and g.
+f and g are small convolutional nets, p runs over the positions of their maps. After few steps
+pairs are in the right order long before the scores are large enough, so the gain c is fitted last.
+A batch of N pairs gives N true pairs and N (N - 1) shuffled ones for the price of N passes through
+f and g.
 
 Two losses are added that share their minimum, the log ratio log p(l, h) / p(l) p(h): the
 cross-entropy of telling true pairs from shuffled ones (Goodfellow et al., 2014, proposition 1), and

@@ -7,11 +7,11 @@ EfficientNet-Lite0. Values under different names cannot be compared.
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -83,15 +83,21 @@ def check_counts(
             raise LapganError(
                 f"inception-score: is defined for Inception-v3 only, not for {extractor}."
             )
-        least, reason = _least_count(score, DIMENSIONS[extractor])
         counts = {"generated": n_fake} | ({} if score == "inception-score" else {"real": n_real})
-        for kind, n in counts.items():
-            if n < least:
-                raise LapganError(
-                    f"{_name(score, extractor)}: {n} {kind} images are too few: {reason}. "
-                    f"Take {least} or more (10,000 for a figure to compare)"
-                    + (", or use kid, which needs few." if score == "fd" else ".")
-                )
+        _check_enough(score, extractor, DIMENSIONS[extractor], counts)
+
+
+def _check_enough(
+    score: Score, extractor: ExtractorName, dimension: int, counts: dict[str, int]
+) -> None:
+    least, reason = _least_count(score, dimension)
+    for kind, n in counts.items():
+        if n < least:
+            raise LapganError(
+                f"{_name(score, extractor)}: {n} {kind} images are too few: {reason}. Take {least} "
+                "or more (10,000 for a figure to compare)"
+                + (", or use the kernel distance, which needs few." if score == "fd" else ".")
+            )
 
 
 def _least_count(score: Score, dimension: int) -> tuple[int, str]:
@@ -373,12 +379,8 @@ def _check_pair(real: Features, fake: Features, score: Score) -> None:
             f"{score}: the real images have {real.values.shape[1]} features by {real.extractor}, "
             f"the generated ones {fake.values.shape[1]} by {fake.extractor}. Use one net for both."
         )
-    least, reason = _least_count(score, real.values.shape[1])
-    if min(len(real), len(fake)) < least:
-        raise LapganError(
-            f"{_name(score, real.extractor)}: {len(real)} real and {len(fake)} generated images, "
-            f"at least {least} are needed: {reason}."
-        )
+    counts = {"real": len(real), "generated": len(fake)}
+    _check_enough(score, real.extractor, real.values.shape[1], counts)
 
 
 def _distance(
@@ -388,9 +390,7 @@ def _distance(
                     seed, real.extractor)  # fmt: skip
 
 
-def _share(
-    score: str, share: float, n: int, real: Features, fake: Features, seed: int
-) -> Distance:
+def _share(score: str, share: float, n: int, real: Features, fake: Features, seed: int) -> Distance:
     error = (share * (1 - share) / n) ** 0.5
     return _distance(score, share, error, "binomial standard error", real, fake, seed)
 

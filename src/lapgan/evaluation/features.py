@@ -191,7 +191,7 @@ def extract_features(
         LapganError: see `check_images`.
     """
     check_images(images, what)
-    batches = tracked(images.split(_BATCH), f"{extractor.name} features of {what}",
+    batches = tracked(torch.split(images, _BATCH), f"{extractor.name} features of {what}",
                       math.ceil(len(images) / _BATCH))  # fmt: skip
     found = [[x.cpu() for x in extractor.net(batch.to(extractor.device))] for batch in batches]
     values, *logits = (torch.cat(column) for column in zip(*found, strict=True))

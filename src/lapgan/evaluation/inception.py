@@ -1,4 +1,4 @@
-"""The Inception net of FID, by torch-fidelity, with weights that are checked and never unpickled."""
+"""The Inception net of FID, by torch-fidelity; its weights are checked and never unpickled."""
 
 import hashlib
 import io
@@ -67,7 +67,7 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 
 def _downloaded() -> Path:
-    path = Path(torch.hub.get_dir()) / "checkpoints" / _FILE
+    path: Path = Path(torch.hub.get_dir()) / "checkpoints" / _FILE
     if path.is_file():
         return path
     try:

@@ -58,13 +58,13 @@ class Lite0(FeatureExtractorBase):  # type: ignore[misc]
 
     def __init__(self, name: str, features_list: list[str], **kwargs: Any) -> None:
         super().__init__(name, features_list)
-        net = fused(pretrained_net(self.INPUT_IMAGE_SIZE))
-        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = fused(pretrained_net(self.INPUT_IMAGE_SIZE))
+        self.net.to(memory_format=torch.channels_last)
 
     def forward(self, images: UInt8[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n 1280"]]:
         """Returns the features of pixels of 0 to 255."""
-        x = self.net.extract_features(self.preprocess(images))
-        return (x.mean(dim=(2, 3)),)
+        maps: Tensor = self.net.extract_features(self.preprocess(images))  # type: ignore[operator]
+        return (maps.mean(dim=(2, 3)),)
 
     def preprocess(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 side side"]:
         """Resizes pixels and scales them to about [-1, 1], as the net expects them."""

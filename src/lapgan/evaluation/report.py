@@ -11,11 +11,13 @@ from markupsafe import Markup
 from lapgan.evaluation.figures import Dot, dots, of_measurements
 from lapgan.evaluation.measurement import Measurement
 from lapgan.evaluation.published import CIFAR10_LOG_LIKELIHOOD
-from lapgan.evaluation.suite import Evaluation
+from lapgan.evaluation.suite import HELD_OUT, Evaluation
 from lapgan.files import write_atomically, write_json
 
 __all__ = ["render_html", "write_report"]
 
+# What float32 leaves of nothing.
+_NOTHING = 1e-5
 HTML, JSON = "report.html", "report.json"
 
 
@@ -69,7 +71,7 @@ def render_html(evaluation: Evaluation) -> str:
         else {},
         scores=_by_metric(rest),
         classes=_by_metric(classes),
-        levels=_by_metric(levels),
+        levels=_beside(levels, evaluation.settings["models"]),
         likelihood_figure=_likelihood_figure(evaluation, likelihoods),
         figures=list(_figures(evaluation, rest)),
     )
@@ -80,8 +82,28 @@ def _by_metric(measurements: Sequence[Measurement]) -> dict[str, list[Measuremen
     return {metric: [m for m in measurements if m.metric == metric] for metric in metrics}
 
 
+def _beside(
+    measurements: Sequence[Measurement], models: Sequence[str]
+) -> dict[str, dict[str, list[Measurement | None]]]:
+    """Returns, by model and metric, the model's value and that of real images, if any."""
+    return {
+        model: {
+            metric: [
+                next((m for m in found if m.subject == who), None) for who in (model, HELD_OUT)
+            ]
+            for metric, found in _by_metric(
+                [m for m in measurements if m.details["beside"] == model]
+            ).items()
+        }
+        for model in models
+        if any(m.details["beside"] == model for m in measurements)
+    }
+
+
 def _figures(evaluation: Evaluation, scores: Sequence[Measurement]) -> Iterator[_Figure]:
     for metric, found in _by_metric(scores).items():
+        if len(found) == 1:
+            continue  # the table says it
         rows = of_measurements(found, evaluation.settings["models"])
         yield _Figure(metric, Markup(dots(rows, metric, f"{metric} by model")))
 
@@ -109,12 +131,14 @@ def _likelihood_figure(evaluation: Evaluation, found: Sequence[Measurement]) -> 
             for name, (value, spread) in CIFAR10_LOG_LIKELIHOOD.items()
             if "multi-scale" not in name
         ]
-    label = "Parzen log-likelihood, nats an image; bars: standard deviation over images"
+    label = "nats an image; bars: standard deviation over images"
     return Markup(dots(rows, label, "Parzen log-likelihoods"))
 
 
 def _number(value: float | None, digits: int = 4) -> str:
-    return "" if value is None else f"{value:.{digits}g}"
+    if value is None:
+        return ""
+    return "0" if abs(value) < _NOTHING else f"{value:.{digits}g}"
 
 
 def _data_uri(png: bytes) -> str:

@@ -286,29 +286,31 @@ def _dependence(plan: Plan, real: RealImages, name: str, cascade: Cascade) -> It
 
 def _level_dependence(plan: Plan, name: str, level: LevelDependence) -> Iterator[Measurement]:
     at = f"at {_text(level.size)}"
-    grey, bits = "grey levels", "bits"
     for subject, tie in ((name, level.generated), (HELD_OUT, level.real)):
-        of = "" if subject == name else f" beside {name}"
         figures = [
-            ("distance to the level below", tie.fidelity.own, grey),
-            ("distance to another level below", tie.fidelity.shuffled, grey),
+            ("distance to the level below", tie.fidelity.own, "grey levels"),
+            ("distance to another level below", tie.fidelity.shuffled, "grey levels"),
             ("distance ratio", tie.fidelity.ratio, ""),
             ("critic's accuracy on whole images", tie.information.accuracy, ""),
-            ("information in whole images", tie.information.mutual_information, bits),
+            ("information in whole images", tie.information.mutual_information, "bits"),
             ("critic's accuracy on patches", tie.local.accuracy, ""),
-            ("information in patches", tie.local.mutual_information, bits),
+            ("information in patches", tie.local.mutual_information, "bits"),
         ]
-        yield from (
-            _estimate(plan, subject, f"{what} {at}{of}", found, unit)
-            for what, found, unit in figures
-        )
-    yield _estimate(plan, name, f"diversity given the level below {at}", level.diversity.share, "")
-    yield _estimate(plan, name, f"diversity against the real {at}",
-                    level.diversity.relative_to_real, "")  # fmt: skip
+        for what, found, unit in figures:
+            yield _estimate(plan, subject, f"{what} {at}", found, unit, beside=name)
+    diversity = level.diversity
+    for what, found in (
+        ("share of noise in the residual", diversity.share),
+        ("diversity against the real", diversity.relative_to_real),
+    ):
+        yield _estimate(plan, name, f"{what} {at}", found, "", beside=name)
 
 
-def _estimate(plan: Plan, name: str, metric: str, found: Estimate, unit: str) -> Measurement:
-    return Measurement(name, metric, found.value, found.standard_error, found.n, plan.seed, unit)
+def _estimate(
+    plan: Plan, name: str, metric: str, found: Estimate, unit: str, **details: Detail
+) -> Measurement:
+    return Measurement(name, metric, found.value, found.standard_error, found.n, plan.seed, unit,
+                       None, details)  # fmt: skip
 
 
 def _reference_features(plan: Plan, real: RealImages, extractor: Extractor) -> Features:

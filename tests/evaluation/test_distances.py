@@ -1,0 +1,321 @@
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lapgan.data import open_images
+from lapgan.errors import LapganError
+from lapgan.evaluation.distances import (
+    Distance,
+    Score,
+    check_counts,
+    class_distances,
+    density_coverage,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    measure,
+    precision_recall,
+)
+from lapgan.evaluation.features import (
+    DIMENSIONS,
+    ExtractorName,
+    Features,
+    extract_features,
+    load_extractor,
+)
+from lapgan.evaluation.real import real_crops
+
+
+def gaussian(n: int, seed: int, mean: float = 0.0, scale: float = 1.0, d: int = 6) -> Features:
+    x = np.random.default_rng(seed).standard_normal((n, d)) * scale + mean
+    return Features(torch.from_numpy(x).float())
+
+
+def two_modes(n: int, seed: int, share: float = 0.5) -> Features:
+    """Two clouds far apart; `share` of the points are in the first."""
+    x = gaussian(n, seed).values
+    x[: round(n * share)] += 100
+    return Features(x)
+
+
+def scipy_frechet(x: Tensor, y: Tensor) -> float:
+    a, b = x.double().numpy(), y.double().numpy()
+    c, d = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = scipy.linalg.sqrtm(c @ d).real
+    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(c + d - 2 * root))
+
+
+def test_frechet_distance_agrees_with_scipy():
+    real, fake = gaussian(300, 0), gaussian(200, 1, mean=0.5, scale=1.3)
+    found = frechet_distance(real, fake)
+    assert found.value == pytest.approx(scipy_frechet(real.values, fake.values), rel=1e-9)
+
+
+def test_frechet_distance_of_gaussians_lies_within_its_error_of_the_closed_form():
+    d, mean, scale = 6, 0.5, 1.3
+    truth = d * mean**2 + d * (scale - 1) ** 2
+    found = [
+        frechet_distance(gaussian(2000, 2 * s), gaussian(2000, 2 * s + 1, mean, scale))
+        for s in range(20)
+    ]
+    values, errors = np.array([f.value for f in found]), np.array([f.error for f in found])
+    assert abs(values.mean() - truth) < 0.05
+    # The jackknife's error is the spread that repeated draws really have.
+    assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.5)
+
+
+def test_the_jackknife_is_that_of_left_out_groups():
+    real, fake = gaussian(55, 0), gaussian(55, 1, mean=1)
+    order = np.random.default_rng(3).permutation(55)
+    left_out = []
+    for group in range(10):
+        kept = torch.from_numpy(np.delete(order, np.s_[group::10]))
+        left_out.append(scipy_frechet(real.values[kept], fake.values[kept]))
+    expected = math.sqrt(9 * np.var(left_out))
+    assert frechet_distance(real, fake, seed=3).error == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_large_common_mean_does_not_spoil_the_covariance():
+    real, fake = gaussian(300, 0), gaussian(300, 1)
+    moved = [Features(f.values.double() + 1e4) for f in (real, fake)]
+    expected = frechet_distance(real, fake).value
+    assert frechet_distance(*moved).value == pytest.approx(expected, rel=1e-4)
+
+
+def test_equal_sets_are_at_no_distance():
+    real = gaussian(100, 0)
+    fd, kid, precision, recall, density, coverage = measure_small(real, real)
+    assert fd.value == pytest.approx(0, abs=1e-6)
+    assert fd.error == pytest.approx(0, abs=1e-6)
+    # Two subsets of one set share images, which takes 2 (E k(x, x) - E k(x, x')) / n off.
+    kernel = (real.values @ real.values.T / 6 + 1) ** 3
+    diagonal = kernel.diag().mean()
+    others = (kernel.sum() - kernel.diag().sum()) / (100 * 99)
+    assert kid.value == pytest.approx(float(-2 * (diagonal - others) / 100), abs=kid.error / 2)
+    assert precision.value == recall.value == coverage.value == 1
+    # Each image lies in its own ball and in those of about five others.
+    assert density.value == pytest.approx(1.2, abs=0.1)
+
+
+def measure_small(real: Features, fake: Features) -> list[Distance]:
+    """All scores that need no certain number of features."""
+    return [
+        frechet_distance(real, fake),
+        kernel_distance(real, fake),
+        *precision_recall(real, fake),
+        *density_coverage(real, fake),
+    ]
+
+
+def test_kernel_distance_is_the_unbiased_formula():
+    # Half of each set is the subset, so with four images each all subsets are pairs.
+    x, y = gaussian(4, 0, d=2).values.double(), gaussian(4, 1, d=2).values.double()
+    kernel = lambda a, b: float((a @ b / 2 + 1) ** 3)  # noqa: E731
+    random = np.random.RandomState(5)
+    values = []
+    for _ in range(50):
+        b, a = (random.choice(4, 2, replace=False) for _ in range(2))
+        within = kernel(x[a[0]], x[a[1]]) + kernel(y[b[0]], y[b[1]])
+        across = sum(kernel(x[i], y[j]) for i in a for j in b)
+        values.append(within - across / 2)
+    found = kernel_distance(Features(x), Features(y), seed=5)
+    assert found.value == pytest.approx(np.mean(values))
+    assert found.error == pytest.approx(np.std(values))
+
+
+def test_kernel_distance_has_no_bias():
+    found = [kernel_distance(gaussian(60, 2 * s), gaussian(60, 2 * s + 1)) for s in range(40)]
+    values = np.array([f.value for f in found])
+    assert abs(values.mean()) < 3 * values.std() / math.sqrt(len(values))
+    apart = kernel_distance(gaussian(60, 0), gaussian(60, 1, mean=1))
+    assert apart.value > 5 * apart.error
+
+
+def test_one_mode_of_two_is_precise_but_recalls_half():
+    real, fake = two_modes(400, 0), two_modes(400, 1, share=1.0)
+    precision, recall = precision_recall(real, fake)
+    assert (precision.name, recall.name) == ("precision-lite0", "recall-lite0")
+    assert precision.value > 0.8
+    assert recall.value == pytest.approx(0.5, abs=0.1)
+    precision, recall = precision_recall(fake, real)
+    assert precision.value == pytest.approx(0.5, abs=0.1)
+    assert recall.value > 0.8
+
+
+def test_one_mode_of_two_covers_half():
+    real, fake = two_modes(400, 0), two_modes(400, 1, share=1.0)
+    density, coverage = density_coverage(real, fake)
+    assert (density.name, coverage.name) == ("density-lite0", "coverage-lite0")
+    assert density.value == pytest.approx(1, abs=0.15)
+    assert coverage.value == pytest.approx(0.5, abs=0.05)
+    density, coverage = density_coverage(fake, real)
+    assert density.value == pytest.approx(0.5, abs=0.1)
+    assert coverage.value > 0.8
+
+
+def test_density_and_coverage_agree_with_double_loops(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("lapgan.evaluation.distances._BLOCK", 7)
+    real, fake = gaussian(30, 0, d=3), gaussian(20, 1, mean=0.5, d=3)
+    balls, covered = 0, 0
+    for x in real.values:
+        radius = sorted(math.dist(x, other) for other in real.values)[5]
+        inside = sum(math.dist(x, y) <= radius for y in fake.values)
+        balls += inside
+        covered += inside > 0
+    density, coverage = density_coverage(real, fake)
+    assert density.value == pytest.approx(balls / (5 * 20))
+    assert coverage.value == pytest.approx(covered / 30)
+
+
+def test_precision_and_recall_agree_with_double_loops(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("lapgan.evaluation.distances._BLOCK", 7)
+    real, fake = gaussian(30, 0, d=3), gaussian(20, 1, mean=1, scale=0.5, d=3)
+
+    def share(points: Tensor, of: Tensor) -> float:
+        radii = [sorted(math.dist(x, other) for other in of)[3] for x in of]
+        inside = [any(math.dist(p, x) <= r for x, r in zip(of, radii, strict=True)) for p in points]
+        return sum(inside) / len(points)
+
+    precision, recall = precision_recall(real, fake)
+    assert precision.value == pytest.approx(share(fake.values, real.values))
+    assert recall.value == pytest.approx(share(real.values, fake.values))
+    assert precision.error == pytest.approx(
+        math.sqrt(precision.value * (1 - precision.value) / 20), abs=1e-9
+    )
+
+
+def test_inception_score_counts_classes_that_are_sure():
+    logits = torch.eye(5).repeat(100, 1) * 100
+    found = inception_score(Features(torch.zeros(500, 4), "inception", logits))
+    assert found.value == pytest.approx(5, rel=0.05)
+    unsure = inception_score(Features(torch.zeros(500, 4), "inception", logits * 0))
+    assert unsure.value == pytest.approx(1)
+    assert (unsure.name, unsure.n_real, unsure.n_fake) == ("inception-score", 0, 500)
+
+
+def test_scores_are_named_after_their_net(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(DIMENSIONS, "lite0", 6)
+    monkeypatch.setitem(DIMENSIONS, "inception", 6)
+    real, fake = gaussian(40, 0), gaussian(30, 1)
+    assert [d.name for d in measure(real, fake)] == [
+        *("fd-lite0", "kid-lite0", "precision-lite0", "recall-lite0"),
+        *("density-lite0", "coverage-lite0"),
+    ]
+    real, fake = (Features(f.values, "inception", torch.randn(len(f), 9)) for f in (real, fake))
+    found = measure(real, fake, seed=4)
+    assert [d.name for d in found] == [
+        *("fid", "kid", "precision", "recall", "density", "coverage", "inception-score"),
+    ]
+    assert {(d.n_real, d.n_fake, d.seed, d.extractor) for d in found[:-1]} == {
+        (40, 30, 4, "inception")
+    }
+    assert all(d.error >= 0 and d.error_is for d in found)
+    assert asdict(found[0])["error_is"] == "jackknife over 10 groups"
+
+
+@pytest.mark.parametrize(
+    ("extractor", "score", "n_real", "n_fake", "named"),
+    [
+        ("lite0", "fd", 5000, 1280, "fd-lite0: 1280 generated images are too few.*Take 1281"),
+        ("inception", "fd", 2048, 5000, "fid: 2048 real images are too few.*Take 2049"),
+        ("lite0", "kid", 3, 9, "kid-lite0: 3 real images"),
+        ("lite0", "density-coverage", 9, 5, "density-coverage-lite0: 5 generated"),
+        ("inception", "inception-score", 0, 9, "inception-score: 9 generated"),
+        ("lite0", "inception-score", 99, 99, "inception-score: is defined for Inception-v3 only"),
+    ],
+)
+def test_too_few_images_are_named_beforehand(
+    extractor: ExtractorName, score: Score, n_real: int, n_fake: int, named: str
+):
+    with pytest.raises(LapganError, match=named):
+        check_counts(extractor, [score], n_real=n_real, n_fake=n_fake)
+
+
+def test_enough_images_pass():
+    check_counts("lite0", ["fd", "kid", "precision-recall"], n_real=1281, n_fake=1281)
+    check_counts("inception", ["inception-score"], n_real=0, n_fake=10)
+
+
+def test_scores_check_their_features_themselves():
+    with pytest.raises(LapganError, match="fd-lite0: 6 real images are too few"):
+        frechet_distance(gaussian(6, 0), gaussian(30, 1))
+    with pytest.raises(LapganError, match=r"6 features by lite0.*6 by inception"):
+        kernel_distance(gaussian(9, 0), Features(gaussian(9, 1).values, "inception"))
+    with pytest.raises(LapganError, match=r"6 features by lite0.*5 by lite0"):
+        precision_recall(gaussian(9, 0), gaussian(9, 1, d=5))
+    with pytest.raises(LapganError, match="without class scores"):
+        inception_score(Features(gaussian(50, 0).values, "inception"))
+
+
+def test_classes_are_compared_one_by_one():
+    labels = torch.arange(60) % 3
+    real, fake = gaussian(60, 0), gaussian(60, 1)
+    fake.values[labels == 2] += 2
+    found = class_distances(real, fake, labels, labels, ("cat", "dog", "ship"))
+    assert list(found) == ["cat", "dog", "ship"]
+    assert [d.name for d in found["dog"]] == ["kid-lite0", "fd-lite0"]
+    alone = kernel_distance(real[labels == 1], fake[labels == 1])
+    assert found["dog"][0] == alone
+    assert found["dog"][0].n_fake == 20
+    assert found["ship"][0].value > 10 * abs(found["cat"][0].value)
+
+
+def test_small_classes_have_no_frechet_distance():
+    labels = torch.arange(12) % 2
+    found = class_distances(gaussian(12, 0), gaussian(12, 1), labels, labels, ("cat", "dog"))
+    assert [d.name for d in found["cat"]] == ["kid-lite0"]
+    with pytest.raises(LapganError, match=r"class ship: .* 0 real images are too few"):
+        class_distances(gaussian(12, 0), gaussian(12, 1), labels, labels, ("cat", "dog", "ship"))
+    with pytest.raises(LapganError, match="generated labels: expected one for each of 12"):
+        class_distances(gaussian(12, 0), gaussian(12, 1), labels, labels[:5], ("cat", "dog"))
+
+
+def jpeg(image: Tensor) -> Tensor:
+    file = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=25)
+    return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)
+
+
+@pytest.fixture
+def both_cores() -> Iterator[None]:
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.data
+@pytest.mark.usefixtures("both_cores")
+def test_degraded_cifar10_falls_in_order(monkeypatch: pytest.MonkeyPatch):
+    from torchvision.transforms.functional import gaussian_blur
+
+    # The order alone is wanted here, not the errors.
+    monkeypatch.setattr("lapgan.evaluation.distances._GROUPS", 2)
+    monkeypatch.setattr("lapgan.evaluation.distances._KID_SUBSETS", 5)
+    extractor, n = load_extractor(), 1300
+    train, test = (open_images("cifar10", split=split) for split in ("train", "test"))
+    images = real_crops(test, range(n))
+    real = extract_features(real_crops(train, range(n)), extractor)
+    noise = extract_features(torch.randint_like(images[: n // 5], 0, 256), extractor)
+    fakes = [
+        real,
+        extract_features(images, extractor),
+        extract_features(torch.stack([jpeg(image) for image in images]), extractor),
+        extract_features(gaussian_blur(images, [7, 7], [1.0, 1.0]), extractor),
+        # Each five times, as a covariance needs that many.
+        noise[torch.arange(n) // 5],
+    ]
+    fds = [frechet_distance(real, fake).value for fake in fakes]
+    kids = [kernel_distance(real, fake).value for fake in fakes]
+    assert fds == sorted(fds)
+    assert kids == sorted(kids)
+    assert fds[0] == pytest.approx(0, abs=1e-3 * fds[1])
+    assert abs(kids[1]) < 0.05 * kids[2]
+    assert precision_recall(real, noise)[0].value < 0.01
