@@ -5,13 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal
+from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from lapgan.data import Images, open_images
 from lapgan.errors import LapganError
 from lapgan.evaluation.parzen import (
     choose_width,
-    gaussian_log_likelihood,
     parzen_log_density,
     parzen_log_likelihood,
     scale_of,
@@ -70,18 +69,6 @@ def test_a_width_on_the_edge_of_the_grid_is_said_to_be(best: float):
 def test_identical_samples_and_validation_images_have_a_finite_width():
     found = parzen_log_likelihood(torch.zeros(3, 4), torch.randn(2, 4), torch.zeros(2, 4))
     assert math.isfinite(found.mean)
-
-
-def test_the_gaussian_fit_is_a_multivariate_normal():
-    training = torch.randn(500, 6, dtype=torch.float64) @ torch.randn(6, 6, dtype=torch.float64)
-    test = torch.randn(9, 6, dtype=torch.float64)
-    truth = MultivariateNormal(training.mean(dim=0), training.T.cov()).log_prob(test)
-    torch.testing.assert_close(gaussian_log_likelihood(test, training, ridge=0.0), truth)
-
-
-def test_too_few_images_for_a_covariance_are_refused():
-    with pytest.raises(LapganError, match="6 training images, expected more than the 6 dim"):
-        gaussian_log_likelihood(torch.zeros(2, 6), torch.zeros(6, 6))
 
 
 @pytest.mark.parametrize(

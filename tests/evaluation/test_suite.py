@@ -14,7 +14,7 @@ from lapgan.cascade import Cascade
 from lapgan.data import Images
 from lapgan.errors import LapganError
 from lapgan.evaluation.measurement import Measurement
-from lapgan.evaluation.plan import METRICS, Counts, Plan, make_plan
+from lapgan.evaluation.plan import METRICS, Counts, Plan, make_plan, usual_metrics
 from lapgan.evaluation.report import write_report
 from lapgan.evaluation.subject import Subject, open_subject
 from lapgan.evaluation.suite import CENTROIDS, HELD_OUT, TRAINING, Evaluation, evaluate
@@ -198,3 +198,10 @@ def test_few_images_lower_the_counts():
     assert (few.test, few.validation, few.multiscale, few.pairs) == (300, 500, 300, 150)
     assert few.fit == 1500
     assert Counts().within(50_000, 10_000) == dataclasses.replace(Counts(), searched=49_000)
+
+
+def test_the_frechet_distance_is_left_out_by_default_where_it_is_mostly_bias():
+    few, many = (usual_metrics(["lite0"], Counts(samples=n)) for n in (1000, 10_000))
+    assert ("fd" in few, "fd" in many) == (False, True)
+    assert "inception-score" not in many
+    assert set(usual_metrics(["inception"], Counts())) == set(METRICS)

@@ -40,7 +40,7 @@ class Lite0(FeatureExtractorBase):  # type: ignore[misc]
     Images are resized to `INPUT_IMAGE_SIZE` on both axes (bicubic, antialiased when they shrink),
     clipped to 0 ... 255 and scaled by (x - 127) / 128, the net's own preprocessing. Always float32.
 
-    The net was trained at 224 pixels. 128 costs a third of the time or less and ranks degraded
+    The net was trained at 224 pixels. 128 takes a third of the arithmetic and ranks degraded
     images alike; see docs/distances.md.
 
     Args:

@@ -30,7 +30,6 @@ __all__ = [
     "Scale",
     "Width",
     "choose_width",
-    "gaussian_log_likelihood",
     "parzen_log_density",
     "parzen_log_likelihood",
     "scale_of",
@@ -173,44 +172,6 @@ def parzen_log_density(
 ) -> Float[Tensor, " n"]:
     """Computes log p(x) under Gaussians of width sigma on the samples, in nats, float64."""
     return _log_densities(x, samples, torch.tensor([sigma], dtype=torch.float64))[0]
-
-
-def gaussian_log_likelihood(
-    test: Float[Tensor, "n ..."], training: Float[Tensor, "m ..."], ridge: float = 1e-3
-) -> Float[Tensor, " n"]:
-    """Computes log N(x; mean, covariance) of a Gaussian fit to training images, float64 (n,).
-
-    Args:
-        test: held-out images.
-        training: images to fit, more than an image has dimensions.
-        ridge: added to the covariance's diagonal, as a share of the mean variance.
-
-    Raises:
-        LapganError: too few images for a covariance.
-    """
-    x, fitted = test.flatten(1).double(), training.flatten(1)
-    m, d = fitted.shape
-    if m <= d:
-        raise LapganError(
-            f"gaussian fit: {m} training images, expected more than the {d} dimensions of one. "
-            "Give more images, or leave this row out."
-        )
-    mean, factor = gaussian_fit(fitted, ridge)
-    whitened = torch.linalg.solve_triangular(factor, (x - mean).T, upper=False)
-    log_determinant = 2 * factor.diagonal().log().sum()
-    values: Tensor = whitened.square().sum(dim=0) + log_determinant + d * math.log(2 * math.pi)
-    return -0.5 * values
-
-
-def gaussian_fit(
-    training: Float[Tensor, "m d"], ridge: float = 1e-3
-) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
-    """Returns mean and Cholesky factor of the covariance of a Gaussian fit, float64."""
-    mean = training.mean(dim=0)
-    centred = training - mean
-    covariance = (centred.T @ centred).double() / (len(training) - 1)
-    covariance.diagonal().add_(ridge * covariance.diagonal().mean())
-    return mean.double(), torch.linalg.cholesky(covariance)
 
 
 def _log_densities(

@@ -16,6 +16,8 @@ from lapgan.evaluation.distances import Distance, class_distances, measure
 from lapgan.evaluation.estimate import Estimate
 from lapgan.evaluation.features import Extractor, Features, extract_features, load_extractor
 from lapgan.evaluation.features import real_features as features_of_real
+from lapgan.evaluation.gaussian import GaussianFit
+from lapgan.evaluation.kmeans import centroids
 from lapgan.evaluation.measurement import Detail, Measurement
 from lapgan.evaluation.multiscale_parzen import multiscale_parzen
 from lapgan.evaluation.neighbours import (
@@ -26,13 +28,11 @@ from lapgan.evaluation.neighbours import (
 )
 from lapgan.evaluation.parzen import (
     LogLikelihood,
-    gaussian_log_likelihood,
     parzen_log_likelihood,
     scale_of,
 )
 from lapgan.evaluation.plan import Plan
 from lapgan.evaluation.real import RealImages
-from lapgan.evaluation.references import centroids, gaussian_samples
 from lapgan.evaluation.subject import Subject
 from lapgan.pictures import encode_png, sheet
 from lapgan.pyramid import Size
@@ -146,9 +146,10 @@ def _parzen_references(plan: Plan, real: RealImages) -> Iterator[Measurement]:
     found = centroids(fitted, counts.centroids, plan.seed)
     yield _parzen(plan, real, CENTROIDS, found)
     if len(fitted) > fitted.shape[1]:
-        samples = gaussian_samples(fitted, counts.samples, plan.seed)
-        exact = gaussian_log_likelihood(scale.normalise(real.test(counts.test)), fitted)
-        yield _parzen(plan, real, GAUSSIAN, samples, exact_log_likelihood=exact.mean().item())
+        fit = GaussianFit.of(fitted)
+        exact = fit.log_likelihood(scale.normalise(real.test(counts.test)).flatten(1)).mean()
+        samples = fit.sample(counts.samples, plan.seed)
+        yield _parzen(plan, real, GAUSSIAN, samples, exact_log_likelihood=exact.item())
 
 
 def _parzen(

@@ -1,6 +1,6 @@
-"""Samples that are no model's: what a likelihood of models must be read against.
+"""Centroids of k-means: samples that are no model's, to read a model's likelihood against.
 
-Centroids of k-means beat real images by their Parzen log-likelihood, and so do most models
+They beat real images by their Parzen log-likelihood, and so do most models
 (Theis et al., 2016, "A note on the evaluation of generative models").
 """
 
@@ -9,9 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lapgan.errors import LapganError
-from lapgan.evaluation.parzen import gaussian_fit
 
-__all__ = ["centroids", "gaussian_samples"]
+__all__ = ["centroids"]
 
 
 def centroids(training: Float[Tensor, "m d"], n: int, seed: int) -> Float[Tensor, "n d"]:
@@ -32,11 +31,3 @@ def centroids(training: Float[Tensor, "m d"], n: int, seed: int) -> Float[Tensor
         n, init="random", batch_size=2048, max_iter=5, n_init=1, random_state=seed
     )
     return torch.from_numpy(means.fit(training.numpy()).cluster_centers_).to(training.dtype)
-
-
-def gaussian_samples(training: Float[Tensor, "m d"], n: int, seed: int) -> Float[Tensor, "n d"]:
-    """Draws n samples from a Gaussian with the training images' mean and covariance."""
-    mean, factor = gaussian_fit(training)
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(n, len(mean), generator=generator, dtype=torch.float32)
-    return noise @ factor.float().T + mean.float()

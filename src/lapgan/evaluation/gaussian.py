@@ -1,0 +1,68 @@
+"""A Gaussian fit to the pixels: the simplest model, whose likelihood is known exactly."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lapgan.errors import LapganError
+
+__all__ = ["GaussianFit"]
+
+# Added to the diagonal of the covariance, as a share of the mean variance.
+_RIDGE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianFit:
+    """N(mean, L L^T).
+
+    Args:
+        mean: (d,), float64.
+        factor: L, lower triangular (d, d), float64.
+    """
+
+    mean: Float[Tensor, " d"] = field(repr=False)
+    factor: Float[Tensor, "d d"] = field(repr=False)
+
+    @classmethod
+    def of(cls, training: Float[Tensor, "m d"], ridge: float = _RIDGE) -> "GaussianFit":
+        """Fits mean and covariance.
+
+        Args:
+            training: images, more than each has dimensions.
+            ridge: added to the covariance's diagonal, as a share of the mean variance.
+
+        Raises:
+            LapganError: too few images for a covariance.
+        """
+        m, d = training.shape
+        if m <= d:
+            raise LapganError(
+                f"gaussian fit: {m} training images, expected more than the {d} dimensions of one. "
+                "Give more images, or leave this row out."
+            )
+        mean = training.mean(dim=0)
+        centred = training - mean
+        covariance = (centred.T @ centred).double() / (m - 1)
+        covariance.diagonal().add_(ridge * covariance.diagonal().mean())
+        return cls(mean.double(), torch.linalg.cholesky(covariance))
+
+    def sample(self, n: int, seed: int) -> Float[Tensor, "n d"]:
+        """Draws n samples, float32."""
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(n, len(self.mean), generator=generator)
+        samples: Tensor = noise @ self.factor.float().T + self.mean.float()
+        return samples
+
+    def log_likelihood(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        """Computes log N(x; mean, L L^T) in nats, float64."""
+        whitened = torch.linalg.solve_triangular(
+            self.factor, (x.double() - self.mean).T, upper=False
+        )
+        log_determinant = 2 * self.factor.diagonal().log().sum()
+        d = len(self.mean)
+        values: Tensor = whitened.square().sum(dim=0) + log_determinant + d * math.log(2 * math.pi)
+        return -0.5 * values
