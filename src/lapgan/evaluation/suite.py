@@ -130,13 +130,11 @@ def _references(
 ) -> Iterator[Measurement]:
     if "parzen" in plan.metrics:
         yield from _parzen_references(plan, real)
-    n = min(plan.counts.samples, len(plan.held_out))
     for extractor in extractors:
-        if plan.scores and n == plan.counts.samples:
-            held_out = features_of_real(plan.held_out, range(n), extractor, size=real.size)
-            yield from _distances(
-                plan, HELD_OUT, held_out, _reference_features(plan, real, extractor)
-            )
+        if plan.scores and len(plan.held_out) >= plan.counts.samples:
+            held_out = _held_out_features(plan, real, extractor)
+            reference = _reference_features(plan, real, extractor)
+            yield from _distances(plan, HELD_OUT, held_out, reference)
 
 
 def _parzen_references(plan: Plan, real: RealImages) -> Iterator[Measurement]:
@@ -254,7 +252,7 @@ def _neighbours(
         memorisation(by_pixels, nearest_by_pixels(held_out, searched, 1)),
         memorisation(
             by_features,
-            nearest_by_features(extract_features(held_out, extractor, HELD_OUT), reference, 1),
+            nearest_by_features(_held_out_features(plan, real, extractor), reference, 1),
         ),
     ]
     for found in told:
@@ -317,6 +315,12 @@ def _estimate(
 def _reference_features(plan: Plan, real: RealImages, extractor: Extractor) -> Features:
     """Returns features of the training images that stand for the distribution, from the cache."""
     return features_of_real(plan.training, range(plan.counts.samples), extractor, size=real.size)
+
+
+def _held_out_features(plan: Plan, real: RealImages, extractor: Extractor) -> Features:
+    """Returns features of as many held-out images as are generated, or all there are."""
+    n = min(plan.counts.samples, len(plan.held_out))
+    return features_of_real(plan.held_out, range(n), extractor, size=real.size)
 
 
 def _scale(plan: Plan, real: RealImages) -> Normalisation:
