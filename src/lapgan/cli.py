@@ -17,6 +17,7 @@ from lapgan.errors import LapganError
 from lapgan.study.commands import study_app
 
 if TYPE_CHECKING:
+    from lapgan.evaluation.entropy import EntropySettings
     from lapgan.recipe import Recipe
     from lapgan.training.run import Order
 
@@ -236,6 +237,48 @@ def recipes(
         console.print(f"{known:18} {escape(read_recipe(known).description)}")
 
 
+@app.command()
+def entropy(
+    data: Annotated[
+        str,
+        typer.Argument(metavar="DATA", help="cifar10, dead-leaves, a folder, parquet, or hub:."),
+    ],
+    recipe: Annotated[
+        str | None, typer.Option(help="Take sizes, operator and noise from this recipe.")
+    ] = None,
+    sizes: Annotated[
+        str | None, typer.Option(help="The levels instead, finest first: 32,16,8,4.")
+    ] = None,
+    operator: Annotated[
+        str, typer.Option(help="With --sizes: burt-adelson, bilinear or block-mean.")
+    ] = "block-mean",
+    minutes: Annotated[
+        float,
+        typer.Option(
+            min=0, help="CPU minutes for the finest level; coarser ones half, then a quarter."
+        ),
+    ] = 4.0,
+    n: Annotated[int, typer.Option("--n", "-n", min=2, help="How many test images.")] = 1000,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="A .json report; an interrupted one goes on.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="A figure: .svg, .png or .pdf.")] = None,
+) -> None:
+    """Bound the entropy of each level given the next coarser one, in bits a pixel."""
+    with _needs("eval"):
+        from lapgan.data import open_images
+        from lapgan.evaluation.entropy import measure_entropy
+        from lapgan.evaluation.entropy_views import entropy_table, write_entropy_plot
+
+    settings = _entropy_settings(recipe, sizes, operator, minutes, n, seed)
+    train, test = (open_images(data, split=split) for split in ("train", "test"))
+    report = measure_entropy(train, test, settings, out)
+    console.print(entropy_table(report))
+    if plot is not None:
+        write_entropy_plot(report, plot)
+
+
 @contextmanager
 def _needs(extra: str) -> Iterator[None]:
     """Turns a missing package into what to install."""
@@ -254,6 +297,33 @@ def _source(data: str | None, recipe: "Recipe") -> str:
     raise LapganError(
         f"recipe {recipe.name} names no data of its own; say where the images are with --data."
     )
+
+
+def _entropy_settings(
+    recipe: str | None, sizes: str | None, operator: str, minutes: float, n: int, seed: int
+) -> "EntropySettings":
+    from lapgan.evaluation.entropy import EntropySettings, recipe_noise_bits
+    from lapgan.pyramid import OPERATORS
+    from lapgan.recipe import parse_size, read_recipe
+
+    if (recipe is None) == (sizes is None):
+        raise LapganError("entropy: say either --recipe NAME or --sizes such as 32,16,8,4.")
+    if recipe is not None:
+        read = read_recipe(recipe)
+        return EntropySettings(
+            tuple(read.sizes),
+            read.pyramid.operator,
+            minutes,
+            n,
+            seed,
+            crop=read.data.crop == "corners",
+            noise_bits=recipe_noise_bits(read),
+        )
+    for known in OPERATORS:
+        if operator == known:
+            levels = tuple(parse_size(size.strip()) for size in (sizes or "").split(","))
+            return EntropySettings(levels, known, minutes, n, seed)
+    raise LapganError(f"--operator {operator}: expected one of {', '.join(OPERATORS)}.")
 
 
 def _level_index(recipe: "Recipe", name: str) -> int:

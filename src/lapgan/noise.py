@@ -10,7 +10,11 @@ from torch import Tensor
 
 from lapgan.pyramid import Size
 
-__all__ = ["Noise", "NoisePlane", "NoiseVector"]
+__all__ = ["VALUE_BITS", "Noise", "NoisePlane", "NoiseVector"]
+
+# torch.rand gives each of the 2^24 multiples of 2^-24 in [0, 1) the same probability, and 2u - 1 is
+# exact in float32. Ideal uniform noise would have infinite entropy.
+VALUE_BITS = 24.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,10 @@ class NoisePlane:
         """Draws z with shape (batch, planes, *size)."""
         return _uniform((batch, self.planes, *size), generator)
 
+    def entropy(self, size: Size) -> float:
+        """Returns H[z_k] of one image in bits: 24 for each number (see `VALUE_BITS`)."""
+        return VALUE_BITS * self.planes * size[0] * size[1]
+
 
 @dataclass(frozen=True)
 class NoiseVector:
@@ -47,6 +55,10 @@ class NoiseVector:
     def sample(self, batch: int, size: Size, generator: torch.Generator) -> Tensor:
         """Draws z with shape (batch, dimension)."""
         return _uniform((batch, self.dimension), generator)
+
+    def entropy(self, size: Size) -> float:
+        """Returns H[z_K] of one image in bits: 24 for each number, whatever the size."""
+        return VALUE_BITS * self.dimension
 
 
 Noise = NoisePlane | NoiseVector

@@ -1,0 +1,330 @@
+"""Conditional entropies of the levels of a pyramid, in bits a pixel, as upper bounds.
+
+    I_{k+1} = floor(d(I_k) + 1/2), clipped to 0 ... 255
+    H[I_0] = H[I_K] + Σ_k H[I_k | I_{k+1}]
+
+All levels are 8-bit images and each follows from the finer one, so the chain rule is exact. Any
+code of I_k that a decoder with I_{k+1} can read bounds H[I_k | I_{k+1}] from above: here a standard
+lossless coder on the residual, and a learned density (`lapgan.evaluation.density`) whose bits are
+counted on images it was not trained on.
+
+A bit a pixel counts all three colours; a bit a dimension is a third of that.
+"""
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lapgan.data import Images, corner_offsets
+from lapgan.errors import LapganError
+from lapgan.evaluation.coders import best_code, residual_values
+from lapgan.evaluation.density import LevelImages, image_bits, train_density
+from lapgan.evaluation.progress import tracked
+from lapgan.files import write_atomically
+from lapgan.pyramid import Operator, Size, check_sizes, downsample, upsample
+from lapgan.recipe import Recipe
+
+__all__ = [
+    "EntropyReport",
+    "EntropySettings",
+    "LevelEntropy",
+    "byte_pyramid",
+    "measure_entropy",
+    "recipe_noise_bits",
+]
+
+# Training images beyond this many bytes are left out: minutes of training see no more.
+TRAIN_BYTES = 2**29
+LEAST_TRAIN, LEAST_TEST = 16, 2
+CHUNK = 512
+
+
+@dataclass(frozen=True)
+class EntropySettings:
+    """What decides on the figures, besides the images.
+
+    Args:
+        sizes: the size of every level, finest first.
+        operator: which d(.) and u(.), by name.
+        minutes: CPU minutes of training for the finest level; each coarser one gets half as many,
+            but none less than a quarter.
+        n: how many test images, drawn by the seed.
+        seed: of training and of the draw.
+        crop: cut each image to the finest size, at one of its corners, each in turn.
+        noise_bits: H[z_k] by level in bits a pixel, finest first; empty without a recipe.
+    """
+
+    sizes: tuple[Size, ...]
+    operator: Operator = "block-mean"
+    minutes: float = 4.0
+    n: int = 1000
+    seed: int = 0
+    crop: bool = False
+    noise_bits: tuple[float, ...] = ()
+
+    def level_minutes(self, k: int) -> float:
+        """Returns the minutes of training for level k."""
+        return self.minutes / min(1 << k, 4)
+
+
+@dataclass(frozen=True)
+class LevelEntropy:
+    """Upper bounds of H[I_k | I_{k+1}], or of H[I_K] at the coarsest level, in bits a pixel.
+
+    Args:
+        size: height and width of the level.
+        given: those of the next coarser level; None at the coarsest.
+        learned: mean over test images of -log2 of the learned density.
+        standard_error: of that mean.
+        standard: what the best standard coder needs for the same images.
+        coder: its name.
+        n: how many test images.
+        minutes: CPU minutes of training.
+        seed: of training.
+        noise: H[z_k] of the recipe's noise; None without a recipe.
+    """
+
+    size: Size
+    given: Size | None
+    learned: float
+    standard_error: float
+    standard: float
+    coder: str
+    n: int
+    minutes: float
+    seed: int
+    noise: float | None
+
+    @property
+    def bits(self) -> float:
+        """The smaller of the two bounds, in bits a pixel."""
+        return min(self.learned, self.standard)
+
+    @property
+    def bits_a_dimension(self) -> float:
+        """The smaller of the two bounds, in bits a colour value."""
+        return self.bits / 3
+
+    @property
+    def unused(self) -> float | None:
+        """1 - bound / H[z_k]: at least this share of the noise is more than the images need."""
+        return None if self.noise is None else 1 - self.bits / self.noise
+
+    @property
+    def name(self) -> str:
+        """The entropy as it is written: H[96 | 48]."""
+        given = "" if self.given is None else f" | {_text(self.given)}"
+        return f"H[{_text(self.size)}{given}]"
+
+
+@dataclass(frozen=True)
+class EntropyReport:
+    """The bounds of all levels, and their sum.
+
+    Args:
+        data: names and fingerprints of the images.
+        settings: what else decided on the figures.
+        levels: finest first.
+    """
+
+    data: dict[str, str]
+    settings: EntropySettings
+    levels: tuple[LevelEntropy, ...]
+
+    @property
+    def total(self) -> float:
+        """The bound of H[I_0] by the chain rule, in bits a pixel of I_0."""
+        return self._sum([level.bits for level in self.levels])
+
+    @property
+    def standard_error(self) -> float:
+        """An upper limit of the total's: errors of levels add up if they are fully correlated."""
+        return self._sum([level.standard_error for level in self.levels])
+
+    def _sum(self, values: Sequence[float]) -> float:
+        areas = [level.size[0] * level.size[1] for level in self.levels]
+        return sum(v * area for v, area in zip(values, areas, strict=True)) / areas[0]
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the report as plain data, with all that is needed to repeat it."""
+        derived = [
+            asdict(level)
+            | {"bits_a_dimension": level.bits_a_dimension, "unused_noise": level.unused}
+            for level in self.levels
+        ]
+        return {
+            "unit": "bits a pixel",
+            "data": self.data,
+            "settings": asdict(self.settings),
+            "levels": derived,
+            "total": {"value": self.total, "standard_error_at_most": self.standard_error},
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        }
+
+
+def measure_entropy(
+    train: Images, test: Images, settings: EntropySettings, out: Path | None = None
+) -> EntropyReport:
+    """Bounds the conditional entropies of all levels, coarsest first.
+
+    Args:
+        train: images to train the densities on.
+        test: images of the same kind, none of them among `train`.
+        settings: levels, operator, time and seed.
+        out: a JSON file, written after each level; levels that it holds already are not measured
+            again.
+
+    Raises:
+        LapganError: sizes do not fit the images, there are too few of them, or `out` holds another
+            report.
+    """
+    check_sizes(settings.sizes)
+    for images, least in ((train, LEAST_TRAIN), (test, LEAST_TEST)):
+        _check_images(images, settings, least)
+    data = {
+        "train": train.name,
+        "test": test.name,
+        "train_fingerprint": train.fingerprint,
+        "test_fingerprint": test.fingerprint,
+    }
+    report = EntropyReport(data, settings, _levels_done(out, data, settings))
+    count = len(settings.sizes)
+    if len(report.levels) == count:
+        return report
+    most = TRAIN_BYTES // (3 * settings.sizes[0][0] * settings.sizes[0][1])
+    trained = byte_pyramid(_drawn(train, most, settings), settings.sizes, settings.operator)
+    tested = byte_pyramid(_drawn(test, settings.n, settings), settings.sizes, settings.operator)
+    for k in reversed(range(count - len(report.levels))):
+        level = _measure_level(_level(trained, k), _level(tested, k), settings, k)
+        report = EntropyReport(data, settings, (level, *report.levels))
+        if out is not None:
+            write_atomically(out, json.dumps(report.as_json(), indent=1).encode() + b"\n")
+    return report
+
+
+def byte_pyramid(
+    images: UInt8[Tensor, "n 3 h w"], sizes: Sequence[Size], operator: Operator
+) -> list[Tensor]:
+    """Returns [I_0, ..., I_K] as uint8, with I_{k+1} = floor(d(I_k) + 1/2) clipped to bytes."""
+    pyramid = [images]
+    for size in sizes[1:]:
+        chunks = tracked(torch.split(pyramid[-1], CHUNK), f"pyramid {_text(size)}")
+        pyramid.append(torch.cat([_bytes(downsample(x.float(), size, operator)) for x in chunks]))
+    return pyramid
+
+
+def recipe_noise_bits(recipe: Recipe) -> tuple[float, ...]:
+    """Returns H[z_k] of every level in bits a pixel, finest first."""
+    noises = [recipe.level(k).noise.build() for k in range(len(recipe.sizes))]
+    return tuple(
+        noise.entropy(size) / (size[0] * size[1])
+        for noise, size in zip(noises, recipe.sizes, strict=True)
+    )
+
+
+def _measure_level(
+    train: LevelImages, test: LevelImages, settings: EntropySettings, k: int
+) -> LevelEntropy:
+    minutes = settings.level_minutes(k)
+    pixels = test.size[0] * test.size[1]
+    code = best_code(_to_code(test, settings.operator))
+    bits = image_bits(train_density(train, minutes, settings.seed), test) / pixels
+    return LevelEntropy(
+        size=test.size,
+        given=settings.sizes[k + 1] if test.coarse is not None else None,
+        learned=bits.mean().item(),
+        standard_error=bits.std().item() / len(test) ** 0.5,
+        standard=code.bits / (len(test) * pixels),
+        coder=code.coder,
+        n=len(test),
+        minutes=minutes,
+        seed=settings.seed,
+        noise=settings.noise_bits[k] if settings.noise_bits else None,
+    )
+
+
+def _to_code(level: LevelImages, operator: Operator) -> Tensor:
+    if level.coarse is None:
+        return level.fine
+    low = _bytes(upsample(level.coarse.float(), level.size, operator))
+    return residual_values(level.fine, low)
+
+
+def _level(pyramid: Sequence[Tensor], k: int) -> LevelImages:
+    return LevelImages(pyramid[k], pyramid[k + 1] if k + 1 < len(pyramid) else None)
+
+
+def _bytes(x: Tensor) -> Tensor:
+    return (x + 0.5).floor().clamp(0, 255).byte()
+
+
+def _drawn(images: Images, most: int, settings: EntropySettings) -> Tensor:
+    """Draws up to `most` images, cut to the finest size if need be."""
+    order = np.random.default_rng(settings.seed).permutation(len(images))[:most]
+    pixels: NDArray[np.uint8] = images.pixels[np.sort(order)]
+    if not settings.crop:
+        return torch.from_numpy(pixels)
+    height, width = settings.sizes[0]
+    cut = np.empty((len(pixels), 3, height, width), dtype=np.uint8)
+    for corner, (top, left) in enumerate(corner_offsets(images.size, settings.sizes[0])):
+        cut[corner::4] = pixels[corner::4, :, top : top + height, left : left + width]
+    return torch.from_numpy(cut)
+
+
+def _check_images(images: Images, settings: EntropySettings, least: int) -> None:
+    found, finest = _text(images.size), settings.sizes[0]
+    if settings.crop and (images.size[0] < finest[0] or images.size[1] < finest[1]):
+        raise LapganError(f"{images.name}: images are {found}, too small to cut {_text(finest)}.")
+    if not settings.crop and tuple(images.size) != tuple(finest):
+        raise LapganError(
+            f"{images.name}: images are {found}, but the finest level is {_text(finest)}; begin "
+            f"the sizes with {found}."
+        )
+    if len(images) < least:
+        raise LapganError(
+            f"{images.name}: {len(images)} images are too few; the entropy needs at least "
+            f"{LEAST_TRAIN} to train on and {LEAST_TEST} to test with."
+        )
+
+
+def _levels_done(
+    out: Path | None, data: dict[str, str], settings: EntropySettings
+) -> tuple[LevelEntropy, ...]:
+    if out is None or not out.exists():
+        return ()
+    try:
+        found = json.loads(out.read_text(encoding="utf-8"))
+        same = found["data"] == data and found["settings"] == json.loads(
+            json.dumps(asdict(settings))
+        )
+        levels = tuple(_level_of_json(level) for level in found["levels"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LapganError(
+            f"{out}: there is a file already, and it is no entropy report ({error}); choose "
+            "another --out."
+        ) from None
+    if not same:
+        raise LapganError(
+            f"{out}: holds a report of other images or settings; remove it or choose another --out."
+        )
+    return levels
+
+
+def _level_of_json(level: dict[str, Any]) -> LevelEntropy:
+    fields = {name: level[name] for name in LevelEntropy.__dataclass_fields__}
+    fields["size"] = tuple(fields["size"])
+    fields["given"] = None if fields["given"] is None else tuple(fields["given"])
+    return LevelEntropy(**fields)
+
+
+def _text(size: Size) -> str:
+    return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"

@@ -1,0 +1,76 @@
+"""An entropy report for people: a table and a figure."""
+
+from pathlib import Path
+
+from rich.table import Table
+
+from lapgan.errors import LapganError
+from lapgan.evaluation.entropy import EntropyReport, LevelEntropy
+from lapgan.files import atomic_path
+
+__all__ = ["entropy_table", "write_entropy_plot"]
+
+
+def entropy_table(report: EntropyReport) -> Table:
+    """Returns the levels, finest first, and their sum, in bits a pixel."""
+    n = report.levels[0].n
+    table = Table(title=f"{report.data['test']}: upper bounds in bits a pixel, {n} test images")
+    for column in ("", "learned", "coder", "", "bits/dim", "noise", "unused", "minutes"):
+        table.add_column(column, justify="left" if not column else "right")
+    for level in report.levels:
+        table.add_row(*_row(level))
+    sum_of = f"{report.total:.3f} ± {report.standard_error:.3f}"
+    table.add_section()
+    table.add_row("sum", sum_of, "", "", f"{report.total / 3:.3f}", "", "", "")
+    return table
+
+
+def write_entropy_plot(report: EntropyReport, path: Path) -> None:
+    """Draws bits a pixel by level: both bounds, and the noise if there is a recipe.
+
+    Raises:
+        LapganError: matplotlib is not installed, or does not know the kind of file.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise LapganError(
+            "matplotlib is not installed; a plot needs it: pip install 'lapgan[eval]'."
+        ) from None
+    if path.suffix not in (".svg", ".png", ".pdf"):
+        raise LapganError(f"{path}: a plot is an .svg, .png or .pdf file.")
+    levels = report.levels[::-1]
+    ticks = range(len(levels))
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lapgan"}):
+        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(ticks, [v.standard for v in levels], "s--", color="#d55e00", label="best coder")
+        axes.errorbar(ticks, [v.learned for v in levels], [2 * v.standard_error for v in levels],
+                      fmt="o-", color="#0072b2", label="learned density")  # fmt: skip
+        noise = [v.noise for v in levels if v.noise is not None]
+        if noise:
+            axes.plot(ticks, noise, "^:", color="#576073", label="noise of the recipe")
+        axes.set_xticks(list(ticks), [v.name for v in levels])
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("bits a pixel, at most")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e4e7ec")
+        axes.legend(frameon=False)
+        # A date in the file would make equal figures differ.
+        metadata = {"Date": None} if path.suffix == ".svg" else None
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, dpi=150, metadata=metadata)
+
+
+def _row(level: LevelEntropy) -> list[str]:
+    return [
+        level.name,
+        f"{level.learned:.3f} ± {level.standard_error:.3f}",
+        f"{level.standard:.3f}",
+        level.coder,
+        f"{level.bits_a_dimension:.3f}",
+        "" if level.noise is None else f"{level.noise:.1f}",
+        "" if level.unused is None else f"{level.unused:.0%}",
+        f"{level.minutes:g}",
+    ]
