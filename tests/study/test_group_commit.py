@@ -8,11 +8,21 @@ from lapgan.study.group_commit import GroupCommit
 
 @pytest.fixture
 def engine(tmp_path):
-    made = sa.create_engine(f"sqlite:///{tmp_path / 'x.sqlite'}")
+    made = sa.create_engine(
+        f"sqlite:///{tmp_path / 'x.sqlite'}", connect_args={"isolation_level": None}
+    )
+    sa.event.listen(made, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     with made.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE t (x INTEGER PRIMARY KEY)")
     yield made
     made.dispose()
+
+
+@pytest.fixture
+def commits(engine):
+    made = GroupCommit(engine)
+    yield made
+    made.close()
 
 
 def insert(value):
@@ -24,57 +34,96 @@ def values(engine):
         return list(connection.exec_driver_sql("SELECT x FROM t ORDER BY x").scalars())
 
 
-def test_results_come_back_and_are_stored(engine):
-    commits = GroupCommit(engine)
-    assert commits.run(lambda connection: connection.exec_driver_sql("SELECT 7").scalar()) == 7
-    commits.run(insert(1))
+def test_results_come_back_and_are_stored(engine, commits):
+    seven = commits.submit(lambda connection: connection.exec_driver_sql("SELECT 7").scalar())
+    assert seven.result(10) == 7
+    commits.submit(insert(1)).result(10)
     assert values(engine) == [1]
 
 
-def test_waiting_work_shares_one_transaction_and_errors_stay_alone(engine):
-    commits, begun, go = GroupCommit(engine), threading.Event(), threading.Event()
-    outcomes, transactions = {}, []
-    sa.event.listen(engine, "commit", lambda _connection: transactions.append(1))
+@pytest.fixture
+def held(commits):
+    """A write that is under way until the event is set."""
+    begun, go = threading.Event(), threading.Event()
 
-    def first(connection):
+    def work(connection):
         insert(0)(connection)
         begun.set()
         go.wait(10)
 
-    def broken(connection):
-        insert(99)(connection)
-        raise ValueError("not this one")
-
-    def run(name, work):
-        try:
-            outcomes[name] = commits.run(work) is not None
-        except ValueError as error:
-            outcomes[name] = str(error)
-
-    threads = [threading.Thread(target=run, args=("first", first))]
-    threads[0].start()
+    commits.submit(work)
     begun.wait(10)
-    work = {f"w{value}": insert(value) for value in range(1, 9)} | {"broken": broken}
-    threads += [threading.Thread(target=run, args=item) for item in work.items()]
-    for thread in threads[1:]:
-        thread.start()
-    while len(commits._waiting) < len(work):
-        pass
+    yield go
     go.set()
-    for thread in threads:
-        thread.join(10)
+
+
+def broken(connection):
+    insert(99)(connection)
+    raise ValueError("not this one")
+
+
+def test_waiting_work_shares_one_transaction(engine, commits, held):
+    transactions = []
+    sa.event.listen(engine, "commit", lambda _connection: transactions.append(1))
+    waiting = [commits.submit(insert(value)) for value in range(1, 9)]
+    held.set()
+    for future in waiting:
+        future.result(10)
     assert values(engine) == list(range(9))
-    assert outcomes.pop("broken") == "not this one"
-    assert len(outcomes) == 9
     assert len(transactions) == 2
 
 
-def test_when_the_commit_fails_everybody_hears_of_it(engine):
-    commits = GroupCommit(engine)
+def test_errors_stay_alone(engine, commits, held):
+    before, failing, after = (commits.submit(work) for work in (insert(1), broken, insert(2)))
+    held.set()
+    before.result(10)
+    after.result(10)
+    with pytest.raises(ValueError, match="not this one"):
+        failing.result(10)
+    assert values(engine) == [0, 1, 2]
+    with pytest.raises(ValueError, match="not this one"):
+        commits.submit(broken).result(10)
+    assert values(engine) == [0, 1, 2]
+
+
+def test_nobody_waits_for_a_later_flush(commits, held):
+    first = commits.submit(insert(1))
+    later = threading.Event()
+    first.add_done_callback(lambda _future: commits.submit(lambda _connection: later.wait(10)))
+    held.set()
+    first.result(5)
+    assert not later.is_set()
+    later.set()
+
+
+def test_work_that_was_called_off_is_not_done(engine, commits, held):
+    off, on = commits.submit(insert(1)), commits.submit(insert(2))
+    assert off.cancel()
+    held.set()
+    on.result(10)
+    assert values(engine) == [0, 2]
+
+
+def test_closing_stores_what_waits(engine, commits, held):
+    waiting = commits.submit(insert(1))
+    held.set()
+    commits.close()
+    assert waiting.done()
+    assert values(engine) == [0, 1]
+    with pytest.raises(RuntimeError):
+        commits.submit(insert(2))
+
+
+def test_when_the_commit_fails_everybody_hears_of_it(engine, commits, held):
+    waiting = [commits.submit(insert(value)) for value in (1, 2)]
 
     def fail(_connection):
         raise OSError("disk full")
 
     sa.event.listen(engine, "commit", fail)
-    with pytest.raises(OSError, match="disk full"):
-        commits.run(insert(1))
+    held.set()
+    for future in waiting:
+        with pytest.raises(OSError, match="disk full"):
+            future.result(10)
+    sa.event.remove(engine, "commit", fail)
+    assert values(engine) == []

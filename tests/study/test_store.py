@@ -26,14 +26,14 @@ def finish(store, token, said="real"):
     """Answers all that is left; returns the trials in order."""
     trials = []
     while (following := store.sitting(token).next) is not None:
-        store.answer(token, answer(following.trial, answer=said))
+        store.answer(token, answer(following.trial, answer=said)).result()
         trials.append(following)
     return trials
 
 
 def test_a_sitting_follows_its_plan(opened):
     study, store = opened
-    token = store.join()
+    token = store.join().result()
     planned = plan_sitting(study.design, study.manifest.fakes, study.pools(), 0)
     trials = finish(store, token)
     assert [(trial.image, trial.asked_ms) for trial in trials] == [
@@ -46,20 +46,20 @@ def test_a_sitting_follows_its_plan(opened):
 
 def test_images_are_those_left_in_the_block(opened):
     study, store = opened
-    token = store.join()
+    token = store.join().result()
     planned = plan_sitting(study.design, study.manifest.fakes, study.pools(), 0)
     practice = [trial.stimulus for trial in planned if trial.block == 0]
     assert list(store.sitting(token).images) == practice
-    store.answer(token, answer(store.sitting(token).next.trial))
+    store.answer(token, answer(store.sitting(token).next.trial)).result()
     assert list(store.sitting(token).images) == practice[1:]
 
 
 def test_truth_is_told_after_practice_only(opened):
     study, store = opened
-    token = store.join()
+    token = store.join().result()
     source = {item.name: item.source for item in study.manifest.stimuli}
     while (following := store.sitting(token).next) is not None:
-        receipt = store.answer(token, answer(following.trial))
+        receipt = store.answer(token, answer(following.trial)).result()
         if following.practice:
             assert receipt.truth == ("real" if source[following.image] == "real" else "fake")
         else:
@@ -68,10 +68,10 @@ def test_truth_is_told_after_practice_only(opened):
 
 def test_the_first_answer_stands(opened):
     _, store = opened
-    token = store.join()
+    token = store.join().result()
     first = store.sitting(token).next.trial
-    before = store.answer(token, answer(first, answer="fake"))
-    again = store.answer(token, answer(first, answer="real", response_ms=1.0))
+    before = store.answer(token, answer(first, answer="fake")).result()
+    again = store.answer(token, answer(first, answer="real", response_ms=1.0)).result()
     assert (before.repeated, again.repeated) == (False, True)
     assert (again.done, again.next) == (before.done, before.next)
     assert [(row["said_real"], row["response_ms"]) for row in store.rows()] == [(False, 900.0)]
@@ -79,21 +79,21 @@ def test_the_first_answer_stands(opened):
 
 def test_order_is_kept(opened):
     study, store = opened
-    token = store.join()
+    token = store.join().result()
     later = _trial_ids(study)[3]
     with pytest.raises(RefusedError, match="out-of-order"):
-        store.answer(token, answer(later))
+        store.answer(token, answer(later)).result()
     assert store.rows() == []
 
 
 def test_raters_reach_only_their_own(opened):
     _, store = opened
-    mine, other = store.join(), store.join()
+    mine, other = store.join().result(), store.join().result()
     foreign = store.sitting(other).next.trial
     with pytest.raises(RefusedError, match="unknown-trial"):
-        store.answer(mine, answer(foreign))
+        store.answer(mine, answer(foreign)).result()
     with pytest.raises(RefusedError, match="unknown-rater"):
-        store.answer("x" * 32, answer(foreign))
+        store.answer("x" * 32, answer(foreign)).result()
     with pytest.raises(RefusedError, match="unknown-rater"):
         store.sitting("")
     assert store.rows() == []
@@ -101,16 +101,16 @@ def test_raters_reach_only_their_own(opened):
 
 def test_the_token_itself_is_not_stored(opened):
     study, store = opened
-    token = store.join()
+    token = store.join().result()
     assert len(token) == 32
     assert token.encode() not in (study.folder / "answers.sqlite").read_bytes()
 
 
 def test_another_process_goes_on_where_the_first_stopped(opened):
     study, store = opened
-    token = store.join()
+    token = store.join().result()
     for _ in range(5):
-        store.answer(token, answer(store.sitting(token).next.trial))
+        store.answer(token, answer(store.sitting(token).next.trial)).result()
     store.close()
     reopened = Store(study)
     assert reopened.sitting(token).done == 5
@@ -122,11 +122,13 @@ def test_another_process_goes_on_where_the_first_stopped(opened):
 
 def test_racing_copies_of_one_answer_are_stored_once(opened):
     _, store = opened
-    token = store.join()
+    token = store.join().result()
     trial = store.sitting(token).next.trial
     receipts = []
     threads = [
-        threading.Thread(target=lambda: receipts.append(store.answer(token, answer(trial))))
+        threading.Thread(
+            target=lambda: receipts.append(store.answer(token, answer(trial)).result())
+        )
         for _ in range(12)
     ]
     for thread in threads:
@@ -140,7 +142,7 @@ def test_racing_copies_of_one_answer_are_stored_once(opened):
 def test_a_staircase_gets_shorter_when_raters_are_right(make_study):
     study = make_study(mode="staircase", trials=24, practice_trials=0, catch_trials=0)
     store = Store(study)
-    token = store.join()
+    token = store.join().result()
     rule = study.design.staircase
     outcomes = {fake: [] for fake in study.manifest.fakes}
     planned = plan_sitting(study.design, study.manifest.fakes, study.pools(), 0)
@@ -149,7 +151,7 @@ def test_a_staircase_gets_shorter_when_raters_are_right(make_study):
         assert following.asked_ms == pytest.approx(staircase_ms(rule, outcomes[trial.staircase]))
         right = len(outcomes[trial.staircase]) != 4
         said = "real" if (trial.source == "real") == right else "fake"
-        store.answer(token, answer(following.trial, answer=said))
+        store.answer(token, answer(following.trial, answer=said)).result()
         outcomes[trial.staircase].append(right)
     shortest = min(row["asked_ms"] for row in store.rows())
     assert shortest < rule.start_ms
@@ -159,10 +161,10 @@ def test_a_staircase_gets_shorter_when_raters_are_right(make_study):
 
 def test_pausing_outlives_a_restart(opened):
     study, store = opened
-    token = store.join()
+    token = store.join().result()
     store.set_paused(True)
     assert store.sitting(token).paused
-    receipt = store.answer(token, answer(store.sitting(token).next.trial))
+    receipt = store.answer(token, answer(store.sitting(token).next.trial)).result()
     assert receipt.paused
     reopened = Store(study)
     assert reopened.is_paused()
@@ -173,7 +175,7 @@ def test_pausing_outlives_a_restart(opened):
 
 def test_sides_alternate_between_raters(opened):
     _, store = opened
-    assert [store.sitting(store.join()).real_left for _ in range(3)] == [True, False, True]
+    assert [store.sitting(store.join().result()).real_left for _ in range(3)] == [True, False, True]
 
 
 def test_the_database_of_another_study_is_refused(make_study):

@@ -4,6 +4,7 @@ The rater's token travels in the address's fragment and in a header, so it is ne
 an image is never leaves the server before its answer is stored.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -98,7 +99,7 @@ def _join(site: _Site) -> Endpoint:
             return site.page(
                 "message.html", 503, heading="Paused", text="The study is paused. Try again later."
             )
-        token = await run_in_threadpool(site.store.join)
+        token = await asyncio.wrap_future(site.store.join())
         return RedirectResponse(f"/sitting#{token}", 303)
 
     return join
@@ -145,7 +146,7 @@ def _answers(site: _Site) -> Endpoint:
             where = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise HTTPException(422, f"{where or 'body'}: {error.errors()[0]['msg']}") from error
         with _refusals(site, request):
-            receipt = await run_in_threadpool(site.store.answer, token, answer)
+            receipt = await asyncio.wrap_future(site.store.answer(token, answer))
         return JSONResponse(asdict(receipt))
 
     return answers

@@ -146,19 +146,17 @@ def simulate_into(
         rng: source of randomness.
     """
     for _ in range(raters):
-        token = store.join(simulated=True)
+        token = store.join(simulated=True).result()
         rater = population.draw(rng)
         while (following := store.sitting(token).next) is not None:
             view = following
             probability = rater(store.source_of(view.image), view.asked_ms)
             said = "real" if rng.random() < probability else "fake"
             screen = _screen(view.asked_ms, rng)
-            store.answer(
-                token,
-                Answer.model_validate(
-                    {"trial": view.trial, "answer": said, "input": "keyboard", **screen}
-                ),
+            answer = Answer.model_validate(
+                {"trial": view.trial, "answer": said, "input": "keyboard", **screen}
             )
+            store.answer(token, answer).result()
 
 
 def _screen(asked: float | None, rng: np.random.Generator) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import hashlib
 import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -180,27 +181,24 @@ class Store:
         self._engine = _connect(url or f"sqlite:///{study.folder / 'answers.sqlite'}")
         self._commits = GroupCommit(self._engine)
         try:
-            _tables.create_all(self._engine)
-            self._check_meta()
-        except OperationalError as error:
-            raise LapganError(
-                f"{self._engine.url!r}: the database cannot be used ({error.orig}). Check that it "
-                "runs, that it is reachable and that you may write to it."
-            ) from error
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Stores what is on its way and closes all connections."""
+        self._commits.close()
         self._engine.dispose()
 
-    def join(self, *, simulated: bool = False) -> str:
+    def join(self, *, simulated: bool = False) -> Future[str]:
         """Takes in a rater who has consented, and plans the whole sitting.
 
         Returns:
-            The rater's token; only its hash is stored.
+            The rater's token, once the sitting is on the disk; only its hash is stored.
         """
         token = secrets.token_urlsafe(24)
-        self._commits.run(lambda connection: self._join(connection, token, simulated))
-        return token
+        return self._commits.submit(lambda connection: self._join(connection, token, simulated))
 
     def sitting(self, token: str) -> Sitting:
         """Where the rater with this token stands, and what comes next.
@@ -210,7 +208,7 @@ class Store:
         """
         with self._reading() as connection:
             rater = _rater_by_token(connection, token)
-            row = _trial_at(connection, rater.id, rater.done)
+            row = _trials_near(connection, rater.id, rater.done).get(rater.done)
             return Sitting(
                 code=rater.code,
                 real_left=rater.real_left,
@@ -222,14 +220,14 @@ class Store:
                 paused=rater.paused == "1",
             )
 
-    def answer(self, token: str, answer: Answer) -> Receipt:
-        """Stores an answer and returns once it is on the disk.
+    def answer(self, token: str, answer: Answer) -> Future[Receipt]:
+        """Stores an answer.
 
-        Raises:
-            RefusedError: no rater has this token, the trial is not this rater's, or it is not the
-                rater's next one.
+        Returns:
+            The receipt, once the answer is on the disk; or RefusedError: no rater has this token,
+            the trial is not this rater's, or it is not the rater's next one.
         """
-        return self._commits.run(lambda connection: self._answer(connection, token, answer))
+        return self._commits.submit(lambda connection: self._answer(connection, token, answer))
 
     def source_of(self, image: str) -> str:
         """Where an image comes from; for simulated raters, who cannot look at it."""
@@ -238,7 +236,7 @@ class Store:
     def set_paused(self, paused: bool) -> None:
         """Pauses the study or takes it up again; answers on their way are still accepted."""
         change = _meta.update().where(_meta.c.key == "paused").values(value=str(int(paused)))
-        self._commits.run(lambda connection: connection.execute(change))
+        self._commits.submit(lambda connection: connection.execute(change)).result()
 
     def is_paused(self) -> bool:
         """Whether the study is paused."""
@@ -271,11 +269,21 @@ class Store:
         with self._reading() as connection:
             return [_flat(dict(row)) for row in connection.execute(query).mappings()]
 
+    def _prepare(self) -> None:
+        try:
+            _tables.create_all(self._engine)
+            self._check_meta()
+        except OperationalError as error:
+            raise LapganError(
+                f"{self._engine.url!r}: the database cannot be used ({error.orig}). Check that it "
+                "runs, that it is reachable and that you may write to it."
+            ) from error
+
     def _check_meta(self) -> None:
         mine = {"schema": str(SCHEMA), "study": self._study.fingerprint, "paused": "0"}
         # Another process may be making the same rows at this moment: the first one wins.
         with suppress(IntegrityError):
-            self._commits.run(lambda connection: _claim(connection, mine))
+            self._commits.submit(lambda connection: _claim(connection, mine)).result()
         with self._reading() as connection:
             found = {row.key: row.value for row in connection.execute(sa.select(_meta))}
         if found.get("schema") != mine["schema"]:
@@ -294,7 +302,7 @@ class Store:
         with self._engine.connect() as connection:
             yield connection.execution_options(reading=True)
 
-    def _join(self, connection: sa.Connection, token: str, simulated: bool) -> None:
+    def _join(self, connection: sa.Connection, token: str, simulated: bool) -> str:
         rater_id = connection.execute(
             _raters.insert()
             .values(
@@ -307,17 +315,21 @@ class Store:
             .returning(_raters.c.id)
         ).scalar_one()
         self._plan(connection, rater_id)
+        return token
 
     def _answer(self, connection: sa.Connection, token: str, answer: Answer) -> Receipt:
         rater = _rater_by_token(connection, token, lock=True)
-        trial = _trial_of(connection, rater.id, answer.trial)
+        near = _trials_near(connection, rater.id, rater.done)
+        trial = near.get(rater.done)
+        if trial is None or trial.id != answer.trial:
+            trial = _trial_of(connection, rater.id, answer.trial)
         repeated = trial.position < rater.done
         if trial.position > rater.done:
             raise RefusedError("out-of-order")
         if trial.staircase is not None and not repeated:
             _note_time(connection, self._view(connection, trial))
         done = rater.done if repeated else _store_answer(connection, rater, answer)
-        following = _trial_at(connection, rater.id, done)
+        following = near.get(done)
         same_block = following is not None and following.block == trial.block
         return Receipt(
             repeated=repeated,
@@ -400,7 +412,9 @@ _RATER = sa.select(_raters, _PAUSED.scalar_subquery().label("paused")).where(
 )
 _RATER_LOCKED = _RATER.with_for_update()
 _TRIAL = sa.select(_trials).where(_trials.c.id == sa.bindparam("trial"), _of_rater)
-_TRIAL_AT = sa.select(_trials).where(_of_rater, _trials.c.position == sa.bindparam("position"))
+_TRIALS_NEAR = sa.select(_trials).where(
+    _of_rater, _trials.c.position.between(sa.bindparam("position"), sa.bindparam("position") + 1)
+)
 _IMAGES_LEFT = (
     sa.select(_trials.c.stimulus)
     .where(_of_rater, _trials.c.block == sa.bindparam("in_block"))
@@ -442,8 +456,10 @@ def _trial_of(connection: sa.Connection, rater_id: int, trial: str) -> Any:
     return row
 
 
-def _trial_at(connection: sa.Connection, rater_id: int, position: int) -> Any:
-    return connection.execute(_TRIAL_AT, {"rater": rater_id, "position": position}).one_or_none()
+def _trials_near(connection: sa.Connection, rater_id: int, position: int) -> dict[int, Any]:
+    """The trial at a position and the one after it, by position, in one query."""
+    rows = connection.execute(_TRIALS_NEAR, {"rater": rater_id, "position": position})
+    return {row.position: row for row in rows}
 
 
 def _note_time(connection: sa.Connection, view: TrialView) -> None:
