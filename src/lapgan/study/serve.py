@@ -1,5 +1,6 @@
 """Runs the application under uvicorn and tells people where it is."""
 
+import gc
 import socket
 import sys
 from collections.abc import Mapping
@@ -58,6 +59,7 @@ def serve(
         timeout_graceful_shutdown=5,
     )
     _announce(listener.getsockname()[1], host, public_url, admin_secret)
+    gc.freeze()  # what is loaded by now stays: walking through it would halt all raters for 60 ms
     try:
         uvicorn.Server(config).run(sockets=[listener])
     finally:
