@@ -30,7 +30,7 @@ async function call(path, body) {
       }
     } catch { /* no connection: try again */ }
     tell("The connection is lost. Trying again; nothing is lost…");
-    await sleep(wait);
+    await sleep(wait * (0.5 + Math.random())); // not all raters at once after an outage
   }
 }
 
