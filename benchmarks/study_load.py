@@ -33,15 +33,19 @@ from lapgan.study.store import Store
 
 @dataclass
 class Outcome:
-    """What the raters saw; `answered` holds (start, seconds) of requests that were answered."""
+    """What the raters saw.
+
+    `answered`, `lags` and `flushes` hold (start, seconds) on one clock. A request that the dead
+    server never answered is in `waits`, with the time until its repetition was answered.
+    """
 
     acknowledged: dict[str, str] = field(default_factory=dict)
     answered: list[tuple[float, float]] = field(default_factory=list)
     outage: tuple[float, float] = (0.0, 0.0)
-    retries: int = 0
+    waits: list[float] = field(default_factory=list)
     cpu_seconds: float = 0.0
-    lags: list[float] = field(default_factory=list)
-    flushes: list[float] = field(default_factory=list)
+    lags: list[tuple[float, float]] = field(default_factory=list)
+    flushes: list[tuple[float, float]] = field(default_factory=list)
 
 
 def make_study(folder: Path, trials: int) -> Study:
@@ -88,20 +92,23 @@ class Connection:
         content = b"" if body is None else json.dumps(body).encode()
         head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-        while True:
+        asked = time.perf_counter()
+        for wait in [0.5, 1.0, 2.0, 4.0, *[8.0] * 8]:
             began = time.perf_counter()
             try:
                 status, headers, answered = await self._once(head.encode() + content)
             except (OSError, asyncio.IncompleteReadError):
-                self._outcome.retries += 1
                 self._streams = None
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(wait * random.uniform(0.5, 1.5))
                 continue
+            ended = time.perf_counter()
             if status not in (200, 303):
                 raise SystemExit(f"{path}: {status} {answered.decode()}")
             if path == "/api/answers":
-                self._outcome.answered.append((began, time.perf_counter() - began))
+                self._outcome.answered.append((began, ended - began))
+                self._outcome.waits += [ended - asked] if began > asked + 0.1 else []
             return headers, answered
+        raise SystemExit(f"{path}: no answer for more than a minute")
 
     async def _once(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
         if self._streams is None:
@@ -138,17 +145,17 @@ async def watch_clients(outcome: Outcome) -> None:
     while True:
         due = time.perf_counter() + 0.02
         await asyncio.sleep(0.02)
-        outcome.lags.append(time.perf_counter() - due)
+        outcome.lags.append((due, time.perf_counter() - due))
 
 
 async def watch_disk(outcome: Outcome, path: Path) -> None:
     """Times a flush of 4 KiB beside the database: no answer can be stored sooner."""
 
-    def flush() -> float:
+    def flush() -> tuple[float, float]:
         began = time.perf_counter()
         file.write(bytes(4096))
         os.fsync(file.fileno())
-        return time.perf_counter() - began
+        return began, time.perf_counter() - began
 
     with path.open("wb", buffering=0) as file:
         while True:
@@ -212,41 +219,62 @@ def check(study: Study, outcome: Outcome, options: argparse.Namespace) -> dict[s
     store.close()
     stored = {row["trial"]: "real" if row["said_real"] else "fake" for row in rows}
     lost = [trial for trial, said in outcome.acknowledged.items() if stored.get(trial) != said]
-    began, seconds = np.array(outcome.answered).T
-    killed, up = outcome.outage
-    # Everybody comes back at once after an outage: that crowd is counted apart.
-    counted = (began + seconds < killed) | (began > up + 3)
-    steady = 1000 * seconds[counted]
-    slow = (began + seconds)[counted & (seconds > 0.2)]
-    crowd = [
-        1000
-        * seconds[(began > killed) & (began + seconds > up + s) & (began + seconds <= up + s + 1)]
-        for s in range(6 if options.kill else 0)
-    ]
     return {
         "answers": len(rows),
         "expected": options.raters * options.trials,
         "acknowledged": len(outcome.acknowledged),
         "lost_or_changed": len(lost),
         "doubled": len(rows) - len(stored),
-        "retries": outcome.retries,
-        "p50_ms": round(float(np.quantile(steady, 0.5)), 1),
-        "p99_ms": round(float(np.quantile(steady, 0.99)), 1),
-        "over_200_ms": len(slow),
-        "seconds_with_such": len(np.unique(np.floor(slow))),
-        "p99_ms_with_restart": round(1000 * float(np.quantile(seconds, 0.99)), 1),
-        "outage_seconds": round(up - killed, 1),
-        # Of the answers given in the 1st, 2nd, ... second after the restart.
-        "after_restart_answers": [len(part) for part in crowd],
-        "after_restart_p99_ms": [
-            round(float(np.quantile(part, 0.99))) if len(part) else None for part in crowd
-        ],
-        "disk_flush_p50_ms": round(1000 * float(np.quantile(outcome.flushes, 0.5)), 1),
-        "disk_flush_p99_ms": round(1000 * float(np.quantile(outcome.flushes, 0.99)), 1),
-        "disk_flush_worst_ms": round(1000 * max(outcome.flushes), 1),
-        "client_lag_p50_ms": round(1000 * float(np.quantile(outcome.lags, 0.5)), 1),
-        "client_lag_p99_ms": round(1000 * float(np.quantile(outcome.lags, 0.99)), 1),
     }
+
+
+def measure(outcome: Outcome) -> dict[str, object]:
+    """What an answer cost while the server was up, what the outage cost, and what stood beside."""
+    began, seconds = np.array(outcome.answered).T
+    killed, up = outcome.outage
+    # Everybody comes back at once after an outage: that crowd is also told apart.
+    crowd = (began > killed) & (began + seconds <= up + 3)
+    return {
+        **quantiles("answer", seconds, 0.5, 0.99, 1),
+        **(quantiles("answer_3s_after_restart", seconds[crowd], 0.5, 0.99) if up else {}),
+        **(quantiles("answer_otherwise", seconds[~crowd], 0.99) if up else {}),
+        "over_200_ms": int((seconds > 0.2).sum()),
+        "outage_seconds": round(up - killed, 1),
+        "waited_for_the_restart": len(outcome.waits),
+        "longest_wait_seconds": round(max(outcome.waits, default=0.0), 1),
+        **quantiles("disk_flush", np.array(outcome.flushes)[:, 1], 0.5, 0.99, 1),
+        **quantiles("client_lag", np.array(outcome.lags)[:, 1], 0.5, 0.99, 1),
+        "slow_seconds": slow_seconds(outcome),
+    }
+
+
+def quantiles(name: str, seconds: np.ndarray, *wanted: float) -> dict[str, float]:
+    label = {0.5: "p50", 0.99: "p99", 1: "worst"}
+    return {
+        f"{name}_{label[q]}_ms": round(1000 * float(np.quantile(seconds, q)), 1) for q in wanted
+    }
+
+
+def slow_seconds(outcome: Outcome) -> list[str]:
+    """Each second with an answer over 200 ms, with the slowest flush and client lag in it."""
+    start = outcome.lags[0][0]
+
+    def worst(series: list[tuple[float, float]], second: int) -> int:
+        here = [
+            late
+            for began, late in series
+            if began <= second + 1 + start and began + late >= second + start
+        ]
+        return round(1000 * max(here, default=0.0))
+
+    slow = [(int(began + late - start), late) for began, late in outcome.answered if late > 0.2]
+    return [
+        f"{second - (outcome.outage[1] - start):+.1f} s: "
+        f"{sum(at == second for at, _ in slow)} answers, "
+        f"worst {round(1000 * max(late for at, late in slow if at == second))} ms, "
+        f"flush {worst(outcome.flushes, second)} ms, client {worst(outcome.lags, second)} ms"
+        for second in sorted({at for at, _ in slow})
+    ]
 
 
 def main() -> None:
@@ -263,7 +291,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         study = make_study(Path(scratch), options.trials)
         outcome, seconds = asyncio.run(run(options, study.folder, port))
-        found = check(load_study(study.folder), outcome, options)
+        found = check(load_study(study.folder), outcome, options) | measure(outcome)
     found["server_cpu_ms_per_answer"] = round(1000 * outcome.cpu_seconds / found["answers"], 2)
     found |= {"seconds": round(seconds, 1), "answers_per_second": round(found["answers"] / seconds)}
     print(json.dumps(found))
