@@ -1,4 +1,8 @@
-"""Many raters at once, and a server killed in the middle: `pytest -m load tests/study`."""
+"""Many raters at once, and a server killed in the middle: `pytest -m load tests/study`.
+
+What an answer costs depends on the machine and on what else runs there: it is asserted only where
+LAPGAN_LOAD_P99_MS gives a limit in milliseconds.
+"""
 
 import json
 import os
@@ -32,7 +36,7 @@ def run_benchmark(*options):
 def check(found):
     assert found["answers"] == found["acknowledged"] == found["expected"]
     assert found["lost_or_changed"] == found["doubled"] == 0
-    assert found["p99_ms"] < float(os.environ.get("LAPGAN_LOAD_P99_MS", "200"))
+    assert found["answer_p99_ms"] < float(os.environ.get("LAPGAN_LOAD_P99_MS", "inf"))
 
 
 def find_postgres():
@@ -46,6 +50,7 @@ def find_postgres():
 @contextmanager
 def postgres(folder):
     """A PostgreSQL of its own on a socket in `folder`; yields its URL."""
+    pytest.importorskip("psycopg")
     programs = find_postgres()
     if programs is None:
         pytest.skip("PostgreSQL is not installed")
