@@ -8,7 +8,7 @@ __all__ = ["DGM_EVAL_CIFAR10_ERROR", "PAPER_AT_2000_MS"]
 # section 5.3: 15 volunteers, CIFAR-10.
 PAPER_AT_2000_MS: Mapping[str, str] = {
     "real CIFAR-10 images": "over 90%",
-    "LAPGAN, CC-LAPGAN": "40% to 50%",
+    "LAPGAN and CC-LAPGAN": "40% to 50%",
     "GAN": "under 10%",
 }
 

@@ -81,7 +81,9 @@ def _percent(value: float | None) -> str:
 
 
 def _number(value: float | None, digits: int = 2) -> str:
-    return "n/a" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+    if value is None or not math.isfinite(value):
+        return "n/a"
+    return f"{value:z.{digits}f}".replace("-", "\u2212")
 
 
 def _interval(ends: Sequence[float], kind: str = "number") -> str:
