@@ -1,4 +1,4 @@
-"""What the answers say: shares, sensitivity, thresholds, error rates, agreement.
+"""What the answers say: shares, sensitivity, error rates, agreement, timing.
 
 Pure functions of `Judgements`. Raters, not answers, are the independent units: intervals come
 from resampling whole raters; Wilson intervals, which take answers for independent, stand beside.
@@ -6,38 +6,29 @@ from resampling whole raters; Wilson intervals, which take answers for independe
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import krippendorff
 import numpy as np
 import numpy.typing as npt
-import psignifit
-from psignifit.sigmoids import Gaussian
-from scipy import special, stats
+from scipy import stats
 
 from lapgan.study.design import REAL
 from lapgan.study.judgements import Judgements, within_a_frame
 
 __all__ = [
     "Estimate",
-    "PsychometricFit",
     "Resampling",
     "Share",
     "Timing",
     "agreement",
     "d_prime",
-    "fit_psychometric",
     "hype_error",
     "sensitivity",
     "share_judged_real",
-    "threshold_time",
     "timing",
 ]
 
 Numbers = npt.NDArray[np.float64]
-
-# psignifit's width goes from F = 5% to F = 95%.
-_WIDTH_IN_SIGMAS = 2 * special.ndtri(0.95)
 
 
 @dataclass(frozen=True)
@@ -64,37 +55,6 @@ class Share:
         """The raters' interval; Wilson's where all raters agree and theirs has no width."""
         low, high = self.bootstrap
         return self.bootstrap if low < high else self.wilson
-
-
-@dataclass(frozen=True)
-class PsychometricFit:
-    """A fitted psychometric function of the presentation time.
-
-    psi(t) = 1/2 + (1/2 - lapse) F(log10 t), F a normal distribution function.
-
-    Attributes:
-        threshold_ms: where F is one half.
-        interval_ms: its credible interval.
-        lapse: distance of the upper asymptote from one.
-        width: distance on log10 t between F = 5% and F = 95%.
-        inside: whether the threshold lies within the times that were shown; outside them it is
-            an extrapolation and not to be trusted.
-        points: (time ms, correct, trials).
-    """
-
-    threshold_ms: float
-    interval_ms: tuple[float, float]
-    lapse: float
-    width: float
-    inside: bool
-    points: tuple[tuple[float, int, int], ...]
-
-    def at(self, milliseconds: Numbers) -> Numbers:
-        """The fitted probability at these times."""
-        spread = self.width / _WIDTH_IN_SIGMAS
-        place = (np.log10(milliseconds) - np.log10(self.threshold_ms)) / spread
-        scaled: Numbers = 0.5 + (0.5 - self.lapse) * stats.norm.cdf(place)
-        return scaled
 
 
 @dataclass(frozen=True)
@@ -246,60 +206,6 @@ def hype_error(judgements: Judgements, source: str, resampling: Resampling) -> E
     return resampling.estimate(statistic, *_signal_counts(judgements, source, resampling))
 
 
-def threshold_time(judgements: Judgements, source: str) -> PsychometricFit | None:
-    """The presentation time from which raters see through one source.
-
-    Fitted to the share correct, with reals and this source's fakes weighing one half each at
-    every time: it is one half without any sensitivity, whatever the raters' leaning.
-
-    Returns:
-        None when images were not timed or fewer than four times were shown.
-    """
-    stairs = judgements.where(judgements.staircase == source)
-    mine = stairs if len(stairs) else judgements
-    mine = mine.where(~np.isnan(mine.asked_ms) & ((mine.source == source) | mine.real))
-    points = []
-    for time in np.unique(np.round(mine.asked_ms, 3)):
-        point = _correct_at(mine.where(np.isclose(mine.asked_ms, time, atol=1e-3)))
-        points += [(float(time), *point)] if point[1] else []
-    return fit_psychometric(points) if len(points) >= 4 else None
-
-
-def fit_psychometric(
-    points: Sequence[tuple[float, int, int]], confidence: float = 0.95
-) -> PsychometricFit:
-    """Fits a psychometric function over the logarithm of time with psignifit.
-
-    Args:
-        points: (time in ms, correct, trials); half of the trials are right by guessing.
-        confidence: of the threshold's credible interval.
-
-    Source: Schütt et al. (2016), Painfree and accurate Bayesian estimation of psychometric
-        functions for (potentially) overdispersed data.
-    """
-    data = np.array([(np.log10(time), hits, total) for time, hits, total in points])
-    fit = psignifit.psignifit(
-        data,
-        sigmoid=_QuickGaussian(),
-        experiment_type="2AFC",
-        confP=(confidence,),
-        verbose=False,
-        # Coarser than psignifit's own in the two nuisance parameters: the same interval, sooner.
-        grid_steps={"threshold": 40, "width": 30, "lambda": 12, "eta": 8},
-        steps_moving_bounds={"threshold": 20, "width": 20, "lambda": 10, "eta": 8},
-    )
-    found = fit.parameter_estimate_MAP
-    low, high = fit.confidence_intervals["threshold"][str(confidence)]
-    return PsychometricFit(
-        threshold_ms=float(10 ** found["threshold"]),
-        interval_ms=(float(10**low), float(10**high)),
-        lapse=float(found["lambda"]),
-        width=float(found["width"]),
-        inside=bool(data[0, 0] <= found["threshold"] <= data[-1, 0]),
-        points=tuple(points),
-    )
-
-
 def agreement(judgements: Judgements) -> float | None:
     """Krippendorff's alpha of the raters' judgements of the same images.
 
@@ -337,22 +243,6 @@ def timing(judgements: Judgements) -> list[Timing]:
             )
         )
     return rows
-
-
-class _QuickGaussian(Gaussian):  # type: ignore[misc]
-    """psignifit's normal sigmoid for its default threshold and width, without scipy's overhead."""
-
-    def _value(self, level: Any, threshold: Any, width: Any) -> Any:
-        return special.ndtr((level - threshold) * _WIDTH_IN_SIGMAS / width)
-
-
-def _correct_at(judgements: Judgements) -> tuple[int, int]:
-    """(correct, trials) with reals and fakes weighing the same: no more trials than there are."""
-    correct = judgements.real == judgements.said_real
-    real, fake = correct[judgements.real], correct[~judgements.real]
-    each = min(len(real), len(fake))
-    share = (real.mean() + fake.mean()) / 2 if each else 0.0
-    return round(2 * each * float(share)), 2 * each
 
 
 def _ratio(part: Numbers, whole: Numbers) -> Numbers:

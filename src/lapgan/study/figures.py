@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
-from lapgan.study.analysis import PsychometricFit
 from lapgan.study.design import REAL
+from lapgan.study.thresholds import PsychometricFit
 
 __all__ = ["draw_error_rates", "draw_sensitivity", "draw_shares", "draw_thresholds"]
 
@@ -71,7 +71,7 @@ def draw_sensitivity(results: Mapping[str, Any]) -> str | None:
             _line(axes, results, source, flat, [c["d_prime"]["value"] for c in mine], "interval")
         axes.axhline(0, color="#8b93a3", linewidth=1, linestyle=":")
         _time_axis(axes, sorted({cell["asked_ms"] for cell in cells}))
-        axes.set_ylabel("sensitivity d'")
+        axes.set_ylabel("sensitivity d\u2032")
         _legend(figure, axes)
         return _svg(figure, "Sensitivity by presentation time")
 
@@ -84,6 +84,7 @@ def draw_thresholds(results: Mapping[str, Any]) -> str | None:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         axes = figure.add_subplot()
+        lowest = 0.5
         for source, fit in fits.items():
             colour, marker = _look(results, source)
             times, hits, totals = np.array(fit["points"]).T
@@ -91,10 +92,11 @@ def draw_thresholds(results: Mapping[str, Any]) -> str | None:
             axes.plot(line, PsychometricFit(**fit).at(line), color=colour)
             sizes = 8 + 32 * totals / totals.max()
             axes.scatter(times, hits / totals, sizes, color=colour, marker=marker, label=source)
+            lowest = min(lowest, *(hits / totals))
             if fit["inside"]:
                 axes.axvline(fit["threshold_ms"], color=colour, linewidth=1, linestyle="--")
         _time_axis(axes, sorted({point[0] for fit in fits.values() for point in fit["points"]}))
-        axes.set_ylim(0.28, 1.02)
+        axes.set_ylim(lowest - 0.04, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_ylabel("correct")
         axes.axhline(0.5, color="#8b93a3", linewidth=1, linestyle=":")
@@ -168,7 +170,7 @@ def _time_axis(axes: Axes, times: Sequence[float]) -> None:
     axes.set_xscale("log")
     apart = [times[0]]
     for time in times[1:]:
-        if time / apart[-1] > 1.25:
+        if time / apart[-1] > 1.2:
             apart.append(time)
     axes.xaxis.set_major_locator(FixedLocator(apart))
     axes.xaxis.set_minor_locator(NullLocator())

@@ -12,13 +12,13 @@ from lapgan.study.analysis import (
     hype_error,
     sensitivity,
     share_judged_real,
-    threshold_time,
     timing,
 )
 from lapgan.study.design import REAL
 from lapgan.study.judgements import Judgements, excluded_raters, kept_trials, within_a_frame
 from lapgan.study.published import DGM_EVAL_CIFAR10_ERROR, PAPER_AT_2000_MS
 from lapgan.study.stimuli import Manifest
+from lapgan.study.thresholds import threshold_time
 
 __all__ = ["compute_results"]
 
@@ -53,7 +53,7 @@ def compute_results(
         "error_rates": {
             fake: asdict(hype_error(kept, fake, resampling)) for fake in manifest.fakes
         },
-        "thresholds": {fake: _threshold(kept, fake) for fake in manifest.fakes},
+        "thresholds": {fake: _threshold(kept, fake, resampling) for fake in manifest.fakes},
         "agreement": {
             source: agreement(kept.where(kept.source == source)) for source in manifest.sources
         },
@@ -114,8 +114,8 @@ def _sensitivities(
     return cells
 
 
-def _threshold(kept: Judgements, fake: str) -> dict[str, Any] | None:
-    fit = threshold_time(kept, fake)
+def _threshold(kept: Judgements, fake: str, resampling: Resampling) -> dict[str, Any] | None:
+    fit = threshold_time(kept, fake, resampling)
     return None if fit is None else asdict(fit)
 
 

@@ -69,27 +69,32 @@ class Observers:
 
 @dataclass(frozen=True)
 class ThresholdObservers:
-    """Raters with a known threshold time, equal for real and fake images.
+    """Raters with known threshold times, equal for real and fake images.
 
+    log10 of a rater's thresholds is N(0, between) off the population's, and
     P(correct) = 1/2 + (1/2 - lapse) Phi((log10 t - log10 threshold) / spread).
 
     Attributes:
         threshold_ms: by fake source; real images take that of the first.
         spread: of the normal distribution function, in log10 units.
         lapse: distance of the upper asymptote from one.
+        between: standard deviation of log10 thresholds between raters. The population's own
+            function has the same threshold and the spread sqrt(spread^2 + between^2).
     """
 
     threshold_ms: Mapping[str, float]
     spread: float = 0.25
     lapse: float = 0.02
+    between: float = 0.0
 
     def draw(self, rng: np.random.Generator) -> Rater:
-        """One rater; all are alike."""
+        """One rater, with an own threshold."""
         first = next(iter(self.threshold_ms.values()))
+        own = 10 ** rng.normal(0.0, self.between)
 
         def rater(source: str, time: float | None) -> float:
             threshold = self.threshold_ms.get(source, first)
-            place = np.inf if time is None else np.log10(time / threshold) / self.spread
+            place = np.inf if time is None else np.log10(time / threshold / own) / self.spread
             correct = float(0.5 + (0.5 - self.lapse) * ndtr(place))
             return correct if source == REAL else 1 - correct
 

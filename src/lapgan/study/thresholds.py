@@ -1,0 +1,199 @@
+"""The presentation time from which raters see through a source, by a psychometric function.
+
+psignifit fits the function. Its own interval takes answers for independent: of raters whose
+thresholds differ it is far too narrow. So whole raters are resampled, and a quick fit of each
+sample tells how much the threshold varies.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psignifit
+from psignifit.sigmoids import Gaussian
+from scipy import special, stats
+
+from lapgan.study.analysis import Resampling
+from lapgan.study.judgements import Judgements
+
+__all__ = ["PsychometricFit", "fit_psychometric", "threshold_time"]
+
+Numbers = npt.NDArray[np.float64]
+
+# psignifit's width goes from F = 5% to F = 95%.
+_WIDTH_IN_SIGMAS = 2 * special.ndtri(0.95)
+
+
+@dataclass(frozen=True)
+class PsychometricFit:
+    """A fitted psychometric function of the presentation time.
+
+    psi(t) = 1/2 + (1/2 - lapse) F(log10 t), F a normal distribution function.
+
+    Attributes:
+        threshold_ms: where F is one half.
+        interval_ms: its interval; see `fit_psychometric` and `threshold_time`.
+        lapse: distance of the upper asymptote from one.
+        width: distance on log10 t between F = 5% and F = 95%.
+        inside: whether the threshold lies within the times that were shown; outside them it is
+            an extrapolation and not to be trusted.
+        points: (time ms, correct, trials).
+    """
+
+    threshold_ms: float
+    interval_ms: tuple[float, float]
+    lapse: float
+    width: float
+    inside: bool
+    points: tuple[tuple[float, int, int], ...]
+
+    def at(self, milliseconds: Numbers) -> Numbers:
+        """The fitted probability at these times."""
+        spread = self.width / _WIDTH_IN_SIGMAS
+        place = (np.log10(milliseconds) - np.log10(self.threshold_ms)) / spread
+        scaled: Numbers = 0.5 + (0.5 - self.lapse) * stats.norm.cdf(place)
+        return scaled
+
+
+def threshold_time(
+    judgements: Judgements, source: str, resampling: Resampling
+) -> PsychometricFit | None:
+    """The presentation time from which raters see through one source.
+
+    Fitted to the share correct, with reals and this source's fakes weighing one half each at
+    every time: it is one half without any sensitivity, whatever the raters' leaning. The interval
+    is that of the raters' bootstrap, laid around psignifit's threshold on the logarithm of time.
+
+    Args:
+        judgements: trials of the source and of real images.
+        source: name of the fake source.
+        resampling: the raters' bootstrap; with one rater, psignifit's interval stays.
+
+    Returns:
+        None when images were not timed or fewer than four times were shown.
+    """
+    stairs = judgements.where(judgements.staircase == source)
+    mine = stairs if len(stairs) else judgements
+    mine = mine.where(~np.isnan(mine.asked_ms) & ((mine.source == source) | mine.real))
+    levels = np.unique(np.round(mine.asked_ms, 3))
+    if len(levels) < 4:
+        return None
+    counts = _counts_by_level(mine, levels, resampling)
+    correct, trials = _balanced(*(counts.sum(axis=2)))
+    shown = trials > 0
+    if shown.sum() < 4:
+        return None
+    fit = fit_psychometric(
+        [
+            (float(level), round(hits), round(total))
+            for level, hits, total in zip(levels[shown], correct[shown], trials[shown], strict=True)
+        ],
+        resampling.confidence,
+    )
+    return replace(fit, interval_ms=_raters_interval(fit, levels, counts, resampling))
+
+
+def fit_psychometric(
+    points: Sequence[tuple[float, int, int]], confidence: float = 0.95
+) -> PsychometricFit:
+    """Fits a psychometric function over the logarithm of time with psignifit.
+
+    Args:
+        points: (time in ms, correct, trials); half of the trials are right by guessing.
+        confidence: of the threshold's credible interval.
+
+    Returns:
+        The fit; its interval takes answers, not raters, as independent.
+
+    Source: Schütt et al. (2016), Painfree and accurate Bayesian estimation of psychometric
+        functions for (potentially) overdispersed data.
+    """
+    data = np.array([(np.log10(time), hits, total) for time, hits, total in points])
+    fit = psignifit.psignifit(
+        data,
+        sigmoid=_QuickGaussian(),
+        experiment_type="2AFC",
+        confP=(confidence,),
+        verbose=False,
+        # Coarser than psignifit's own in the two nuisance parameters: the same interval, sooner.
+        grid_steps={"threshold": 40, "width": 30, "lambda": 12, "eta": 8},
+        steps_moving_bounds={"threshold": 20, "width": 20, "lambda": 10, "eta": 8},
+    )
+    found = fit.parameter_estimate_MAP
+    low, high = fit.confidence_intervals["threshold"][str(confidence)]
+    return PsychometricFit(
+        threshold_ms=float(10 ** found["threshold"]),
+        interval_ms=(float(10**low), float(10**high)),
+        lapse=float(found["lambda"]),
+        width=float(found["width"]),
+        inside=bool(data[0, 0] <= found["threshold"] <= data[-1, 0]),
+        points=tuple(points),
+    )
+
+
+def _counts_by_level(judgements: Judgements, levels: Numbers, resampling: Resampling) -> Numbers:
+    """Correct reals, reals, correct fakes, fakes by time and rater: shape (4, T, R)."""
+    correct = judgements.real == judgements.said_real
+    at = [np.isclose(judgements.asked_ms, level, atol=1e-3) for level in levels]
+    kinds = [
+        kind & flags for kind in (judgements.real, ~judgements.real) for flags in (correct, True)
+    ]
+    return np.array([[resampling.counts(judgements, here & kind) for here in at] for kind in kinds])
+
+
+def _balanced(
+    right_reals: Numbers, reals: Numbers, right_fakes: Numbers, fakes: Numbers
+) -> tuple[Numbers, Numbers]:
+    """(correct, trials) with reals and fakes weighing the same: no more trials than there are."""
+    each = np.minimum(reals, fakes)
+    share = right_reals / np.maximum(reals, 1) + right_fakes / np.maximum(fakes, 1)
+    return each * share, 2 * each
+
+
+def _raters_interval(
+    fit: PsychometricFit, levels: Numbers, counts: Numbers, resampling: Resampling
+) -> tuple[float, float]:
+    """Where the threshold lies by the draw of raters, in ms."""
+
+    def quick(*sums: Numbers) -> Numbers:
+        return _quick_thresholds(fit, levels, np.array(sums).reshape(4, len(levels), -1))
+
+    found = resampling.estimate(quick, *counts.reshape(4 * len(levels), -1))
+    if not np.isfinite(found.low):
+        return fit.interval_ms
+    middle = np.log10(fit.threshold_ms) - found.value
+    return float(10 ** (middle + found.low)), float(10 ** (middle + found.high))
+
+
+def _quick_thresholds(fit: PsychometricFit, levels: Numbers, sums: Numbers) -> Numbers:
+    """log10 of many samples' thresholds: posterior means on a grid about the fit of all answers.
+
+    Args:
+        fit: of all answers; its interval sets the grid's reach and fineness.
+        levels: times in ms, shape (T,).
+        sums: counts as those of `_counts_by_level`, shape (4, T, B).
+
+    Returns:
+        Shape (B,).
+    """
+    correct, trials = _balanced(*sums)
+    reach = 5 * np.log10(fit.interval_ms[1] / fit.interval_ms[0])
+    thresholds = np.log10(fit.threshold_ms) + np.linspace(-reach, reach, 81)
+    widths = fit.width * np.geomspace(1 / 3, 3, 9)
+    lapses = np.array([0.002, 0.01, 0.03, 0.06, 0.1])
+    place = np.log10(levels)[:, None, None] - thresholds
+    rise = special.ndtr(place * _WIDTH_IN_SIGMAS / widths[:, None])
+    psi = (0.5 + (0.5 - lapses[:, None]) * rise[..., None, :]).reshape(len(levels), -1)
+    fitting = correct.T @ np.log(psi) + (trials - correct).T @ np.log1p(-psi)
+    posterior = special.softmax(fitting, axis=1).reshape(len(fitting), -1, len(thresholds))
+    means: Numbers = posterior.sum(axis=1) @ thresholds
+    return means
+
+
+class _QuickGaussian(Gaussian):  # type: ignore[misc]
+    """psignifit's normal sigmoid for its default threshold and width, without scipy's overhead."""
+
+    def _value(self, level: Any, threshold: Any, width: Any) -> Any:
+        return special.ndtr((level - threshold) * _WIDTH_IN_SIGMAS / width)
