@@ -1,8 +1,8 @@
 """The presentation time from which raters see through a source, by a psychometric function.
 
-psignifit fits the function. Its own interval takes answers for independent: of raters whose
-thresholds differ it is far too narrow. So whole raters are resampled, and a quick fit of each
-sample tells how much the threshold varies.
+psignifit fits the function. Its own interval takes answers for independent, so it is too narrow
+where raters differ. So whole raters are resampled too, and a quick fit of each sample tells how
+much the threshold varies with them.
 """
 
 from collections.abc import Sequence
@@ -64,7 +64,8 @@ def threshold_time(
 
     Fitted to the share correct, with reals and this source's fakes weighing one half each at
     every time: it is one half without any sensitivity, whatever the raters' leaning. The interval
-    is that of the raters' bootstrap, laid around psignifit's threshold on the logarithm of time.
+    reaches at either end to the farther of psignifit's and the raters' bootstrap, which is laid
+    around psignifit's threshold on the logarithm of time.
 
     Args:
         judgements: trials of the source and of real images.
@@ -155,7 +156,7 @@ def _balanced(
 def _raters_interval(
     fit: PsychometricFit, levels: Numbers, counts: Numbers, resampling: Resampling
 ) -> tuple[float, float]:
-    """Where the threshold lies by the draw of raters, in ms."""
+    """Where the threshold lies by the draw of raters and by psignifit, in ms."""
 
     def quick(*sums: Numbers) -> Numbers:
         return _quick_thresholds(fit, levels, np.array(sums).reshape(4, len(levels), -1))
@@ -164,7 +165,8 @@ def _raters_interval(
     if not np.isfinite(found.low):
         return fit.interval_ms
     middle = np.log10(fit.threshold_ms) - found.value
-    return float(10 ** (middle + found.low)), float(10 ** (middle + found.high))
+    low, high = 10 ** (middle + np.array([found.low, found.high]))
+    return min(float(low), fit.interval_ms[0]), max(float(high), fit.interval_ms[1])
 
 
 def _quick_thresholds(fit: PsychometricFit, levels: Numbers, sums: Numbers) -> Numbers:
@@ -179,14 +181,19 @@ def _quick_thresholds(fit: PsychometricFit, levels: Numbers, sums: Numbers) -> N
         Shape (B,).
     """
     correct, trials = _balanced(*sums)
-    reach = 5 * np.log10(fit.interval_ms[1] / fit.interval_ms[0])
-    thresholds = np.log10(fit.threshold_ms) + np.linspace(-reach, reach, 81)
-    widths = fit.width * np.geomspace(1 / 3, 3, 9)
-    lapses = np.array([0.002, 0.01, 0.03, 0.06, 0.1])
+    middle, beyond = np.log10(fit.threshold_ms), np.log10(levels[-1] / levels[0]) / 2
+    reach = 3 * np.log10(fit.interval_ms[1] / fit.interval_ms[0])
+    lowest = max(middle - reach, np.log10(levels[0]) - beyond)
+    highest = min(middle + reach, np.log10(levels[-1]) + beyond)
+    thresholds = np.linspace(lowest, highest, 61)
+    widths = fit.width * np.geomspace(1 / 3, 3, 7)
+    lapses = 0.45 * np.linspace(0.05, 1, 10) ** 2
+    prior = np.log(np.sqrt(lapses)) + 9 * np.log1p(-lapses)  # psignifit's, on this grid
     place = np.log10(levels)[:, None, None] - thresholds
     rise = special.ndtr(place * _WIDTH_IN_SIGMAS / widths[:, None])
     psi = (0.5 + (0.5 - lapses[:, None]) * rise[..., None, :]).reshape(len(levels), -1)
     fitting = correct.T @ np.log(psi) + (trials - correct).T @ np.log1p(-psi)
+    fitting += np.broadcast_to(prior[:, None], (len(widths), len(lapses), len(thresholds))).ravel()
     posterior = special.softmax(fitting, axis=1).reshape(len(fitting), -1, len(thresholds))
     means: Numbers = posterior.sum(axis=1) @ thresholds
     return means
