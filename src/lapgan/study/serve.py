@@ -59,9 +59,6 @@ def serve(
         timeout_graceful_shutdown=5,
     )
     _announce(listener.getsockname()[1], host, public_url, admin_secret)
-    # The writing thread waits for the interpreter after every reply of the database: at Python's
-    # 5 ms, a dozen queries a transaction would make the raters wait for that alone.
-    sys.setswitchinterval(0.0005)
     gc.freeze()  # what is loaded by now stays: walking through it would halt all raters for 60 ms
     try:
         uvicorn.Server(config).run(sockets=[listener])
