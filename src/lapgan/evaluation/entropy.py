@@ -29,7 +29,7 @@ from lapgan.errors import LapganError
 from lapgan.evaluation.coders import best_code, residual_values
 from lapgan.evaluation.density import LevelImages, image_bits, train_density
 from lapgan.evaluation.progress import tracked
-from lapgan.files import write_atomically
+from lapgan.files import write_json
 from lapgan.pyramid import Operator, Size, check_sizes, downsample, upsample
 from lapgan.recipe import Recipe
 
@@ -207,7 +207,7 @@ def measure_entropy(
         level = _measure_level(_level(trained, k), _level(tested, k), settings, k)
         report = EntropyReport(data, settings, (level, *report.levels))
         if out is not None:
-            write_atomically(out, json.dumps(report.as_json(), indent=1).encode() + b"\n")
+            write_json(out, report.as_json())
     return report
 
 

@@ -32,8 +32,9 @@ def write_entropy_plot(report: EntropyReport, path: Path) -> None:
         LapganError: matplotlib is not installed, or does not know the kind of file.
     """
     try:
-        import matplotlib as mpl
         from matplotlib.figure import Figure
+
+        from lapgan.plots import COLOURS, GREY, look
     except ImportError:
         raise LapganError(
             "matplotlib is not installed; a plot needs it: pip install 'lapgan[eval]'."
@@ -42,21 +43,20 @@ def write_entropy_plot(report: EntropyReport, path: Path) -> None:
         raise LapganError(f"{path}: a plot is an .svg, .png or .pdf file.")
     levels = report.levels[::-1]
     ticks = range(len(levels))
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lapgan"}):
+    with look():
         figure = Figure(figsize=(6.4, 3.8), layout="constrained")
         axes = figure.add_subplot()
-        axes.plot(ticks, [v.standard for v in levels], "s--", color="#d55e00", label="best coder")
+        axes.plot(ticks, [v.standard for v in levels], "s--", color=COLOURS[1], label="best coder")
         axes.errorbar(ticks, [v.learned for v in levels], [2 * v.standard_error for v in levels],
-                      fmt="o-", color="#0072b2", label="learned density")  # fmt: skip
+                      fmt="o-", color=COLOURS[0], label="learned density")  # fmt: skip
         noise = [v.noise for v in levels if v.noise is not None]
         if noise:
-            axes.plot(ticks, noise, "^:", color="#576073", label="noise of the recipe")
+            axes.plot(ticks, noise, "^:", color=GREY, label="noise of the recipe")
         axes.set_xticks(list(ticks), [v.name for v in levels])
         axes.set_ylim(bottom=0)
         axes.set_ylabel("bits a pixel, at most")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e4e7ec")
-        axes.legend(frameon=False)
+        axes.grid(visible=False, axis="x")
+        axes.legend()
         # A date in the file would make equal figures differ.
         metadata = {"Date": None} if path.suffix == ".svg" else None
         with atomic_path(path) as temporary:

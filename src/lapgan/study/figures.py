@@ -1,45 +1,23 @@
 """The report's figures, as SVG."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
+from lapgan.plots import COLOURS, GREY, INK, MARKERS, look, svg
 from lapgan.study.design import REAL
 from lapgan.study.thresholds import PsychometricFit
 
 __all__ = ["draw_error_rates", "draw_sensitivity", "draw_shares", "draw_thresholds"]
 
-# Okabe and Ito's colours, told apart by the colour-blind, each with its own marker.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#aa3377", "#b8860b", "#56b4e9", "#7a5195")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_REAL_COLOUR = "#1d2430"
-_STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.size": 10.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#8b93a3",
-    "axes.labelcolor": "#1d2430",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e7ec",
-    "xtick.color": "#576073",
-    "ytick.color": "#576073",
-    "svg.fonttype": "none",
-    "svg.hashsalt": "lapgan",
-    "legend.frameon": False,
-}
-
 
 def draw_shares(results: Mapping[str, Any]) -> str:
     """Share judged real by presentation time: the figure of the paper's human study."""
-    with mpl.rc_context(_STYLE):
+    with look():
         figure = Figure(figsize=(7.2, 4.3), layout="constrained")
         axes = figure.add_subplot()
         cells = [cell for cell in results["shares"] if cell["asked_ms"] is not None]
@@ -54,7 +32,7 @@ def draw_shares(results: Mapping[str, Any]) -> str:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_ylabel("judged real")
         _legend(figure, axes)
-        return _svg(figure, "Share of images judged real")
+        return svg(figure, "Share of images judged real")
 
 
 def draw_sensitivity(results: Mapping[str, Any]) -> str | None:
@@ -62,18 +40,18 @@ def draw_sensitivity(results: Mapping[str, Any]) -> str | None:
     cells = [cell for cell in results["sensitivity"] if cell["asked_ms"] is not None]
     if not cells:
         return None
-    with mpl.rc_context(_STYLE):
+    with look():
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         axes = figure.add_subplot()
         for source in _fakes(results):
             mine = [cell for cell in cells if cell["source"] == source]
             flat = [{**cell, "interval": _ends(cell["d_prime"])} for cell in mine]
             _line(axes, results, source, flat, [c["d_prime"]["value"] for c in mine], "interval")
-        axes.axhline(0, color="#8b93a3", linewidth=1, linestyle=":")
+        axes.axhline(0, color=GREY, linewidth=1, linestyle=":")
         _time_axis(axes, sorted({cell["asked_ms"] for cell in cells}))
         axes.set_ylabel("sensitivity d\u2032")
         _legend(figure, axes)
-        return _svg(figure, "Sensitivity by presentation time")
+        return svg(figure, "Sensitivity by presentation time")
 
 
 def draw_thresholds(results: Mapping[str, Any]) -> str | None:
@@ -81,7 +59,7 @@ def draw_thresholds(results: Mapping[str, Any]) -> str | None:
     fits = {source: fit for source, fit in results["thresholds"].items() if fit}
     if not fits:
         return None
-    with mpl.rc_context(_STYLE):
+    with look():
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         axes = figure.add_subplot()
         lowest = 0.5
@@ -99,9 +77,9 @@ def draw_thresholds(results: Mapping[str, Any]) -> str | None:
         axes.set_ylim(lowest - 0.04, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_ylabel("correct")
-        axes.axhline(0.5, color="#8b93a3", linewidth=1, linestyle=":")
+        axes.axhline(0.5, color=GREY, linewidth=1, linestyle=":")
         _legend(figure, axes)
-        return _svg(figure, "Psychometric functions")
+        return svg(figure, "Psychometric functions")
 
 
 def draw_error_rates(results: Mapping[str, Any]) -> str:
@@ -109,25 +87,25 @@ def draw_error_rates(results: Mapping[str, Any]) -> str:
     published = results["published"]["dgm_eval_cifar10_error"]
     mine = results["error_rates"]
     names = sorted([*published, *mine], key=lambda name: _error(name, mine, published))
-    with mpl.rc_context(_STYLE):
+    with look():
         figure = Figure(figsize=(7.2, 0.55 + 0.27 * len(names)), layout="constrained")
         axes = figure.add_subplot()
         for row, name in enumerate(names):
             if name not in mine:
-                axes.plot(published[name], row, "o", color="#8b93a3", markerfacecolor="white")
+                axes.plot(published[name], row, "o", color=GREY, markerfacecolor="white")
                 continue
             colour, marker = _look(results, name)
             low, high = _ends(mine[name])
             axes.plot([low, high], [row, row], color=colour, linewidth=2)
             axes.plot(mine[name]["value"], row, marker, color=colour, markersize=8)
-        axes.axvline(0.5, color="#8b93a3", linewidth=1, linestyle=":")
+        axes.axvline(0.5, color=GREY, linewidth=1, linestyle=":")
         axes.set_yticks(range(len(names)), names)
         for label, name in zip(axes.get_yticklabels(), names, strict=True):
             label.set_fontweight("bold" if name in mine else "normal")
         axes.set_xlim(0, 0.62)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_xlabel("error rate (50%: cannot be told from real)")
-        return _svg(figure, "Error rates, with published ones")
+        return svg(figure, "Error rates, with published ones")
 
 
 def _fakes(results: Mapping[str, Any]) -> list[str]:
@@ -136,9 +114,9 @@ def _fakes(results: Mapping[str, Any]) -> list[str]:
 
 def _look(results: Mapping[str, Any], source: str) -> tuple[str, str]:
     if source == REAL:
-        return _REAL_COLOUR, "o"
+        return INK, "o"
     place = _fakes(results).index(source)
-    return _COLOURS[place % len(_COLOURS)], _MARKERS[(place + 1) % len(_MARKERS)]
+    return COLOURS[place % len(COLOURS)], MARKERS[(place + 1) % len(MARKERS)]
 
 
 def _line(
@@ -190,10 +168,3 @@ def _ends(estimate: Mapping[str, float]) -> tuple[float, float]:
 def _error(name: str, mine: Mapping[str, Any], published: Mapping[str, float]) -> float:
     value = mine[name]["value"] if name in mine else published[name]
     return value if np.isfinite(value) else -1.0
-
-
-def _svg(figure: Figure, title: str) -> str:
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Title": title})
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)

@@ -1,6 +1,5 @@
 """The report: all results as JSON, and as one HTML page that needs nothing else."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
 from lapgan.errors import LapganError
-from lapgan.files import write_atomically
+from lapgan.files import write_atomically, write_json
 from lapgan.study import figures
 from lapgan.study.results import compute_results
 from lapgan.study.stimuli import Manifest
@@ -35,13 +34,10 @@ def write_report(
     if not rows:
         raise LapganError("no answers yet, so there is nothing to report. Let raters take part.")
     results = compute_results(manifest, rows, replicates)
-    files = {
-        "report.json": json.dumps(_finite(results), indent=1, allow_nan=False) + "\n",
-        "report.html": render_html(results),
-    }
-    for name, text in files.items():
-        write_atomically(folder / name, text.encode())
-    return [folder / name for name in files]
+    as_json, as_page = folder / "report.json", folder / "report.html"
+    write_json(as_json, results)
+    write_atomically(as_page, render_html(results).encode())
+    return [as_json, as_page]
 
 
 def render_html(results: Mapping[str, Any]) -> str:
@@ -63,17 +59,6 @@ def render_html(results: Mapping[str, Any]) -> str:
     shares = [{**cell, "order": cell["asked_ms"] or 0.0} for cell in results["shares"]]
     page = environment.get_template("report.html")
     return page.render({**results, "shares": shares, "figures": safe})
-
-
-def _finite(value: Any) -> Any:
-    """The same value with null for what is no number, as JSON demands."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _percent(value: float | None) -> str:

@@ -26,7 +26,7 @@ from lapgan.cascade import Cascade
 from lapgan.compute import choose_compute
 from lapgan.data import Images, Normalisation, OnBad, open_images, standardised, symmetric
 from lapgan.errors import LapganError
-from lapgan.files import write_atomically
+from lapgan.files import write_json
 from lapgan.recipe import Recipe
 from lapgan.training.examples import training_batches
 from lapgan.training.job import Budget, Intervals, LevelJob
@@ -183,7 +183,7 @@ def _claim(order: Order, images: Images) -> None:
     check_run(order.out, order.recipe, order.seed, _identified(images))
     if not (order.out / RUN_FILE).exists():
         identity = _identity(order.recipe, order.seed, _identified(images))
-        write_atomically(order.out / RUN_FILE, json.dumps(identity, indent=1).encode())
+        write_json(order.out / RUN_FILE, identity)
 
 
 def _normalisation(recipe: Recipe, images: Images) -> Normalisation:
