@@ -2,15 +2,17 @@
 
     python benchmarks/parzen.py [--samples 10000] [--images 2000] [--dimension 3072]
 
-Each runs in a process of its own, on the same random numbers. Memory is what the peak resident size
-grows by while the method runs, after its inputs are there and its libraries are warm.
+Each runs in a process of its own, on the same random numbers. Memory is by how much the peak
+resident size while the method runs exceeds what was resident before, when its inputs were there and
+its libraries warm (Linux only).
 """
 
 import math
 import multiprocessing
-import resource
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -62,17 +64,21 @@ def measure(method: Method, sizes: tuple[int, int, int], runs: int) -> tuple[flo
     x = centres[torch.randint(m, (n,), generator=generator)]
     x = x + 0.7 * torch.randn(n, d, generator=generator)
     method(x[:16], centres[:64])
-    before = _peak()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = _memory("VmRSS")
     seconds = []
     for _ in range(runs):
         start = time.perf_counter()
         values = method(x, centres)
         seconds.append(time.perf_counter() - start)
-    return min(seconds), _peak() - before, values
+    return min(seconds), _memory("VmHWM") - before, values
 
 
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _memory(what: str) -> float:
+    """Returns a figure of this process in MiB."""
+    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) / 1024
 
 
 def main(

@@ -175,7 +175,8 @@ def evaluate(
         typer.Option(help="Net for features: lite0 or inception; repeatable. lite0 by default."),
     ] = None,
     inception_weights: Annotated[
-        Path | None, typer.Option(help="Inception's weights; fetched by default.")
+        Path | None,
+        typer.Option(help="Inception's weights, for FID; fetched by --extractor inception."),
     ] = None,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("evaluation"),
@@ -194,7 +195,7 @@ def evaluate(
         images=images,
         metrics=None if metrics is None else metrics.split(","),
         scale=scale,
-        extractors=extractor or ("lite0",),
+        extractors=extractor or (),
         inception_weights=inception_weights,
         seed=seed,
         device=device,

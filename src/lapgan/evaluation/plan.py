@@ -177,7 +177,7 @@ def make_plan(
     images: int | None = None,
     metrics: Sequence[str] | None = None,
     scale: str = "standardised",
-    extractors: Sequence[str] = ("lite0",),
+    extractors: Sequence[str] = (),
     inception_weights: Path | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -192,7 +192,7 @@ def make_plan(
             is taken of a twentieth of that at most.
         metrics: by name; by default all that the extractors have, and `fd` only on enough images.
         scale: by name.
-        extractors: by name.
+        extractors: by name; by default `lite0`, and `inception` too if its weights are given.
         inception_weights: see `Plan`.
         seed: see `Plan`.
         device: see `choose_compute`.
@@ -200,7 +200,8 @@ def make_plan(
     Raises:
         LapganError: a name is unknown, or something cannot be opened or does not fit.
     """
-    named = [_known("--extractor", name, tuple(DIMENSIONS)) for name in extractors]
+    usual = ("lite0",) if inception_weights is None else ("lite0", "inception")
+    named = [_known("--extractor", name, tuple(DIMENSIONS)) for name in extractors or usual]
     by_name = _known("--scale", scale, SCALES)
     compute = choose_compute(device)
     subjects = [open_subject(model, compute) for model in models]

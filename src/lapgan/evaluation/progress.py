@@ -1,12 +1,13 @@
-"""A progress bar on stderr for everything that lasts."""
+"""Progress on stderr for everything that lasts."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import track
 
-__all__ = ["tracked"]
+__all__ = ["tracked", "working"]
 
 _Item = TypeVar("_Item")
 
@@ -18,3 +19,9 @@ def tracked(
     console = Console(stderr=True)
     return track(items, what, total, console=console, transient=True,
                  disable=not console.is_terminal)  # fmt: skip
+
+
+def working(what: str) -> AbstractContextManager[object]:
+    """Says `what` beside a spinner while the block runs, for work of unknown length."""
+    console = Console(stderr=True)
+    return console.status(what) if console.is_terminal else nullcontext()

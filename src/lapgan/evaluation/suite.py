@@ -32,6 +32,7 @@ from lapgan.evaluation.parzen import (
     scale_of,
 )
 from lapgan.evaluation.plan import Plan
+from lapgan.evaluation.progress import working
 from lapgan.evaluation.real import RealImages
 from lapgan.evaluation.subject import Subject
 from lapgan.pictures import encode_png, sheet
@@ -141,12 +142,14 @@ def _parzen_references(plan: Plan, real: RealImages) -> Iterator[Measurement]:
     counts, scale = plan.counts, _scale(plan, real)
     yield _parzen(plan, real, TRAINING, scale.normalise(real.train(counts.samples)))
     fitted = scale.normalise(real.train(counts.fit)).flatten(1)
-    found = centroids(fitted, counts.centroids, plan.seed)
+    with working("k-means"):
+        found = centroids(fitted, counts.centroids, plan.seed)
     yield _parzen(plan, real, CENTROIDS, found)
     if len(fitted) > fitted.shape[1]:
-        fit = GaussianFit.of(fitted)
-        exact = fit.log_likelihood(scale.normalise(real.test(counts.test)).flatten(1)).mean()
-        samples = fit.sample(counts.samples, plan.seed)
+        with working("Gaussian fit"):
+            fit = GaussianFit.of(fitted)
+            exact = fit.log_likelihood(scale.normalise(real.test(counts.test)).flatten(1)).mean()
+            samples = fit.sample(counts.samples, plan.seed)
         yield _parzen(plan, real, GAUSSIAN, samples, exact_log_likelihood=exact.item())
 
 
@@ -214,8 +217,10 @@ def _features_of(
 
 def _distances(plan: Plan, name: str, fake: Features, reference: Features) -> Iterator[Measurement]:
     scores = [s for s in plan.scores if s != "inception-score" or fake.logits is not None]
-    for found in measure(reference, fake, scores, plan.seed):
-        yield _distance(name, found)
+    for score in scores:
+        with working(f"{score} of {name}"):
+            found = measure(reference, fake, [score], plan.seed)
+        yield from (_distance(name, one) for one in found)
 
 
 def _by_class(
