@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -140,3 +141,48 @@ def test_the_paper_recipes_train_on_cifar10(tmp_path: Path):
     with np.load(cat) as archive:
         assert archive["images"].shape == (3, 28, 28, 3)
         assert archive["labels"].tolist() == [3, 3, 3]
+
+
+def test_evaluate_writes_a_report_of_models_and_of_images(trained: Path, tmp_path: Path):
+    out = tmp_path / "report"
+    told = run(
+        *("evaluate", f"mine={trained}", "theirs=dead-leaves:30", "--data", "dead-leaves:60"),
+        *("--metrics", "parzen,multiscale-parzen", "--images", "24", "--quick", "--out", out),
+    )
+    for line in ("real training images: parzen", "mine: multiscale-parzen level 32x32",
+                 "theirs: parzen", "report.html"):  # fmt: skip
+        assert line in told
+    report = json.loads((out / "report.json").read_text())
+    rows = {(row["subject"], row["metric"]): row for row in report["measurements"]}
+    assert rows["mine", "parzen"]["n"] == 24
+    assert rows["mine", "parzen"]["details"]["dimension"] == 3 * 32 * 32
+    assert rows["theirs", "parzen"]["error"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--metrics", "fd", "--images", "24"), "24 generated images are too few: a covariance"),
+        (("--metrics", "beauty"), "--metrics beauty: expected one of parzen"),
+        (("--images", "59"), "60 training images, expected at least 74"),
+        (("--metrics", "inception-score"), "needs --extractor inception"),
+    ],
+)
+def test_evaluate_refuses_early(
+    trained: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+):
+    out = tmp_path / "report"
+    told = run("evaluate", trained, "--data", "dead-leaves:60", "--quick", "--out", out, *arguments,
+               error=LapganError)  # fmt: skip
+    assert message in told
+    assert not out.exists()
+
+
+def test_without_its_extra_evaluate_says_what_to_install(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in [name for name in sys.modules if name.startswith("lapgan.evaluation")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    told = run("evaluate", trained, "--data", "dead-leaves:60", error=LapganError)
+    assert "pip install 'lapgan[eval]'" in told
