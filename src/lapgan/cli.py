@@ -303,23 +303,14 @@ def _source(data: str | None, recipe: "Recipe") -> str:
 def _entropy_settings(
     recipe: str | None, sizes: str | None, operator: str, minutes: float, n: int, seed: int
 ) -> "EntropySettings":
-    from lapgan.evaluation.entropy import EntropySettings, recipe_noise_bits
+    from lapgan.evaluation.entropy import EntropySettings
     from lapgan.pyramid import OPERATORS
     from lapgan.recipe import parse_size, read_recipe
 
     if (recipe is None) == (sizes is None):
         raise LapganError("entropy: say either --recipe NAME or --sizes such as 32,16,8,4.")
     if recipe is not None:
-        read = read_recipe(recipe)
-        return EntropySettings(
-            tuple(read.sizes),
-            read.pyramid.operator,
-            minutes,
-            n,
-            seed,
-            crop=read.data.crop == "corners",
-            noise_bits=recipe_noise_bits(read),
-        )
+        return EntropySettings.of_recipe(read_recipe(recipe), minutes, n, seed)
     for known in OPERATORS:
         if operator == known:
             levels = tuple(parse_size(size.strip()) for size in (sizes or "").split(","))

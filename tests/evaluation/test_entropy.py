@@ -175,7 +175,8 @@ def test_plots_say_what_they_need(images: Images, tmp_path: Path, monkeypatch: p
     report = measure_entropy(images, images, dataclasses.replace(SETTINGS, sizes=((12, 12),)))
     with pytest.raises(LapganError, match=r"plot is an \.svg"):
         write_entropy_plot(report, tmp_path / "plot.txt")
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(LapganError, match=r"lapgan\[eval\]"):
         write_entropy_plot(report, tmp_path / "plot.svg")
 

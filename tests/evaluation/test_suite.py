@@ -21,7 +21,8 @@ from lapgan.evaluation.suite import CENTROIDS, HELD_OUT, TRAINING, Evaluation, e
 
 COUNTS = Counts(
     samples=24, test=40, validation=16, multiscale=8, draws=4, fit=100, centroids=10, pairs=64,
-    critic=128, judged=8, searched=80,
+    critic=128, judged=8, searched=80, coded=20,
+    entropy_minutes=0.01,
 )  # fmt: skip
 
 
@@ -87,6 +88,11 @@ def test_every_metric_of_a_cascade_with_classes(
     assert total.value == pytest.approx(sum(level.value for level in levels))
     assert total.details["dimension"] == 3 * 12 * 12
     assert find(evaluation, CENTROIDS, "parzen").n == COUNTS.centroids
+    bits = find(evaluation, HELD_OUT, "entropy H[12 | 6x8]").value
+    assert 0 < bits < 8 * 3
+    assert find(evaluation, "tiny", "noise at 12x12").value == 24
+    unused = find(evaluation, "tiny", "unused noise at 12x12").value
+    assert unused == pytest.approx(1 - bits / 24)
 
     html, js = write_report(evaluation, tmp_path / "report")
     read = json.loads(js.read_text(), parse_constant=pytest.fail)
@@ -203,5 +209,5 @@ def test_few_images_lower_the_counts():
 def test_the_frechet_distance_is_left_out_by_default_where_it_is_mostly_bias():
     few, many = (usual_metrics(["lite0"], Counts(samples=n)) for n in (1000, 10_000))
     assert ("fd" in few, "fd" in many) == (False, True)
-    assert "inception-score" not in many
-    assert set(usual_metrics(["inception"], Counts())) == set(METRICS)
+    assert not {"inception-score", "entropy"} & set(many)
+    assert {*usual_metrics(["inception"], Counts()), "entropy"} == set(METRICS)

@@ -71,6 +71,19 @@ class EntropySettings:
     crop: bool = False
     noise_bits: tuple[float, ...] = ()
 
+    @classmethod
+    def of_recipe(cls, recipe: Recipe, minutes: float, n: int, seed: int) -> "EntropySettings":
+        """Returns the settings for a recipe's pyramid, crops and noise."""
+        return cls(
+            tuple(recipe.sizes),
+            recipe.pyramid.operator,
+            minutes,
+            n,
+            seed,
+            crop=recipe.data.crop == "corners",
+            noise_bits=recipe_noise_bits(recipe),
+        )
+
     def level_minutes(self, k: int) -> float:
         """Returns the minutes of training for level k."""
         return self.minutes / min(1 << k, 4)

@@ -59,8 +59,9 @@ def render_html(evaluation: Evaluation) -> str:
     found = evaluation.measurements
     likelihoods = [m for m in found if m.unit == "nats an image"]
     classes = [m for m in found if " of class " in m.metric]
-    levels = [m for m in found if " at " in m.metric]
-    rest = [m for m in found if m not in likelihoods + classes + levels]
+    entropies = [m for m in found if "entropy" in m.metric or "noise at" in m.metric]
+    levels = [m for m in found if "beside" in m.details and m not in entropies]
+    rest = [m for m in found if m not in likelihoods + classes + levels + entropies]
     return environment.get_template("report.html").render(
         settings=evaluation.settings,
         versions=evaluation.versions,
@@ -71,6 +72,7 @@ def render_html(evaluation: Evaluation) -> str:
         else {},
         scores=_by_metric(rest),
         classes=_by_metric(classes),
+        entropies=_by_metric(entropies),
         levels=_beside(levels, evaluation.settings["models"]),
         likelihood_figure=_likelihood_figure(evaluation, likelihoods),
         figures=list(_figures(evaluation, rest)),

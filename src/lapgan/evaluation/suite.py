@@ -13,6 +13,7 @@ from lapgan.cascade import Cascade
 from lapgan.data import Normalisation
 from lapgan.evaluation.dependence import LevelDependence, measure_dependence
 from lapgan.evaluation.distances import Distance, class_distances, measure
+from lapgan.evaluation.entropy import EntropySettings, measure_entropy
 from lapgan.evaluation.estimate import Estimate
 from lapgan.evaluation.features import Extractor, Features, extract_features, load_extractor
 from lapgan.evaluation.features import real_features as features_of_real
@@ -124,6 +125,8 @@ def _of_subject(
         yield from _features_of(plan, subject, real, extractor, images)
     if "dependence" in plan.metrics and subject.cascade is not None and subject.has_levels:
         yield from _dependence(plan, real, subject.name, subject.cascade)
+    if "entropy" in plan.metrics and subject.cascade is not None:
+        yield from _entropies(plan, subject.name, subject.cascade)
 
 
 def _references(
@@ -308,6 +311,30 @@ def _level_dependence(plan: Plan, name: str, level: LevelDependence) -> Iterator
         ("diversity against the real", diversity.relative_to_real),
     ):
         yield _estimate(plan, name, f"{what} {at}", found, "", beside=name)
+
+
+def _entropies(plan: Plan, name: str, cascade: Cascade) -> Iterator[Measurement]:
+    """Bounds what the data need of each level, beside what the model's noise has."""
+    settings = EntropySettings.of_recipe(
+        cascade.recipe, plan.counts.entropy_minutes, plan.counts.coded, plan.seed
+    )
+    for level in measure_entropy(plan.training, plan.held_out, settings).levels:
+        details: dict[str, Detail] = {
+            "beside": name,
+            "learned": level.learned,
+            "coder": level.coder,
+            "coder_bits": level.standard,
+            "minutes": level.minutes,
+        }
+        yield Measurement(HELD_OUT, f"entropy {level.name}", level.bits, level.standard_error,
+                          level.n, plan.seed, "bits a pixel, at most", None, details)  # fmt: skip
+        for metric, value, unit in (
+            (f"noise at {_text(level.size)}", level.noise, "bits a pixel"),
+            (f"unused noise at {_text(level.size)}", level.unused, "share, at least"),
+        ):
+            if value is not None:
+                yield Measurement(name, metric, value, None, level.n, plan.seed, unit, None,
+                                  {"beside": name})  # fmt: skip
 
 
 def _estimate(
