@@ -10,14 +10,14 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from torch import nn
 
 from lapgan.errors import LapganError
 from lapgan.models import paper
-from lapgan.noise import Noise, NoisePlane, NoiseVector
+from lapgan.noise import HashedNoise, LowRankNoise, Noise, NoisePlane, NoiseVector
 from lapgan.pyramid import Operator, Size, check_sizes
 
 __all__ = [
@@ -64,6 +64,34 @@ class VectorNoise(_Strict):
         return NoiseVector(self.dimension)
 
 
+class HashedPlaneNoise(_Strict):
+    """Planes filled from a given number of values; see `lapgan.noise.HashedNoise`."""
+
+    kind: Literal["hashed"] = "hashed"
+    dimension: Count = 100
+    planes: Count = 1
+
+    def build(self) -> Noise:
+        """Makes the noise."""
+        return HashedNoise(self.dimension, self.planes)
+
+
+class LowRankPlaneNoise(_Strict):
+    """Planes of correlated noise; see `lapgan.noise.LowRankNoise`."""
+
+    kind: Literal["low-rank"] = "low-rank"
+    rank: Count = 100
+    planes: Count = 1
+
+    def build(self) -> Noise:
+        """Makes the noise."""
+        return LowRankNoise(self.rank, self.planes)
+
+
+AnyPlaneNoise = PlaneNoise | HashedPlaneNoise | LowRankPlaneNoise
+AnyNoise = AnyPlaneNoise | VectorNoise
+
+
 class PaperDenseGenerator(_Strict):
     """The dense G_K of the paper; see `lapgan.models.paper.DenseGenerator`."""
 
@@ -72,7 +100,7 @@ class PaperDenseGenerator(_Strict):
     second: Literal["relu", "sigmoid"] = "relu"
     init_std: Positive | None = None
     takes_low: ClassVar[bool] = False
-    takes_noise: ClassVar[type[PlaneNoise | VectorNoise]] = VectorNoise
+    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (VectorNoise,)
 
     def build(self, size: Size, noise: VectorNoise, num_classes: int) -> nn.Module:
         """Makes the net."""
@@ -88,9 +116,9 @@ class PaperConvGenerator(_Strict):
     kind: Literal["paper-conv"] = "paper-conv"
     maps: Count = 64
     takes_low: ClassVar[bool] = True
-    takes_noise: ClassVar[type[PlaneNoise | VectorNoise]] = PlaneNoise
+    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = get_args(AnyPlaneNoise)
 
-    def build(self, size: Size, noise: PlaneNoise, num_classes: int) -> nn.Module:
+    def build(self, size: Size, noise: AnyPlaneNoise, num_classes: int) -> nn.Module:
         """Makes the net."""
         return paper.ConvGenerator(size, self.maps, noise.planes, num_classes)
 
@@ -132,16 +160,17 @@ class LevelRecipe(_Strict):
     discriminator: Annotated[
         PaperDenseDiscriminator | PaperConvDiscriminator, Field(discriminator="kind")
     ]
-    noise: Annotated[PlaneNoise | VectorNoise, Field(discriminator="kind")]
+    noise: Annotated[AnyNoise, Field(discriminator="kind")]
     share: Positive = 1.0
 
     @model_validator(mode="after")
     def _noise_fits(self) -> "LevelRecipe":
         expected = self.generator.takes_noise
         if not isinstance(self.noise, expected):
+            kinds = " or ".join(repr(kind.model_fields["kind"].default) for kind in expected)
             raise ValueError(
-                f"the generator {self.generator.kind!r} takes noise of kind "
-                f"{expected.model_fields['kind'].default!r}, found {self.noise.kind!r}"
+                f"the generator {self.generator.kind!r} takes noise of kind {kinds}, "
+                f"found {self.noise.kind!r}"
             )
         return self
 
