@@ -2,27 +2,30 @@
 
 A flush costs milliseconds, and SQLite has one writer anyway. While the one writing thread commits,
 requests queue; then it commits for all of them at once. Nobody is answered before the flush, and
-nobody waits for a later one.
+nobody waits for a later one. Requests of one kind may also share their queries: where the database
+is another process, it is these round trips that take the time.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 __all__ = ["GroupCommit"]
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
-Work = Callable[[sa.Connection], Any]
 Settle = Callable[[Future[Any]], None]
 
 
 @dataclass
 class _Entry:
-    work: Work
+    work: Callable[[sa.Connection, Sequence[Any]], Sequence[Any]]
+    item: Any
     future: Future[Any] = field(default_factory=Future)
 
 
@@ -46,7 +49,20 @@ class GroupCommit:
         Raises:
             RuntimeError: the writer is closed.
         """
-        entry = _Entry(work)
+        return self.submit_item(_one_by_one, work)
+
+    def submit_item(
+        self, work: Callable[[sa.Connection, Sequence[Item]], Sequence[Result]], item: Item
+    ) -> Future[Result]:
+        """Queues one item for `work`, which takes all its items that wait in a row at once.
+
+        `work` returns their results in their order. When it raises, it is called again with each
+        item alone, so that the error reaches only the item that caused it.
+
+        Raises:
+            RuntimeError: the writer is closed.
+        """
+        entry = _Entry(work, item)
         self._waiting.append(entry)
         self._writer.submit(self._commit_waiting)
         return entry.future
@@ -71,18 +87,31 @@ class GroupCommit:
         """One transaction; savepoints only once a piece has failed, for they cost two queries."""
         try:
             with self._engine.begin() as connection:
-                return [_succeed(entry.work(connection)) for entry in batch]
+                return _run(connection, batch)
         except Exception:
             if len(batch) == 1:
                 raise
         with self._engine.begin() as connection:
-            return [_attempt(connection, entry.work) for entry in batch]
+            return [_attempt(connection, entry) for entry in batch]
 
 
-def _attempt(connection: sa.Connection, work: Work) -> Settle:
+def _one_by_one(
+    connection: sa.Connection, works: Sequence[Callable[[sa.Connection], Result]]
+) -> list[Result]:
+    return [work(connection) for work in works]
+
+
+def _run(connection: sa.Connection, batch: Sequence[_Entry]) -> list[Settle]:
+    settled: list[Settle] = []
+    for work, neighbours in groupby(batch, key=lambda entry: entry.work):
+        settled += map(_succeed, work(connection, [entry.item for entry in neighbours]))
+    return settled
+
+
+def _attempt(connection: sa.Connection, entry: _Entry) -> Settle:
     try:
         with connection.begin_nested():
-            return _succeed(work(connection))
+            return _run(connection, [entry])[0]
     except Exception as error:
         return _fail(error)
 

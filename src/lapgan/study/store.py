@@ -7,10 +7,11 @@ order; the first answer to a trial stands, and sending it again changes nothing.
 import hashlib
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -207,8 +208,8 @@ class Store:
             RefusedError: no rater has this token.
         """
         with self._reading() as connection:
-            rater = _rater_by_token(connection, token)
-            row = _trials_near(connection, rater.id, rater.done).get(rater.done)
+            standing = _standings(connection, [token])[token]
+            rater, row = standing.rater, standing.next
             return Sitting(
                 code=rater.code,
                 real_left=rater.real_left,
@@ -216,7 +217,7 @@ class Store:
                 total=rater.total,
                 block=row.block if row else self._study.design.blocks,
                 images=self._images_left(connection, row),
-                next=self._view(connection, row) if row else None,
+                next=self._view(standing, row) if row else None,
                 paused=rater.paused == "1",
             )
 
@@ -227,7 +228,7 @@ class Store:
             The receipt, once the answer is on the disk; or RefusedError: no rater has this token,
             the trial is not this rater's, or it is not the rater's next one.
         """
-        return self._commits.submit(lambda connection: self._answer(connection, token, answer))
+        return self._commits.submit_item(self._answer_all, (token, answer))
 
     def source_of(self, image: str) -> str:
         """Where an image comes from; for simulated raters, who cannot look at it."""
@@ -317,27 +318,32 @@ class Store:
         self._plan(connection, rater_id)
         return token
 
-    def _answer(self, connection: sa.Connection, token: str, answer: Answer) -> Receipt:
-        rater = _rater_by_token(connection, token, lock=True)
-        near = _trials_near(connection, rater.id, rater.done)
-        trial = near.get(rater.done)
-        if trial is None or trial.id != answer.trial:
-            trial = _trial_of(connection, rater.id, answer.trial)
-        repeated = trial.position < rater.done
-        if trial.position > rater.done:
+    def _answer_all(
+        self, connection: sa.Connection, given: Sequence[tuple[str, Answer]]
+    ) -> list[Receipt]:
+        """Decides in memory what becomes of each answer, in order, and writes all at once."""
+        tokens, answers = zip(*given, strict=True)
+        standings = _standings(connection, tokens, [item.trial for item in answers], lock=True)
+        receipts = [self._answer(standings[token], answer) for token, answer in given]
+        _write(connection, standings.values())
+        return receipts
+
+    def _answer(self, standing: "_Standing", answer: Answer) -> Receipt:
+        trial = standing.trial(answer.trial)
+        repeated = trial.position < standing.done
+        if trial.position > standing.done:
             raise RefusedError("out-of-order")
-        if trial.staircase is not None and not repeated:
-            _note_time(connection, self._view(connection, trial))
-        done = rater.done if repeated else _store_answer(connection, rater, answer)
-        following = near.get(done)
+        if not repeated:
+            standing.accept(self._view(standing, trial), answer)
+        following = standing.next
         same_block = following is not None and following.block == trial.block
         return Receipt(
             repeated=repeated,
             truth=_truth(trial) if trial.phase == "practice" else None,
-            done=done,
-            total=rater.total,
-            next=self._view(connection, following) if following and same_block else None,
-            paused=rater.paused == "1",
+            done=standing.done,
+            total=standing.rater.total,
+            next=self._view(standing, following) if same_block else None,
+            paused=standing.rater.paused == "1",
         )
 
     def _plan(self, connection: sa.Connection, rater_id: int) -> None:
@@ -363,13 +369,67 @@ class Store:
         place = {"rater": row.rater_id, "in_block": row.block, "position": row.position}
         return tuple(connection.execute(_IMAGES_LEFT, place).scalars())
 
-    def _view(self, connection: sa.Connection, row: Any) -> TrialView:
+    def _view(self, standing: "_Standing", row: Any) -> TrialView:
         milliseconds = row.asked_ms
         if row.staircase is not None:
-            milliseconds = staircase_ms(
-                self._study.design.staircase, _outcomes(connection, row.rater_id, row.staircase)
-            )
+            rule = self._study.design.staircase
+            milliseconds = staircase_ms(rule, standing.outcomes[row.staircase])
         return TrialView(row.id, row.stimulus, milliseconds, row.phase == "practice")
+
+
+@dataclass
+class _Standing:
+    """Where a rater stands within a transaction; it moves on with every answer accepted.
+
+    Attributes:
+        rater: the rater's row, as it was read.
+        done: trials answered.
+        trials: by position: the next ones, and those that an answer names.
+        outcomes: by staircase, whether each answer was correct, oldest first.
+        answers: rows that are still to be written.
+        times: the same, of staircases' presentation times in milliseconds.
+    """
+
+    rater: Any
+    done: int
+    trials: dict[int, Any] = field(default_factory=dict)
+    outcomes: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    times: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def next(self) -> Any:
+        """The row of the trial to answer next; None at the end."""
+        return self.trials.get(self.done)
+
+    def trial(self, name: str) -> Any:
+        """The row of this rater's trial with an id.
+
+        Raises:
+            RefusedError: the rater has no such trial.
+        """
+        for row in self.trials.values():
+            if row.id == name:
+                return row
+        raise RefusedError("unknown-trial")
+
+    def accept(self, view: TrialView, answer: Answer) -> None:
+        """Takes the answer to the next trial, which was shown as `view`."""
+        said_real = answer.answer == "real"
+        row = self.next
+        if row.staircase is not None:
+            self.times.append({"trial": row.id, "shown_ms": view.asked_ms})
+            self.outcomes[row.staircase].append((row.source == REAL) == said_real)
+        values = answer.model_dump(exclude={"trial", "answer"})
+        self.answers.append(
+            {"trial_id": row.id, "said_real": said_real, "answered_at": _now(), **values}
+        )
+        self.done += 1
+
+    def advance(self) -> dict[str, Any]:
+        """What the rater's row is to become."""
+        end = self.answers[-1]["answered_at"] if self.done == self.rater.total else None
+        return {"rater": self.rater.id, "now_done": self.done, "end": end}
 
 
 def _connect(url: str) -> sa.Engine:
@@ -405,19 +465,26 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 
 # Statements of the two calls that every trial makes, built once.
-_of_rater = _trials.c.rater_id == sa.bindparam("rater")
 _PAUSED = sa.select(_meta.c.value).where(_meta.c.key == "paused")
-_RATER = sa.select(_raters, _PAUSED.scalar_subquery().label("paused")).where(
-    _raters.c.token_sha256 == sa.bindparam("token")
+_RATERS = sa.select(_raters, _PAUSED.scalar_subquery().label("paused")).where(
+    _raters.c.token_sha256.in_(sa.bindparam("tokens", expanding=True))
 )
-_RATER_LOCKED = _RATER.with_for_update()
-_TRIAL = sa.select(_trials).where(_trials.c.id == sa.bindparam("trial"), _of_rater)
-_TRIALS_NEAR = sa.select(_trials).where(
-    _of_rater, _trials.c.position.between(sa.bindparam("position"), sa.bindparam("position") + 1)
+# In one order, so that two servers on one database never wait for each other.
+_RATERS_LOCKED = _RATERS.order_by(_raters.c.id).with_for_update()
+_of_raters = _trials.c.rater_id.in_(sa.bindparam("raters", expanding=True))
+_TRIALS_AHEAD = (
+    sa.select(_trials)
+    .join(_raters, _trials.c.rater_id == _raters.c.id)
+    .where(_raters.c.id.in_(sa.bindparam("raters", expanding=True)))
+    .where(_trials.c.position.between(_raters.c.done, _raters.c.done + sa.bindparam("ahead")))
+)
+_TRIALS_NAMED = sa.select(_trials).where(
+    _of_raters, _trials.c.id.in_(sa.bindparam("names", expanding=True))
 )
 _IMAGES_LEFT = (
     sa.select(_trials.c.stimulus)
-    .where(_of_rater, _trials.c.block == sa.bindparam("in_block"))
+    .where(_trials.c.rater_id == sa.bindparam("rater"))
+    .where(_trials.c.block == sa.bindparam("in_block"))
     .where(_trials.c.position >= sa.bindparam("position"))
     .order_by(_trials.c.position)
 )
@@ -427,11 +494,16 @@ _ADVANCE = (
     .where(_raters.c.id == sa.bindparam("rater"))
     .values(done=sa.bindparam("now_done"), finished_at=sa.bindparam("end"))
 )
+_NOTE_TIME = (
+    _trials.update()
+    .where(_trials.c.id == sa.bindparam("trial"))
+    .values(asked_ms=sa.bindparam("shown_ms"))
+)
 _OUTCOMES = (
-    sa.select(_trials.c.source, _answers.c.said_real)
+    sa.select(_trials.c.rater_id, _trials.c.staircase, _trials.c.source, _answers.c.said_real)
     .join(_answers, _answers.c.trial_id == _trials.c.id)
-    .where(_of_rater, _trials.c.staircase == sa.bindparam("stair"))
-    .order_by(_trials.c.position)
+    .where(_of_raters, _trials.c.staircase.is_not(None))
+    .order_by(_trials.c.rater_id, _trials.c.position)
 )
 
 
@@ -441,50 +513,74 @@ def _claim(connection: sa.Connection, mine: Mapping[str, str]) -> None:
         connection.execute(_meta.insert(), rows)
 
 
-def _rater_by_token(connection: sa.Connection, token: str, *, lock: bool = False) -> Any:
-    query = _RATER_LOCKED if lock else _RATER
-    row = connection.execute(query, {"token": _digest(token)}).one_or_none()
-    if row is None:
+def _standings(
+    connection: sa.Connection,
+    tokens: Sequence[str],
+    names: Sequence[str] = (),
+    *,
+    lock: bool = False,
+) -> dict[str, _Standing]:
+    """Reads all that answers to the trials `names` need, in two to four queries.
+
+    Args:
+        connection: in a transaction.
+        tokens: one for each answer.
+        names: ids of trials.
+        lock: whether other transactions are kept from these raters.
+
+    Returns:
+        By token.
+
+    Raises:
+        RefusedError: a token is no rater's.
+    """
+    digests = {token: _digest(token) for token in tokens}
+    query = _RATERS_LOCKED if lock else _RATERS
+    raters = connection.execute(query, {"tokens": list(digests.values())})
+    by_digest = {row.token_sha256: _Standing(row, row.done) for row in raters}
+    if len(by_digest) < len(digests):
         raise RefusedError("unknown-rater")
-    return row
+    by_id = {standing.rater.id: standing for standing in by_digest.values()}
+    ahead = max(Counter(tokens).values())
+    found = _add_trials(connection, by_id, _TRIALS_AHEAD, ahead=ahead)
+    if others := set(names) - found:
+        _add_trials(connection, by_id, _TRIALS_NAMED, names=list(others))
+    _add_outcomes(connection, by_id)
+    return {token: by_digest[digest] for token, digest in digests.items()}
 
 
-def _trial_of(connection: sa.Connection, rater_id: int, trial: str) -> Any:
-    row = connection.execute(_TRIAL, {"trial": trial, "rater": rater_id}).one_or_none()
-    if row is None:
-        raise RefusedError("unknown-trial")
-    return row
+def _add_trials(
+    connection: sa.Connection, standings: Mapping[int, _Standing], query: sa.Select[Any], **by: Any
+) -> set[str]:
+    """Adds the trials that `query` finds among these raters'; returns their ids."""
+    rows = connection.execute(query, {"raters": list(standings), **by}).all()
+    for row in rows:
+        standings[row.rater_id].trials[row.position] = row
+    return {row.id for row in rows}
 
 
-def _trials_near(connection: sa.Connection, rater_id: int, position: int) -> dict[int, Any]:
-    """The trial at a position and the one after it, by position, in one query."""
-    rows = connection.execute(_TRIALS_NEAR, {"rater": rater_id, "position": position})
-    return {row.position: row for row in rows}
+def _add_outcomes(connection: sa.Connection, standings: Mapping[int, _Standing]) -> None:
+    climbing = [
+        rater
+        for rater, standing in standings.items()
+        if any(row.staircase is not None for row in standing.trials.values())
+    ]
+    if climbing:
+        for row in connection.execute(_OUTCOMES, {"raters": climbing}):
+            correct = (row.source == REAL) == row.said_real
+            standings[row.rater_id].outcomes[row.staircase].append(correct)
 
 
-def _note_time(connection: sa.Connection, view: TrialView) -> None:
-    connection.execute(
-        _trials.update().where(_trials.c.id == view.trial).values(asked_ms=view.asked_ms)
+def _write(connection: sa.Connection, standings: Iterable[_Standing]) -> None:
+    moved = [standing for standing in standings if standing.answers]
+    tables = (
+        (_INSERT_ANSWER, [row for standing in moved for row in standing.answers]),
+        (_NOTE_TIME, [row for standing in moved for row in standing.times]),
+        (_ADVANCE, [standing.advance() for standing in moved]),
     )
-
-
-def _store_answer(connection: sa.Connection, rater: Any, answer: Answer) -> int:
-    now = _now()
-    values = answer.model_dump(exclude={"trial", "answer"})
-    said_real = answer.answer == "real"
-    connection.execute(
-        _INSERT_ANSWER,
-        {"trial_id": answer.trial, "said_real": said_real, "answered_at": now, **values},
-    )
-    done = int(rater.done) + 1
-    end = now if done == rater.total else None
-    connection.execute(_ADVANCE, {"rater": rater.id, "now_done": done, "end": end})
-    return done
-
-
-def _outcomes(connection: sa.Connection, rater_id: int, staircase: str) -> list[bool]:
-    rows = connection.execute(_OUTCOMES, {"rater": rater_id, "stair": staircase})
-    return [(row.source == REAL) == row.said_real for row in rows]
+    for statement, rows in tables:
+        if rows:  # SQLAlchemy would take an empty list for one row of defaults
+            connection.execute(statement, rows)
 
 
 def _is_paused(connection: sa.Connection) -> bool:
