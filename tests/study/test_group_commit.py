@@ -29,9 +29,13 @@ def insert(value):
     return lambda connection: connection.exec_driver_sql(f"INSERT INTO t VALUES ({value})")
 
 
+def values_in(connection):
+    return list(connection.exec_driver_sql("SELECT x FROM t ORDER BY x").scalars())
+
+
 def values(engine):
     with engine.connect() as connection:
-        return list(connection.exec_driver_sql("SELECT x FROM t ORDER BY x").scalars())
+        return values_in(connection)
 
 
 def test_results_come_back_and_are_stored(engine, commits):
@@ -84,6 +88,48 @@ def test_errors_stay_alone(engine, commits, held):
     with pytest.raises(ValueError, match="not this one"):
         commits.submit(broken).result(10)
     assert values(engine) == [0, 1, 2]
+
+
+@pytest.fixture
+def calls():
+    return []
+
+
+@pytest.fixture
+def insert_all(calls):
+    """Inserts numbers, and notes which were given to it at once; even ones only."""
+
+    def work(connection, numbers):
+        calls.append(list(numbers))
+        for number in numbers:
+            insert(number)(connection)
+            if number % 2:
+                raise ValueError(f"{number} is odd")
+        return [f"inserted {number}" for number in numbers]
+
+    return work
+
+
+def test_neighbours_are_given_to_their_work_at_once(engine, commits, held, calls, insert_all):
+    first = [commits.submit_item(insert_all, number) for number in (2, 4)]
+    between = commits.submit(values_in)
+    last = commits.submit_item(insert_all, 6)
+    held.set()
+    assert [future.result(10) for future in first] == ["inserted 2", "inserted 4"]
+    assert between.result(10) == [0, 2, 4]
+    assert last.result(10) == "inserted 6"
+    assert calls == [[2, 4], [6]]
+
+
+def test_after_an_error_each_item_is_tried_alone(engine, commits, held, calls, insert_all):
+    futures = [commits.submit_item(insert_all, number) for number in (2, 3, 4)]
+    held.set()
+    assert futures[0].result(10) == "inserted 2"
+    with pytest.raises(ValueError, match="3 is odd"):
+        futures[1].result(10)
+    assert futures[2].result(10) == "inserted 4"
+    assert values(engine) == [0, 2, 4]
+    assert calls == [[2, 3, 4], [2], [3], [4]]
 
 
 def test_nobody_waits_for_a_later_flush(commits, held):

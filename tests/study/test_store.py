@@ -1,7 +1,11 @@
+import random
+import shutil
 import sqlite3
 import threading
+from contextlib import contextmanager
 
 import pytest
+import sqlalchemy as sa
 from serving import make_answer
 
 from lapgan.errors import LapganError
@@ -137,6 +141,164 @@ def test_racing_copies_of_one_answer_are_stored_once(opened):
         thread.join()
     assert sorted(receipt.repeated for receipt in receipts) == [False] + [True] * 11
     assert len(store.rows()) == 1
+
+
+@pytest.fixture
+def twins(make_study, tmp_path):
+    """Makes two stores of one study that hold the same raters and trials, and their tokens."""
+    opened = []
+
+    def make(raters=3, **changes):
+        study = make_study(**changes)
+        store = Store(study)
+        tokens = [store.join().result() for _ in range(raters)]
+        store.close()
+        shutil.copy(study.folder / "answers.sqlite", tmp_path / "twin.sqlite")
+        opened.extend([Store(study), Store(study, f"sqlite:///{tmp_path / 'twin.sqlite'}")])
+        plan = _trial_ids(study)
+        length = len(plan) // raters
+        return *opened, {
+            token: plan[i * length : (i + 1) * length] for i, token in enumerate(tokens)
+        }
+
+    yield make
+    for store in opened:
+        store.close()
+
+
+@contextmanager
+def held(store):
+    """While it lasts, what is submitted waits; then it is written as one batch."""
+    begun, go = threading.Event(), threading.Event()
+    store._commits.submit(lambda _connection: begun.set() or go.wait(10))
+    assert begun.wait(10)
+    yield
+    go.set()
+
+
+def outcome(future):
+    try:
+        return future.result(10)
+    except RefusedError as refusal:
+        return refusal.reason
+
+
+def check_batches(together, alone, batches):
+    """Batches must leave what the same answers leave one by one; returns the outcomes."""
+    found = []
+    for batch in batches:
+        with held(together):
+            futures = [together.answer(token, given) for token, given in batch]
+        found += [outcome(future) for future in futures]
+    expected = [outcome(alone.answer(*one)) for batch in batches for one in batch]
+    assert found == expected
+
+    def kept(store):
+        return [{**row, "answered_at": None} for row in store.rows()]
+
+    def stand(store):
+        return [{**row, "finished_at": bool(row["finished_at"])} for row in store.progress()]
+
+    assert kept(together) == kept(alone)
+    assert stand(together) == stand(alone)
+    return found
+
+
+def test_a_batch_is_one_transaction_of_few_queries(twins):
+    together, alone, plans = twins()
+    transactions, queries = [], []
+    sa.event.listen(together._engine, "commit", lambda _connection: transactions.append(1))
+    sa.event.listen(
+        together._engine, "before_cursor_execute", lambda *given: queries.append(given[2])
+    )
+    batch = [(token, answer(trial)) for token, plan in plans.items() for trial in plan[:4]]
+    with held(together):
+        futures = [together.answer(*one) for one in batch]
+    assert [outcome(future).done for future in futures] == [1, 2, 3, 4] * 3
+    assert len(transactions) == 2  # the first is that of `held`
+    assert len([query for query in queries if not query.startswith("BEGIN")]) == 4
+    for one in batch:
+        alone.answer(*one).result()
+    assert [row["trial"] for row in together.rows()] == [row["trial"] for row in alone.rows()]
+
+
+def test_copies_within_a_batch_are_stored_once(twins):
+    together, alone, plans = twins()
+    (mine, plan), (other, others) = list(plans.items())[:2]
+    batch = [
+        (mine, answer(plan[0], answer="fake")),
+        (mine, answer(plan[0], answer="real")),
+        (other, answer(others[0])),
+        (mine, answer(plan[1])),
+        (mine, answer(plan[0], answer="real")),
+    ]
+    found = check_batches(together, alone, [batch, batch])
+    assert [receipt.repeated for receipt in found] == [False, True, False, False, True, *[True] * 5]
+    assert [row["said_real"] for row in together.rows() if row["trial"] == plan[0]] == [False]
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_a_forged_answer_in_a_batch_harms_no_other(twins, place):
+    together, alone, plans = twins()
+    (mine, plan), (other, others) = list(plans.items())[:2]
+    good = [(mine, answer(plan[0])), (other, answer(others[0])), (mine, answer(plan[1]))]
+    for forged, reason in [
+        ((mine, answer(others[1])), "unknown-trial"),
+        ((other, answer("no-such-trial")), "unknown-trial"),
+        (("x" * 32, answer(plan[0])), "unknown-rater"),
+        ((mine, answer(plan[9])), "out-of-order"),
+    ]:
+        found = check_batches(together, alone, [[*good[:place], forged, *good[place:]]])
+        assert found.pop(place) == reason
+        assert [receipt.done for receipt in found] in ([1, 1, 2], [2, 1, 2])
+    assert len(together.rows()) == 3
+
+
+def test_staircases_move_within_a_batch(twins):
+    together, alone, plans = twins(raters=2, mode="staircase", trials=24, catch_trials=0)
+    rng = random.Random(0)
+    said = {trial: rng.choice(["real", "fake"]) for plan in plans.values() for trial in plan}
+    turns = [
+        (token, answer(trial, answer=said[trial]))
+        for trials in zip(*plans.values(), strict=True)
+        for token, trial in zip(plans, trials, strict=True)
+    ]
+    check_batches(together, alone, [turns[:7], turns[7:30], turns[30:]])
+    outcomes = {}
+    for row in together.rows():
+        if row["staircase"] is not None:
+            before = outcomes.setdefault((row["rater"], row["staircase"]), [])
+            rule = together._study.design.staircase
+            assert row["asked_ms"] == pytest.approx(staircase_ms(rule, before))
+            before.append(row["correct"])
+    assert len(together.rows()) == len(turns)
+
+
+@pytest.mark.parametrize("mode", ["durations", "staircase"])
+@pytest.mark.parametrize("strays", [0.0, 0.1])
+def test_any_batches_leave_what_single_answers_leave(twins, mode, strays):
+    together, alone, plans = twins(mode=mode)
+    rng = random.Random(1)
+    done = dict.fromkeys(plans, 0)
+    everything = [trial for plan in plans.values() for trial in plan]
+
+    def draw():
+        token = rng.choice(list(plans))
+        at, plan = done[token], plans[token]
+        if rng.random() < strays:
+            trial = rng.choice(everything)
+            done[token] += at < len(plan) and trial == plan[at]
+        elif at == len(plan) or (at and rng.random() < 0.3):
+            trial = plan[rng.randrange(at)]
+        else:
+            trial = plan[at]
+            done[token] += 1
+        return token, answer(trial, answer=rng.choice(["real", "fake"]))
+
+    batches = [[draw() for _ in range(rng.randint(1, 12))] for _ in range(12)]
+    found = check_batches(together, alone, batches)
+    assert any(isinstance(one, str) for one in found) == (strays > 0)
+    assert [rater["done"] for rater in together.progress()] == list(done.values())
 
 
 def test_a_staircase_gets_shorter_when_raters_are_right(make_study):
