@@ -297,6 +297,11 @@ def _level_dependence(plan: Plan, name: str, level: LevelDependence) -> Iterator
         figures = [
             ("distance to the level below", tie.fidelity.own, "grey levels"),
             ("distance to another level below", tie.fidelity.shuffled, "grey levels"),
+            (
+                "distance that a residual of zero would have",
+                tie.fidelity.interpolated,
+                "grey levels",
+            ),
             ("distance ratio", tie.fidelity.ratio, ""),
             ("critic's accuracy on whole images", tie.information.accuracy, ""),
             ("information in whole images", tie.information.mutual_information, "bits"),
@@ -306,11 +311,13 @@ def _level_dependence(plan: Plan, name: str, level: LevelDependence) -> Iterator
         for what, found, unit in figures:
             yield _estimate(plan, subject, f"{what} {at}", found, unit, beside=name)
     diversity = level.diversity
-    for what, found in (
-        ("share of noise in the residual", diversity.share),
-        ("diversity against the real", diversity.relative_to_real),
+    for subject, what, found, unit in (
+        (name, "deviation of the residual", diversity.overall, "grey levels"),
+        (HELD_OUT, "deviation of the residual", diversity.real, "grey levels"),
+        (name, "its deviation given the level below", diversity.given_low, "grey levels"),
+        (name, "share of noise in the residual", diversity.share, ""),
     ):
-        yield _estimate(plan, name, f"{what} {at}", found, "", beside=name)
+        yield _estimate(plan, subject, f"{what} {at}", found, unit, beside=name)
 
 
 def _entropies(plan: Plan, name: str, cascade: Cascade) -> Iterator[Measurement]:
