@@ -124,10 +124,7 @@ def _likelihood_figure(evaluation: Evaluation, found: Sequence[Measurement]) -> 
     ]
     if not rows:
         return None
-    if (
-        evaluation.settings["scale"] == "standardised"
-        and "cifar10" in evaluation.settings["training_data"]
-    ):
+    if _comparable(evaluation, found):
         rows += [
             Dot(f"{name}, published", value, spread, "published")
             for name, (value, spread) in CIFAR10_LOG_LIKELIHOOD.items()
@@ -135,6 +132,15 @@ def _likelihood_figure(evaluation: Evaluation, found: Sequence[Measurement]) -> 
         ]
     label = "nats an image; bars: standard deviation over images"
     return Markup(dots(rows, label, "Parzen log-likelihoods"))
+
+
+def _comparable(evaluation: Evaluation, found: Sequence[Measurement]) -> bool:
+    """Returns whether some value has the paper's data, scale and dimension."""
+    return (
+        "cifar10" in evaluation.settings["training_data"]
+        and evaluation.settings["scale"] == "standardised"
+        and any(m.details["size"] == "32x32" for m in found)
+    )
 
 
 def _number(value: float | None, digits: int = 4) -> str:
