@@ -162,6 +162,20 @@ def test_what_cannot_work_is_refused_before_any_work(
         evaluate(dataclasses.replace(plan, **change))  # type: ignore[arg-type]
 
 
+def test_only_as_many_samples_are_made_as_the_metrics_need(
+    cascade: Cascade, training: Images, held_out: Images, monkeypatch: pytest.MonkeyPatch
+):
+    made: list[int] = []
+    blocks = Cascade.blocks
+    monkeypatch.setattr(
+        Cascade, "blocks", lambda self, n, seed: made.append(n) or blocks(self, n, seed)
+    )
+    plan = plan_of([Subject("tiny", cascade=cascade)], training, held_out, "multiscale-parzen")
+    many = dataclasses.replace(plan, counts=dataclasses.replace(COUNTS, samples=128))
+    evaluate(many)
+    assert made == [64]
+
+
 def test_two_models_of_one_name_are_refused(cascade: Cascade, training: Images, held_out: Images):
     subjects = [Subject("tiny", cascade=cascade), Subject("tiny", source=training)]
     with pytest.raises(LapganError, match="two models have this name"):

@@ -145,6 +145,11 @@ class Plan:
         """Whether any metric is computed on features."""
         return bool(self.scores) or bool({"classes", "neighbours"} & set(self.metrics))
 
+    @property
+    def needs_samples(self) -> bool:
+        """Whether any metric is of many samples."""
+        return "parzen" in self.metrics or self.needs_features
+
     def real(self, subject: Subject) -> RealImages:
         """Returns the real images at the size of a model."""
         return RealImages(self.training, self.held_out, subject.size)

@@ -113,7 +113,7 @@ def _findings(plan: Plan, extractors: Sequence[Extractor]) -> Iterator[Measureme
 def _of_subject(
     plan: Plan, subject: Subject, real: RealImages, extractors: Sequence[Extractor]
 ) -> Iterator[Measurement | Picture]:
-    images = subject.images(plan.counts.samples, plan.seed)
+    images = subject.images(plan.counts.samples if plan.needs_samples else _SHOWN, plan.seed)
     shown = torch.linspace(0, len(images) - 1, _SHOWN).long()
     yield Picture(f"{subject.name}: {_SHOWN} samples, seed {plan.seed}",
                   encode_png(sheet(images[shown]), zoom=2))  # fmt: skip
