@@ -134,6 +134,8 @@ def test_the_same_seed_repeats_and_another_does_not(
 def test_larger_images_are_cropped_as_in_training(
     cascade: Cascade, training: Images, held_out: Images
 ):
+    data = cascade.recipe.data.model_copy(update={"crop": "corners"})
+    cascade.recipe = cascade.recipe.model_copy(update={"data": data})
     plan = plan_of([Subject("tiny", cascade=cascade)], photos(200, 1, 15), photos(60, 2, 15),
                    "parzen")  # fmt: skip
     assert find(evaluate(plan), TRAINING, "parzen").details["dimension"] == 3 * 12 * 12
@@ -146,6 +148,8 @@ def test_larger_images_are_cropped_as_in_training(
         ({"metrics": ("inception-score",)}, "needs --extractor inception"),
         ({"counts": dataclasses.replace(COUNTS, samples=190)}, "200 training images, expected"),
         ({"training": photos(200, 3, 10)}, "images are 10x10, too small for crops of 12x12"),
+        ({"training": photos(200, 3, 25)}, "crops of that size do not cover them"),
+        ({"training": photos(200, 3, 15)}, "its recipe takes no crops"),
     ],
 )
 def test_what_cannot_work_is_refused_before_any_work(

@@ -165,7 +165,13 @@ class Plan:
                     f"{name}: two models have this name; tell them apart by NAME=PATH."
                 )
         for subject in self.subjects:
-            self.real(subject)
+            cropped = self.real(subject).cropped
+            if cropped and subject.cascade and subject.cascade.recipe.data.crop != "corners":
+                raise LapganError(
+                    f"{subject.name}: makes images of another size than those of "
+                    f"{self.training.name}, and its recipe takes no crops. Give the data that it "
+                    "was trained on."
+                )
             if subject.source is not None and len(subject.source) < self.counts.samples:
                 raise LapganError(
                     f"{subject.name}: has {len(subject.source)} images, {self.counts.samples} are "

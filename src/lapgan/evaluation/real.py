@@ -70,7 +70,8 @@ class RealImages:
         size: of the model.
 
     Raises:
-        LapganError: the images are smaller than the size.
+        LapganError: the images are smaller than the size, or so large that corner crops of the size
+            do not cover them.
     """
 
     training: Images
@@ -80,6 +81,12 @@ class RealImages:
     def __post_init__(self) -> None:
         for images in (self.training, self.held_out):
             real_crops(images, [], self.size)
+            if images.size[0] > 2 * self.size[0] or images.size[1] > 2 * self.size[1]:
+                found, made = (f"{h}x{w}" for h, w in (images.size, self.size))
+                raise LapganError(
+                    f"{images.name}: images are {found}, but the model makes {made}, and corner "
+                    "crops of that size do not cover them. Give the data that it was trained on."
+                )
 
     @property
     def cropped(self) -> bool:
