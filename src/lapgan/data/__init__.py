@@ -2,6 +2,7 @@
 
 from lapgan.data.batches import Batches
 from lapgan.data.cache import default_cache
+from lapgan.data.crops import corner_crops
 from lapgan.data.images import Images
 from lapgan.data.normalisation import Normalisation, corner_offsets, standardised, symmetric
 from lapgan.data.opening import open_images
@@ -12,6 +13,7 @@ __all__ = [
     "Images",
     "Normalisation",
     "OnBad",
+    "corner_crops",
     "corner_offsets",
     "default_cache",
     "open_images",

@@ -13,8 +13,8 @@ from jaxtyping import Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lapgan.data.crops import corner_crops
 from lapgan.data.images import Images
-from lapgan.data.normalisation import corner_offsets
 from lapgan.errors import LapganError
 from lapgan.pyramid import Size
 
@@ -71,7 +71,9 @@ class Batches:
         examples = self._examples(images_seen)
         indices = examples // 4 if self.corners else examples
         pixels = (
-            self._cropped(indices, examples % 4) if self.corners else self.images.pixels[indices]
+            corner_crops(self.images, indices, examples % 4, self.size)
+            if self.corners
+            else self.images.pixels[indices]
         )
         if self.flip:
             mirrored = _random(self.seed, 1, images_seen).random(len(pixels)) < 0.5
@@ -89,15 +91,6 @@ class Batches:
             _order(self.seed, int(epoch), self.epoch)[offsets[epochs == epoch]]
             for epoch in np.unique(epochs)
         ])  # fmt: skip
-
-    def _cropped(self, indices: NDArray[np.int64], corners: NDArray[np.int64]) -> NDArray[np.uint8]:
-        height, width = self.size
-        pixels = np.empty((len(indices), 3, height, width), dtype=np.uint8)
-        for corner, (top, left) in enumerate(corner_offsets(self.images.size, self.size)):
-            chosen = corners == corner
-            window = self.images.pixels[indices[chosen]]
-            pixels[chosen] = window[:, :, top : top + height, left : left + width]
-        return pixels
 
 
 def _random(*key: int) -> np.random.Generator:

@@ -21,10 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from numpy.typing import NDArray
 from torch import Tensor
 
-from lapgan.data import Images, corner_offsets
+from lapgan.data import Images, corner_crops
 from lapgan.errors import LapganError
 from lapgan.evaluation.coders import best_code, residual_values
 from lapgan.evaluation.density import LevelImages, image_bits, train_density
@@ -283,14 +282,11 @@ def _bytes(x: Tensor) -> Tensor:
 def _drawn(images: Images, most: int, settings: EntropySettings) -> Tensor:
     """Draws up to `most` images, cut to the finest size if need be."""
     order = np.random.default_rng(settings.seed).permutation(len(images))[:most]
-    pixels: NDArray[np.uint8] = images.pixels[np.sort(order)]
+    chosen = np.sort(order)
     if not settings.crop:
-        return torch.from_numpy(pixels)
-    height, width = settings.sizes[0]
-    cut = np.empty((len(pixels), 3, height, width), dtype=np.uint8)
-    for corner, (top, left) in enumerate(corner_offsets(images.size, settings.sizes[0])):
-        cut[corner::4] = pixels[corner::4, :, top : top + height, left : left + width]
-    return torch.from_numpy(cut)
+        return torch.from_numpy(images.pixels[chosen])
+    corners = np.arange(len(chosen)) % 4
+    return torch.from_numpy(corner_crops(images, chosen, corners, settings.sizes[0]))
 
 
 def _check_images(images: Images, settings: EntropySettings, least: int) -> None:

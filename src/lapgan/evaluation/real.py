@@ -9,7 +9,7 @@ from jaxtyping import Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lapgan.data import Images, corner_offsets
+from lapgan.data import Images, corner_crops
 from lapgan.errors import LapganError
 from lapgan.pyramid import Size
 
@@ -39,12 +39,7 @@ def real_crops(
             f"{images.name}: images are {found}, too small for crops of {expected}. Give the data "
             "that the model was trained on."
         )
-    offsets = corner_offsets(images.size, size)
-    crops = np.empty((len(chosen), 3, *size), np.uint8)
-    for row, index in enumerate(chosen):
-        top, left = offsets[index % 4]
-        crops[row] = images.pixels[index, :, top : top + size[0], left : left + size[1]]
-    return torch.from_numpy(crops)
+    return torch.from_numpy(corner_crops(images, chosen, chosen % 4, size))
 
 
 def checked_indices(
