@@ -11,7 +11,14 @@ from typing import Any
 
 from lapgan.errors import LapganError
 
-__all__ = ["append_line", "atomic_path", "below_data", "write_atomically", "write_json"]
+__all__ = [
+    "append_line",
+    "atomic_path",
+    "below_data",
+    "holds_weights",
+    "write_atomically",
+    "write_json",
+]
 
 
 def below_data(path: str | Path) -> Path:
@@ -20,6 +27,13 @@ def below_data(path: str | Path) -> Path:
     if data and str(path) and not given.exists() and (Path(data) / given).exists():
         return Path(data) / given
     return given
+
+
+def holds_weights(path: Path) -> bool:
+    """Returns whether a path is a weights file, or a folder with one or with levels of a run."""
+    if path.is_dir():
+        return any(path.glob("level-*")) or any(path.glob("*.safetensors"))
+    return path.suffix == ".safetensors" and path.is_file()
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """What is evaluated: a trained cascade, or any source of images that somebody's model made."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from lapgan.compute import Compute
 from lapgan.data import Images, open_images
 from lapgan.errors import LapganError
 from lapgan.evaluation.progress import tracked
-from lapgan.files import below_data
+from lapgan.files import below_data, holds_weights
 from lapgan.pyramid import Size
 
 __all__ = ["Subject", "open_subject"]
@@ -80,10 +79,6 @@ def open_subject(text: str, compute: Compute) -> Subject:
     """
     name, _, path = text.rpartition("=")
     found = below_data(path)
-    if found.suffix == ".safetensors" or any(found.glob("level-*")) or _holds_weights(found):
+    if found.suffix == ".safetensors" or holds_weights(found):
         return Subject(name or found.stem, cascade=Cascade.load(found, compute))
     return Subject(name or found.name, source=open_images(path))
-
-
-def _holds_weights(folder: Path) -> bool:
-    return any(folder.glob("*.safetensors"))

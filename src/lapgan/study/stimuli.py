@@ -26,7 +26,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lapgan.errors import LapganError
-from lapgan.files import below_data, write_atomically
+from lapgan.files import below_data, holds_weights, write_atomically
 from lapgan.study.design import CATCH, REAL, Design, Phase, Pools, pool_sizes
 
 __all__ = [
@@ -202,13 +202,13 @@ def draw_images(spec: str, count: int, seed: Sequence[int], split: str) -> Pixel
     rng = np.random.default_rng(seed)
     if spec.startswith("hub:"):
         return _draw_named(spec, count, rng, split)
-    if path.is_dir() and not _is_run(path) and _image_files(path):
+    if path.is_dir() and not holds_weights(path) and _image_files(path):
         return _draw_folder(path, count, rng)
     if path.suffix == ".npz" and path.is_file():
         return _draw_npz(path, count, rng)
     if path.suffix == ".parquet" and path.is_file():
         return _draw_parquet(path, count, rng)
-    if _is_run(path) or (path.suffix == ".safetensors" and path.is_file()):
+    if holds_weights(path):
         return _sample_run(path, count, int(rng.integers(2**31)))
     if not path.exists() and (path.suffix or len(path.parts) > 1):
         raise LapganError(f"{spec}: no such file or folder. Give a source that exists.")
@@ -259,10 +259,6 @@ def _stack(images: Sequence[Pixels], where: object) -> Pixels:
         found = ", ".join(sorted(f"{height}x{width}" for height, width, _ in shapes)[:4])
         raise LapganError(f"{where}: images of one size expected, found {found}. Resize them.")
     return np.stack(images)
-
-
-def _is_run(path: Path) -> bool:
-    return any(path.glob("level-*")) or any(path.glob("*.safetensors"))
 
 
 def _image_files(folder: Path) -> list[Path]:
