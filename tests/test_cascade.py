@@ -115,3 +115,9 @@ def test_residuals_are_what_the_cascade_adds(cascade: Cascade):
         cascade.residuals(1, low)
     with pytest.raises(LapganError, match="of 6x8"):
         cascade.residuals(0, torch.zeros(1, 3, 6, 8))
+
+
+def test_steps_may_stop_at_a_level(cascade: Cascade):
+    coarsest, _ = next(cascade.steps(3, seed=5))
+    (alone,) = next(cascade.steps(3, seed=5, finest=1))
+    assert torch.equal(alone[1], coarsest[1])

@@ -19,7 +19,7 @@ from lapgan.compute import Compute, choose_compute
 from lapgan.data import Normalisation
 from lapgan.errors import LapganError
 from lapgan.noise import Noise
-from lapgan.pyramid import Operator, Size, upsample
+from lapgan.pyramid import Operator, Size, size_of, upsample
 from lapgan.recipe import Recipe
 from lapgan.weights import (
     Weights,
@@ -193,14 +193,24 @@ class Cascade:
         return self._links(self._runs(n, seed, self._check_labels(n, labels)))
 
     def steps(
-        self, n: int, seed: int = 0, labels: Sequence[int] | Tensor | None = None
+        self,
+        n: int,
+        seed: int = 0,
+        labels: Sequence[int] | Tensor | None = None,
+        finest: int = 0,
     ) -> Iterator[list[Step]]:
         """Generates the images of `sample` in the scale of the nets, a block at a time.
+
+        Args:
+            n: how many.
+            seed: as for `sample`.
+            labels: as for `sample`.
+            finest: the level to stop at, 0 the finest.
 
         Yields:
             for each block, one Step a level, coarsest first.
         """
-        return self._runs(n, seed, self._check_labels(n, labels))
+        return self._runs(n, seed, self._check_labels(n, labels), finest=finest)
 
     @torch.inference_mode()
     def residuals(
@@ -221,7 +231,7 @@ class Cascade:
         Raises:
             LapganError: level k is the coarsest, or `low` does not have its size.
         """
-        if k == len(self.levels) - 1 or _size(low) != self.sizes[k]:
+        if k == len(self.levels) - 1 or size_of(low) != self.sizes[k]:
             raise LapganError(
                 f"level {self.recipe.level_name(k)}: no residuals from low-pass images of "
                 f"{low.shape[-2]}x{low.shape[-1]}; give them at the size of a level that has one "
@@ -277,7 +287,7 @@ class Cascade:
     def _refined(
         self, images: Tensor, seed: int, labels: Sequence[int] | Tensor | None
     ) -> Iterator[list[Step]]:
-        size = _size(images)
+        size = size_of(images)
         if size not in self.sizes[1:]:
             accepted = ", ".join(f"{h}x{w}" for h, w in self.sizes[1:]) or "none: it has one level"
             raise LapganError(
@@ -289,24 +299,31 @@ class Cascade:
 
     @torch.inference_mode()
     def _runs(
-        self, n: int, seed: int, labels: Tensor | None, given: Tensor | None = None
+        self,
+        n: int,
+        seed: int,
+        labels: Tensor | None,
+        given: Tensor | None = None,
+        finest: int = 0,
     ) -> Iterator[list[Step]]:
         """Yields low-pass image and image of every level, coarsest first, a block at a time."""
         for block, start in enumerate(range(0, n, BLOCK)):
             span = slice(start, min(start + BLOCK, n))
             x = None if given is None else _filled(self.normalisation.normalise(given[span]))
             label = None if labels is None else _filled(labels[span])
-            pairs = self._run(x, label, (seed, block))
+            pairs = self._run(x, label, (seed, block), finest)
             count = span.stop - span.start
             yield [(None if low is None else low[:count], x[:count]) for low, x in pairs]
 
-    def _run(self, x: Tensor | None, label: Tensor | None, key: tuple[int, int]) -> list[Step]:
-        """Runs a full block through the levels, from noise or from given coarse images."""
+    def _run(
+        self, x: Tensor | None, label: Tensor | None, key: tuple[int, int], finest: int
+    ) -> list[Step]:
+        """Runs a full block through levels down to `finest`, from noise or given coarse images."""
         device = self.compute.device
         x, label = (None if t is None else t.to(device) for t in (x, label))
         pairs: list[Step] = [] if x is None else [(None, x)]
-        coarsest = len(self.levels) if x is None else self.sizes.index(_size(x))
-        for k in reversed(range(coarsest)):
+        coarsest = len(self.levels) if x is None else self.sizes.index(size_of(x))
+        for k in reversed(range(finest, coarsest)):
             level = self.levels[k]
             low = None if x is None else upsample(x, level.size, self.operator)
             high = self._residual(k, low, label, key)
@@ -331,12 +348,12 @@ class Cascade:
     def _link(self, pairs: Sequence[Step]) -> Link:
         image = self.normalisation.denormalise(torch.cat([x for _, x in pairs]))
         if pairs[0][0] is None:
-            return Link(_size(image), None, image, image)
+            return Link(size_of(image), None, image, image)
         low = self.normalisation.denormalise(
             torch.cat([low for low, _ in pairs if low is not None])
         )
         difference = (image.short() - low.short() + 128).clamp(0, 255).to(torch.uint8)
-        return Link(_size(image), low, difference, image)
+        return Link(size_of(image), low, difference, image)
 
     def _check_labels(self, n: int, labels: Sequence[int] | Tensor | None) -> Tensor | None:
         if labels is None:
@@ -389,7 +406,3 @@ def _generator(seed: int, block: int, k: int) -> torch.Generator:
 def _filled(x: Float[Tensor, "n ..."]) -> Float[Tensor, "block ..."]:
     """Repeats the last entry until the block is full."""
     return torch.cat((x, x[-1:].expand(BLOCK - len(x), *x.shape[1:])))
-
-
-def _size(x: Tensor) -> Size:
-    return x.shape[-2], x.shape[-1]

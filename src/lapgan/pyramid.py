@@ -37,6 +37,8 @@ __all__ = [
     "gaussian_pyramid",
     "laplacian_pyramid",
     "reconstruct",
+    "size_of",
+    "size_text",
     "upsample",
 ]
 
@@ -61,7 +63,7 @@ def downsample(
     Raises:
         LapganError: `size` is not positive or larger than the images.
     """
-    _check_step(fine=_size(x), coarse=size)
+    _check_step(fine=size_of(x), coarse=size)
     return _resample(x, size, _DOWN[operator])
 
 
@@ -81,7 +83,7 @@ def upsample(
     Raises:
         LapganError: `size` is smaller than the images.
     """
-    _check_step(fine=size, coarse=_size(x))
+    _check_step(fine=size, coarse=size_of(x))
     return _resample(x, size, _UP[operator])
 
 
@@ -99,10 +101,10 @@ def gaussian_pyramid(
         LapganError: `sizes` do not descend, or do not begin with the size of `image`.
     """
     check_sizes(sizes)
-    if _size(image) != tuple(sizes[0]):
+    if size_of(image) != tuple(sizes[0]):
         raise LapganError(
-            f"pyramid: the images are {_text(_size(image))} but the finest level is "
-            f"{_text(sizes[0])}; resize or crop the images, or change the sizes."
+            f"pyramid: the images are {size_text(size_of(image))} but the finest level is "
+            f"{size_text(sizes[0])}; resize or crop the images, or change the sizes."
         )
     pyramid = [image]
     for size in sizes[1:]:
@@ -121,7 +123,7 @@ def laplacian_pyramid(
     """
     images = gaussian_pyramid(image, sizes, operator)
     highs = [
-        fine - upsample(coarse, _size(fine), operator)
+        fine - upsample(coarse, size_of(fine), operator)
         for fine, coarse in itertools.pairwise(images)
     ]
     return [*highs, images[-1]]
@@ -136,7 +138,7 @@ def reconstruct(
     """
     image = highs[-1]
     for high in reversed(highs[:-1]):
-        image = upsample(image, _size(high), operator) + high
+        image = upsample(image, size_of(high), operator) + high
     return image
 
 
@@ -148,7 +150,8 @@ def check_sizes(sizes: Sequence[Size]) -> None:
         _check_step(fine=fine, coarse=coarse)
         if tuple(fine) == tuple(coarse):
             raise LapganError(
-                f"pyramid: the level {_text(fine)} stands twice; sizes must descend, finest first."
+                f"pyramid: the level {size_text(fine)} stands twice; sizes must descend, finest "
+                "first."
             )
     _check_step(fine=sizes[0], coarse=sizes[-1])
 
@@ -156,20 +159,23 @@ def check_sizes(sizes: Sequence[Size]) -> None:
 def _check_step(*, fine: Size, coarse: Size) -> None:
     if min(*fine, *coarse) < 1:
         raise LapganError(
-            f"pyramid: sizes must be at least 1 pixel, found {_text(fine)} and {_text(coarse)}."
+            f"pyramid: sizes must be at least 1 pixel, found {size_text(fine)} and "
+            f"{size_text(coarse)}."
         )
     if coarse[0] > fine[0] or coarse[1] > fine[1]:
         raise LapganError(
-            f"pyramid: sizes must descend from finest to coarsest, but {_text(fine)} is followed "
-            f"by {_text(coarse)}; put the larger first."
+            f"pyramid: sizes must descend from finest to coarsest, but {size_text(fine)} is "
+            f"followed by {size_text(coarse)}; put the larger first."
         )
 
 
-def _size(x: Tensor) -> Size:
+def size_of(x: Tensor) -> Size:
+    """Returns height and width of images."""
     return x.shape[-2], x.shape[-1]
 
 
-def _text(size: Size) -> str:
+def size_text(size: Size) -> str:
+    """Returns a size as people read it: 28x28."""
     return f"{size[0]}x{size[1]}"
 
 

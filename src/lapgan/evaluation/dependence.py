@@ -32,7 +32,7 @@ from lapgan.errors import LapganError
 from lapgan.evaluation.critic import Critic, Information, judge
 from lapgan.evaluation.estimate import Estimate, mean_estimate, quotient, ratio_estimate
 from lapgan.evaluation.progress import tracked
-from lapgan.pyramid import Size, downsample, gaussian_pyramid, upsample
+from lapgan.pyramid import Size, downsample, gaussian_pyramid, size_of, upsample
 
 __all__ = ["Diversity", "Fidelity", "LevelDependence", "Tie", "measure_dependence"]
 
@@ -281,7 +281,7 @@ class _Examiner:
 
     def _patches(self, low: Tensor, high: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Cuts patches from low-pass images and residuals, at random places."""
-        height, width = _size(low)
+        height, width = size_of(low)
         h, w = min(PATCH, height), min(PATCH, width)
         for _ in range(_PLACES):
             top = int(torch.randint(height - h + 1, (), generator=self.places))
@@ -294,7 +294,7 @@ def _distances(cascade: Cascade, pairs: _Pairs) -> Tensor:
     """Returns the mean square distances own, shuffled, interpolated of each couple, (B / 2, 3)."""
 
     def mean_square(image: Tensor, coarse: Tensor) -> Tensor:
-        reduced = downsample(image, _size(coarse), cascade.operator)
+        reduced = downsample(image, size_of(coarse), cascade.operator)
         difference = cascade.normalisation.grey_levels(reduced - coarse)
         return _couples(difference.square()).mean(dim=(1, 2, 3, 4))
 
@@ -420,7 +420,3 @@ def _seeds(seed: int, count: int) -> list[int]:
 
 def _generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def _size(x: Tensor) -> Size:
-    return x.shape[-2], x.shape[-1]

@@ -137,7 +137,7 @@ def multiscale_parzen(
         dimension = split.high(pyramid[k][:1], k).shape[1]
         levels.append(_log_likelihood(distances, dimension, len(validation)))
     coarsest = len(cascade.levels) - 1
-    made = torch.cat([steps[0][1] for steps in cascade.steps(samples, seed)])
+    made = torch.cat([image for ((_, image),) in cascade.steps(samples, seed, finest=coarsest)])
     low = split.low(pyramid[coarsest], coarsest)
     levels.append(
         parzen_log_likelihood(

@@ -37,7 +37,7 @@ from lapgan.evaluation.progress import working
 from lapgan.evaluation.real import RealImages
 from lapgan.evaluation.subject import Subject
 from lapgan.pictures import encode_png, sheet
-from lapgan.pyramid import Size
+from lapgan.pyramid import Size, size_text
 
 __all__ = ["CENTROIDS", "GAUSSIAN", "HELD_OUT", "TRAINING", "Evaluation", "Picture", "evaluate"]
 
@@ -105,20 +105,25 @@ def _findings(plan: Plan, extractors: Sequence[Extractor]) -> Iterator[Measureme
     for size in dict.fromkeys(subject.size for subject in plan.subjects):
         subjects = [subject for subject in plan.subjects if subject.size == size]
         real = plan.real(subjects[0])
-        yield from _references(plan, real, extractors)
+        window = _Window.of(plan, real) if "parzen" in plan.metrics else None
+        yield from _references(plan, real, window, extractors)
         for subject in subjects:
-            yield from _of_subject(plan, subject, real, extractors)
+            yield from _of_subject(plan, subject, real, window, extractors)
 
 
 def _of_subject(
-    plan: Plan, subject: Subject, real: RealImages, extractors: Sequence[Extractor]
+    plan: Plan,
+    subject: Subject,
+    real: RealImages,
+    window: "_Window | None",
+    extractors: Sequence[Extractor],
 ) -> Iterator[Measurement | Picture]:
     images = subject.images(plan.counts.samples if plan.needs_samples else _SHOWN, plan.seed)
     shown = torch.linspace(0, len(images) - 1, _SHOWN).long()
     yield Picture(f"{subject.name}: {_SHOWN} samples, seed {plan.seed}",
                   encode_png(sheet(images[shown]), zoom=2))  # fmt: skip
-    if "parzen" in plan.metrics:
-        yield _parzen(plan, real, subject.name, _scale(plan, real).normalise(images))
+    if window is not None:
+        yield window.measure(subject.name, window.scale.normalise(images).flatten(1))
     if "multiscale-parzen" in plan.metrics and subject.cascade is not None and subject.has_levels:
         yield from _multiscale(plan, real, subject.name, subject.cascade)
     for extractor in extractors:
@@ -130,10 +135,10 @@ def _of_subject(
 
 
 def _references(
-    plan: Plan, real: RealImages, extractors: Sequence[Extractor]
+    plan: Plan, real: RealImages, window: "_Window | None", extractors: Sequence[Extractor]
 ) -> Iterator[Measurement]:
-    if "parzen" in plan.metrics:
-        yield from _parzen_references(plan, real)
+    if window is not None:
+        yield from _parzen_references(plan, real, window)
     for extractor in extractors:
         if plan.scores and len(plan.held_out) >= plan.counts.samples:
             held_out = _held_out_features(plan, real, extractor)
@@ -141,31 +146,43 @@ def _references(
             yield from _distances(plan, HELD_OUT, held_out, reference)
 
 
-def _parzen_references(plan: Plan, real: RealImages) -> Iterator[Measurement]:
-    counts, scale = plan.counts, _scale(plan, real)
-    yield _parzen(plan, real, TRAINING, scale.normalise(real.train(counts.samples)))
-    fitted = scale.normalise(real.train(counts.fit)).flatten(1)
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """What every Parzen estimate at one size shares: the scale, and real images in it."""
+
+    plan: Plan
+    size: Size
+    scale: Normalisation
+    test: Tensor
+    validation: Tensor
+
+    @classmethod
+    def of(cls, plan: Plan, real: RealImages) -> "_Window":
+        scale = scale_of(plan.scale, plan.training, real.size, corners=real.cropped)
+        test = scale.normalise(real.test(plan.counts.test)).flatten(1)
+        validation = scale.normalise(real.validation(plan.counts.validation)).flatten(1)
+        return cls(plan, real.size, scale, test, validation)
+
+    def measure(self, name: str, samples: Tensor, **details: Detail) -> Measurement:
+        """Measures samples that are in the scale already, (m, d)."""
+        found = parzen_log_likelihood(samples, self.test, self.validation)
+        scale = self.plan.scale
+        return _likelihood(self.plan, name, "parzen", found, self.size, scale=scale, **details)
+
+
+def _parzen_references(plan: Plan, real: RealImages, window: _Window) -> Iterator[Measurement]:
+    counts, normalise = plan.counts, window.scale.normalise
+    yield window.measure(TRAINING, normalise(real.train(counts.samples)).flatten(1))
+    fitted = normalise(real.train(counts.fit)).flatten(1)
     with working("k-means"):
         found = centroids(fitted, counts.centroids, plan.seed)
-    yield _parzen(plan, real, CENTROIDS, found)
+    yield window.measure(CENTROIDS, found)
     if len(fitted) > fitted.shape[1]:
         with working("Gaussian fit"):
             fit = GaussianFit.of(fitted)
-            exact = fit.log_likelihood(scale.normalise(real.test(counts.test)).flatten(1)).mean()
+            exact = fit.log_likelihood(window.test).mean()
             samples = fit.sample(counts.samples, plan.seed)
-        yield _parzen(plan, real, GAUSSIAN, samples, exact_log_likelihood=exact.item())
-
-
-def _parzen(
-    plan: Plan, real: RealImages, name: str, samples: Tensor, **details: Detail
-) -> Measurement:
-    scale = _scale(plan, real)
-    found = parzen_log_likelihood(
-        samples.flatten(1),
-        scale.normalise(real.test(plan.counts.test)).flatten(1),
-        scale.normalise(real.validation(plan.counts.validation)).flatten(1),
-    )
-    return _likelihood(plan, name, "parzen", found, real.size, scale=plan.scale, **details)
+        yield window.measure(GAUSSIAN, samples, exact_log_likelihood=exact.item())
 
 
 def _multiscale(plan: Plan, real: RealImages, name: str, cascade: Cascade) -> Iterator[Measurement]:
@@ -186,7 +203,7 @@ def _multiscale(plan: Plan, real: RealImages, name: str, cascade: Cascade) -> It
     shape: dict[str, Detail] = {"scale": cascade.recipe.data.normalisation, "draws": counts.draws}
     yield _likelihood(plan, name, "multiscale-parzen", found.total, real.size, **shape)
     for size, level in zip(cascade.sizes, found.levels, strict=True):
-        metric = f"multiscale-parzen level {_text(size)}"
+        metric = f"multiscale-parzen level {size_text(size)}"
         yield _likelihood(plan, name, metric, level, size, **shape)
 
 
@@ -200,7 +217,7 @@ def _likelihood(
         "dimension": found.dimension,
         "test_images": len(found.values),
         "validation_images": found.validation,
-        "size": _text(size),
+        "size": size_text(size),
     }
     return Measurement(name, metric, found.mean, found.error, found.samples, plan.seed,
                        "nats an image", None, shape | details)  # fmt: skip
@@ -292,7 +309,7 @@ def _dependence(plan: Plan, real: RealImages, name: str, cascade: Cascade) -> It
 
 
 def _level_dependence(plan: Plan, name: str, level: LevelDependence) -> Iterator[Measurement]:
-    at = f"at {_text(level.size)}"
+    at = f"at {size_text(level.size)}"
     for subject, tie in ((name, level.generated), (HELD_OUT, level.real)):
         figures = [
             ("distance to the level below", tie.fidelity.own, "grey levels"),
@@ -336,8 +353,8 @@ def _entropies(plan: Plan, name: str, cascade: Cascade) -> Iterator[Measurement]
         yield Measurement(HELD_OUT, f"entropy {level.name}", level.bits, level.standard_error,
                           level.n, plan.seed, "bits a pixel, at most", None, details)  # fmt: skip
         for metric, value, unit in (
-            (f"noise at {_text(level.size)}", level.noise, "bits a pixel"),
-            (f"unused noise at {_text(level.size)}", level.unused, "share, at least"),
+            (f"noise at {size_text(level.size)}", level.noise, "bits a pixel"),
+            (f"unused noise at {size_text(level.size)}", level.unused, "share, at least"),
         ):
             if value is not None:
                 yield Measurement(name, metric, value, None, level.n, plan.seed, unit, None,
@@ -360,14 +377,6 @@ def _held_out_features(plan: Plan, real: RealImages, extractor: Extractor) -> Fe
     """Returns features of as many held-out images as are generated, or all there are."""
     n = min(plan.counts.samples, len(plan.held_out))
     return features_of_real(plan.held_out, range(n), extractor, size=real.size)
-
-
-def _scale(plan: Plan, real: RealImages) -> Normalisation:
-    return scale_of(plan.scale, plan.training, real.size, corners=real.cropped)
-
-
-def _text(size: Size) -> str:
-    return f"{size[0]}x{size[1]}"
 
 
 def _settings(plan: Plan) -> dict[str, Any]:
