@@ -29,7 +29,7 @@ from lapgan.weights import (
     write_weights,
 )
 
-__all__ = ["BLOCK", "Cascade", "Level", "Link", "Step"]
+__all__ = ["BLOCK", "Cascade", "Level", "Link", "Step", "build_level"]
 
 # Images are made in blocks of this many, whatever is asked for: image i of a seed is the same
 # however many come after it, and memory does not grow with their number.
@@ -126,7 +126,7 @@ class Cascade:
             )
         return cls(
             recipe=weights.recipe,
-            levels=_build_levels(path, weights),
+            levels=[build_level(path, weights, k) for k in range(len(weights.recipe.levels))],
             normalisation=Normalisation(
                 mean=weights.tensors["normalisation.mean"], std=weights.tensors["normalisation.std"]
             ),
@@ -384,17 +384,23 @@ class Cascade:
         return torch.empty((0, 3, *self.sizes[0]), dtype=torch.uint8)
 
 
-def _build_levels(path: Path, weights: Weights) -> list[Level]:
-    levels = []
-    for k, (key, size) in enumerate(zip(weights.recipe.levels, weights.recipe.sizes, strict=True)):
-        recipe = weights.recipe.level(k)
-        generator = recipe.build_generator(size, len(weights.class_names))
-        try:
-            generator.load_state_dict(generator_state(key, weights.tensors))
-        except RuntimeError as error:
-            raise LapganError(f"{path}: level {key} does not fit its recipe: {error}") from None
-        levels.append(Level(size, recipe.noise.build(), generator))
-    return levels
+def build_level(path: Path, weights: Weights, k: int) -> Level:
+    """Builds level k, 0 the finest, from weights that were read from `path`, which errors name.
+
+    Raises:
+        LapganError: the weights do not fit their recipe.
+    """
+    key, recipe, size = (
+        weights.recipe.level_name(k),
+        weights.recipe.level(k),
+        weights.recipe.sizes[k],
+    )
+    generator = recipe.build_generator(size, len(weights.class_names))
+    try:
+        generator.load_state_dict(generator_state(key, weights.tensors))
+    except RuntimeError as error:
+        raise LapganError(f"{path}: level {key} does not fit its recipe: {error}") from None
+    return Level(size, recipe.noise.build(), generator)
 
 
 def _generator(seed: int, block: int, k: int) -> torch.Generator:

@@ -55,7 +55,7 @@ class Compute:
 
 
 def choose_compute(device: str = "auto") -> Compute:
-    """Chooses mixed precision where there are matrix units for it, float32 elsewhere.
+    """Chooses mixed precision where there is bfloat16 arithmetic for it, float32 elsewhere.
 
     Args:
         device: `auto`, or a PyTorch device such as `cpu` or `cuda:1`.
@@ -70,12 +70,13 @@ def choose_compute(device: str = "auto") -> Compute:
         raise LapganError(f"--device {device}: expected auto, cpu or cuda[:index].") from None
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise LapganError(f"--device {device}: PyTorch sees no CUDA device; use --device cpu.")
-    if _has_matrix_units(chosen):
-        return Compute(chosen, torch.bfloat16, "matrix units found")
-    return Compute(chosen, torch.float32, "no matrix units for bfloat16")
+    if _computes_bfloat16(chosen):
+        return Compute(chosen, torch.bfloat16, "bfloat16 arithmetic found")
+    return Compute(chosen, torch.float32, "no bfloat16 arithmetic")
 
 
-def _has_matrix_units(device: torch.device) -> bool:
+def _computes_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    found = torch.cpu.get_capabilities()
+    return device.type == "cpu" and any(found.get(name) for name in ("amx_bf16", "avx512_bf16"))

@@ -8,7 +8,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["discriminator_loss", "minimax_generator_loss", "nonsaturating_generator_loss"]
+__all__ = [
+    "difference_penalty",
+    "discriminator_loss",
+    "minimax_generator_loss",
+    "nonsaturating_generator_loss",
+    "relativistic_loss",
+]
 
 
 def discriminator_loss(*, real: Float[Tensor, " n"], fake: Float[Tensor, " m"]) -> Tensor:
@@ -40,3 +46,35 @@ def minimax_generator_loss(fake: Float[Tensor, " m"]) -> Tensor:
     Source: Denton et al. (2015), equation 2.
     """
     return -F.softplus(fake).mean()
+
+
+def relativistic_loss(*, winner: Float[Tensor, " n"], loser: Float[Tensor, " n"]) -> Tensor:
+    """Computes the loss of a player who wants one logit above the other, pair by pair.
+
+        L = -mean log sigmoid(a_winner - a_loser)
+
+    D plays with the real examples as winners, G with the generated ones.
+
+    Source: Jolicoeur-Martineau (2019), section 4.2; Huang et al. (2024), equation 2.
+    """
+    return F.softplus(loser - winner).mean()
+
+
+def difference_penalty(
+    logits: Float[Tensor, " n"], disturbed: Float[Tensor, " n"], scale: float
+) -> Tensor:
+    """Computes a gradient penalty from logits alone, with no second derivative.
+
+        R = mean (D(x + scale e) - D(x))^2 / scale^2 -> mean ||grad D(x)||^2  for scale -> 0
+
+    in expectation over e ~ N(0, 1). On real examples it stands for R1, on generated ones for R2.
+
+    Args:
+        logits: D(x).
+        disturbed: D(x + scale e).
+        scale: the length of the step.
+
+    Source: Mescheder et al. (2018), equation 9, for R1; Lin et al. (2025), section 3.3, for the
+    approximation by a disturbed example.
+    """
+    return ((disturbed - logits) / scale).square().mean()

@@ -16,12 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from torch import nn
 
 from lapgan.errors import LapganError
-from lapgan.models import paper
+from lapgan.models import modern, paper
 from lapgan.noise import HashedNoise, LowRankNoise, Noise, NoisePlane, NoiseVector
 from lapgan.pyramid import Operator, Size, check_sizes
 
 __all__ = [
     "Adam",
+    "DifferencePenalty",
     "LevelRecipe",
     "Recipe",
     "Sgd",
@@ -123,6 +124,37 @@ class PaperConvGenerator(_Strict):
         return paper.ConvGenerator(size, self.maps, noise.planes, num_classes)
 
 
+class ModernDenseGenerator(_Strict):
+    """A dense G_K on principal components; see `lapgan.models.modern.VectorGenerator`."""
+
+    kind: Literal["modern-dense"] = "modern-dense"
+    units: Count = 384
+    blocks: Count = 2
+    takes_low: ClassVar[bool] = False
+    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (VectorNoise,)
+
+    def build(self, size: Size, noise: VectorNoise, num_classes: int) -> nn.Module:
+        """Makes the net."""
+        return modern.VectorGenerator(size, noise.dimension, self.units, self.blocks, num_classes)
+
+
+class ModernPatchGenerator(_Strict):
+    """A G_k on a grid of patches; see `lapgan.models.modern.PatchGenerator`."""
+
+    kind: Literal["modern-patch"] = "modern-patch"
+    patch: Count = 4
+    maps: Count = 96
+    blocks: Count = 2
+    takes_low: ClassVar[bool] = True
+    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = get_args(AnyPlaneNoise)
+
+    def build(self, size: Size, noise: AnyPlaneNoise, num_classes: int) -> nn.Module:
+        """Makes the net."""
+        return modern.PatchGenerator(
+            size, self.patch, self.maps, self.blocks, noise.planes, num_classes
+        )
+
+
 class PaperDenseDiscriminator(_Strict):
     """The dense D_K of the paper; see `lapgan.models.paper.DenseDiscriminator`."""
 
@@ -153,13 +185,30 @@ class PaperConvDiscriminator(_Strict):
         return paper.ConvDiscriminator(size, self.maps, self.dropout, num_classes)
 
 
+class ModernPatchDiscriminator(_Strict):
+    """A D on a grid of patches, for any level; see `lapgan.models.modern.PatchDiscriminator`."""
+
+    kind: Literal["modern-patch"] = "modern-patch"
+    patch: Count = 4
+    maps: Count = 64
+    units: Count = 256
+
+    def build(self, size: Size, num_classes: int) -> nn.Module:
+        """Makes the net."""
+        return modern.PatchDiscriminator(size, self.patch, self.maps, self.units, num_classes)
+
+
+AnyGenerator = (
+    PaperDenseGenerator | PaperConvGenerator | ModernDenseGenerator | ModernPatchGenerator
+)
+AnyDiscriminator = PaperDenseDiscriminator | PaperConvDiscriminator | ModernPatchDiscriminator
+
+
 class LevelRecipe(_Strict):
     """One level: its nets, its noise, and its share of a budget in minutes."""
 
-    generator: Annotated[PaperDenseGenerator | PaperConvGenerator, Field(discriminator="kind")]
-    discriminator: Annotated[
-        PaperDenseDiscriminator | PaperConvDiscriminator, Field(discriminator="kind")
-    ]
+    generator: Annotated[AnyGenerator, Field(discriminator="kind")]
+    discriminator: Annotated[AnyDiscriminator, Field(discriminator="kind")]
     noise: Annotated[AnyNoise, Field(discriminator="kind")]
     share: Positive = 1.0
 
@@ -211,27 +260,50 @@ class Sgd(_Strict):
 
 
 class Adam(_Strict):
-    """Adam with a constant learning rate."""
+    """Adam with a constant learning rate, or one that falls along half a cosine.
+
+    With `decay = "cosine"` the rate falls to a twentieth at the end of the budget, in images or in
+    time; a run that is then given more goes on with the rate of the larger budget.
+    """
 
     kind: Literal["adam"] = "adam"
     learning_rate: Positive = 2e-4
     betas: tuple[Share, Share] = (0.5, 0.999)
+    decay: Literal["none", "cosine"] = "none"
+
+
+class DifferencePenalty(_Strict):
+    """A gradient penalty on D by finite differences; see `lapgan.losses.difference_penalty`.
+
+    The loss of D is L + weight / 2 (R1 + R2). The penalty is computed every few steps, that many
+    times as strong. `scale` is the length of the difference, in standard deviations of each
+    principal component of D's input.
+    """
+
+    weight: Positive = 0.3
+    every: Count = 4
+    scale: Positive = 0.1
 
 
 class TrainingRecipe(_Strict):
     """How each level is trained.
 
     `batch` examples are drawn a step: half of them are shown to D as they are, half lend their
-    low-pass image to a generated one, and all of them to the update of G. `images` is how many
-    examples a level sees unless the command line says otherwise. The averaged weights forget half
-    in `ema_half_life` images.
+    low-pass image to a generated one, and all of them to the update of G. The `relativistic`
+    objective pairs each example with a generated one on the same low-pass image. `images` is how
+    many examples a level sees unless the command line says otherwise. The averaged weights forget
+    half in `ema_half_life` images. `exposure` is the share of a minibatch for which G works on
+    low-pass images that the levels below generate, not on real ones; levels then have to be trained
+    coarsest first.
     """
 
     batch: Annotated[int, Field(ge=2, multiple_of=2)] = 128
     images: Count = 10_000_000
-    objective: Literal["non-saturating", "minimax"] = "non-saturating"
+    objective: Literal["non-saturating", "minimax", "relativistic"] = "non-saturating"
+    penalty: DifferencePenalty | None = None
     optimiser: Annotated[Sgd | Adam, Field(discriminator="kind")] = Sgd()
     ema_half_life: Count = 20_000
+    exposure: Share = 0.0
 
 
 class PyramidRecipe(_Strict):
@@ -271,8 +343,25 @@ class Recipe(_Strict):
         if coarsest[1].generator.takes_low:
             raise ValueError(
                 f"levels.{coarsest[0]}.generator: {coarsest[1].generator.kind!r} needs a low-pass "
-                "image, but the coarsest level has none; use 'paper-dense'"
+                "image, but the coarsest level has none; use 'modern-dense' or 'paper-dense'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _penalty_fits(self) -> "Recipe":
+        if self.training.penalty is None:
+            return self
+        if self.training.objective != "relativistic":
+            raise ValueError(
+                "training.penalty: only the objective 'relativistic' has one, found "
+                f"{self.training.objective!r}"
+            )
+        for key, level in self.levels.items():
+            if not isinstance(level.discriminator, ModernPatchDiscriminator):
+                raise ValueError(
+                    f"levels.{key}.discriminator: training.penalty needs 'modern-patch', found "
+                    f"{level.discriminator.kind!r}, whose dropout is no function of its input"
+                )
         return self
 
     @property

@@ -32,7 +32,8 @@ class Mean(nn.Module):
 
 def make_examples() -> Examples:
     high = torch.arange(1.0, 5.0).view(4, 1, 1, 1).expand(4, 3, 2, 2)
-    return Examples(high, torch.zeros(4, 3, 2, 2), torch.zeros(4, 1, 2, 2), torch.arange(4))
+    low = torch.zeros(4, 3, 2, 2)
+    return Examples(high, low, low, torch.zeros(4, 1, 2, 2), torch.arange(4))
 
 
 def test_d_sees_the_real_first_half_and_generated_residuals_for_the_second():

@@ -47,9 +47,22 @@ def make_examples(
     low = upsample(images[job.k + 1], size, operator) if len(images) > job.k + 1 else None
     high = image if low is None else image - low
     z = level.noise.build().sample(len(pixels), size, generator)
+    low = None if low is None else compute.place(low)
+    label = labels.to(compute.device) if labels is not None and job.num_classes else None
     return Examples(
         high=compute.place(high),
-        low=None if low is None else compute.place(low),
+        low=low,
+        given=None if low is None else _given(job, low, label, generator),
         z=compute.place(z),
-        label=labels.to(compute.device) if labels is not None and job.num_classes else None,
+        label=label,
     )
+
+
+def _given(job: LevelJob, low: Tensor, label: Tensor | None, generator: torch.Generator) -> Tensor:
+    """Puts low-pass images that the levels below generate in place of the first few."""
+    count = round(job.recipe.training.exposure * len(low))
+    if job.below is None or not count:
+        return low
+    image = job.below.sample(count, None if label is None else label[:count], generator)
+    generated = upsample(image, job.recipe.sizes[job.k], job.recipe.pyramid.operator)
+    return job.compute.place(torch.cat((generated, low[count:])))

@@ -9,6 +9,7 @@ import numpy as np
 from lapgan.compute import Compute
 from lapgan.data import Images, Normalisation
 from lapgan.recipe import Recipe
+from lapgan.training.below import Below
 
 __all__ = ["Budget", "Intervals", "LevelJob"]
 
@@ -57,6 +58,7 @@ class LevelJob:
         seed: of initial weights, order and noise.
         compute: where and in which precision.
         intervals: how often to report.
+        below: the levels below, where the recipe trains this one on their samples.
     """
 
     recipe: Recipe
@@ -68,6 +70,7 @@ class LevelJob:
     seed: int
     compute: Compute
     intervals: Intervals = field(default_factory=Intervals)
+    below: Below | None = None
 
     @property
     def name(self) -> str:

@@ -1,32 +1,38 @@
 """The training of one level, from data to weights."""
 
 import copy
+import dataclasses
 import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lapgan.data import Batches
 from lapgan.errors import LapganError
 from lapgan.losses import minimax_generator_loss, nonsaturating_generator_loss
+from lapgan.models.modern import Fitted
+from lapgan.recipe import TrainingRecipe
 from lapgan.training.ema import update_average
 from lapgan.training.examples import level_examples, training_batches
 from lapgan.training.job import Budget, LevelJob
 from lapgan.training.listener import Listener
 from lapgan.training.log import Meter, Record, Watch, append_record, rewind_records
 from lapgan.training.optimiser import make_optimiser, set_schedule
+from lapgan.training.relativistic import update_pairs
 from lapgan.training.sheets import draw_sheet
 from lapgan.training.state import LevelState, NotFiniteError
-from lapgan.training.step import update_discriminator, update_generator
+from lapgan.training.step import Examples, Judgement, update_discriminator, update_generator
 from lapgan.weights import LEVEL_FILE, Weights, generator_tensors, write_weights
 
 __all__ = ["initial_state", "train_level", "training_step"]
 
 STATE_FILE = "state.safetensors"
 LOG_FILE = "log.jsonl"
+# Enough for the covariance of the components of an 8x8 image, of which there are 192.
+FIT_EXAMPLES = 4096
 GENERATOR_LOSSES = {
     "non-saturating": nonsaturating_generator_loss,
     "minimax": minimax_generator_loss,
@@ -97,20 +103,11 @@ def training_step(job: LevelJob, state: LevelState, batches: Batches) -> dict[st
     """
     training = job.recipe.training
     examples = level_examples(job, batches, state.images_seen)
-    epochs = state.images_seen / batches.epoch
+    epochs, progress = state.images_seen / batches.epoch, _progress(job.budget, state)
     for optimiser in (state.discriminator_optimiser, state.generator_optimiser):
-        set_schedule(optimiser, training.optimiser, epochs)
+        set_schedule(optimiser, training.optimiser, epochs, progress)
     with job.compute.autocast():
-        judgement = update_discriminator(
-            state.generator, state.discriminator, state.discriminator_optimiser, examples
-        )
-        loss_g, fake = update_generator(
-            state.generator,
-            state.discriminator,
-            state.generator_optimiser,
-            GENERATOR_LOSSES[training.objective],
-            examples,
-        )
+        judgement, loss_g, fake = _update(training, state, examples)
     figures = {
         "loss_d": judgement.loss.item(),
         "loss_g": loss_g.item(),
@@ -131,12 +128,36 @@ def training_step(job: LevelJob, state: LevelState, batches: Batches) -> dict[st
     return figures
 
 
+def _update(
+    training: TrainingRecipe, state: LevelState, examples: Examples
+) -> tuple[Judgement, Tensor, Tensor]:
+    """Updates D and G; returns how D did, the loss of G, and what it generated."""
+    nets = (state.generator, state.discriminator)
+    if training.objective == "relativistic":
+        due = training.penalty is not None and (
+            state.images_seen // training.batch % training.penalty.every == 0
+        )
+        return update_pairs(
+            *nets,
+            state.generator_optimiser,
+            state.discriminator_optimiser,
+            examples,
+            training.penalty if due else None,
+        )
+    judgement = update_discriminator(*nets, state.discriminator_optimiser, examples)
+    loss_g, fake = update_generator(
+        *nets, state.generator_optimiser, GENERATOR_LOSSES[training.objective], examples
+    )
+    return judgement, loss_g, fake
+
+
 def initial_state(job: LevelJob) -> LevelState:
-    """Makes the state of a level before its first step, from the seed alone."""
+    """Makes the state of a level before its first step, from seed and data alone."""
     job.compute.seed(job.seed_after(-1))
     level, size = job.recipe.level(job.k), job.recipe.sizes[job.k]
     generator = job.compute.place(level.build_generator(size, job.num_classes))
     discriminator = job.compute.place(level.discriminator.build(size, job.num_classes))
+    _fit(job, generator, discriminator)
     average = copy.deepcopy(generator).requires_grad_(False)
     recipe = job.recipe.training.optimiser
     return LevelState(
@@ -146,6 +167,19 @@ def initial_state(job: LevelJob) -> LevelState:
         generator_optimiser=make_optimiser(generator.parameters(), recipe),
         discriminator_optimiser=make_optimiser(discriminator.parameters(), recipe),
     )
+
+
+def _fit(job: LevelJob, *nets: nn.Module) -> None:
+    """Fits nets that start from the data's statistics on the first examples of the run."""
+    fitted = [net for net in nets if isinstance(net, Fitted)]
+    if not fitted:
+        return
+    batches = dataclasses.replace(
+        training_batches(job.recipe, job.images, job.seed), batch=FIT_EXAMPLES
+    )
+    examples = level_examples(job, batches, 0)
+    for net in fitted:
+        net.fit(examples.high, examples.low)
 
 
 def _record(
@@ -198,7 +232,12 @@ def _diverged(job: LevelJob, state: LevelState) -> LapganError:
 
 
 def _spent(budget: Budget, state: LevelState) -> bool:
-    return state.images_seen >= budget.images or state.seconds >= budget.seconds
+    return _progress(budget, state) >= 1
+
+
+def _progress(budget: Budget, state: LevelState) -> float:
+    """Returns the share of the budget that is spent."""
+    return max(state.images_seen / budget.images, state.seconds / budget.seconds)
 
 
 def _spread(*, fake: Tensor, real: Tensor) -> float:

@@ -28,6 +28,7 @@ from lapgan.data import Images, Normalisation, OnBad, open_images, standardised,
 from lapgan.errors import LapganError
 from lapgan.files import write_json
 from lapgan.recipe import Recipe
+from lapgan.training.below import load_below
 from lapgan.training.examples import training_batches
 from lapgan.training.job import Budget, Intervals, LevelJob
 from lapgan.training.level import train_level
@@ -100,6 +101,7 @@ def train(order: Order, listener: Listener) -> Cascade | None:
             by another process, or a level failed.
         KeyboardInterrupt: the run was stopped by a signal, after checkpoints were written.
     """
+    _check_jobs(order)
     images = open_images(order.data, on_bad=order.on_bad)
     _check_images(order, images)
     _claim(order, images)
@@ -114,6 +116,7 @@ def train(order: Order, listener: Listener) -> Cascade | None:
 
 def plan(order: Order) -> Iterator[str]:
     """Yields, line by line, what `train` would do; raises what it would raise before it starts."""
+    _check_jobs(order)
     images = open_images(order.data, on_bad=order.on_bad)
     _check_images(order, images)
     check_run(order.out, order.recipe, order.seed, _identified(images))
@@ -169,6 +172,15 @@ def _differences(found: Any, expected: Any, path: str = "") -> Iterator[str]:
         yield f"{path} (there {found!r}, here {expected!r})"
 
 
+def _check_jobs(order: Order) -> None:
+    if order.jobs > 1 and len(order.chosen) > 1 and order.recipe.training.exposure > 0:
+        raise LapganError(
+            f"--jobs {order.jobs}: recipe {order.recipe.name} trains each level on samples of the "
+            "level below (training.exposure), so one must wait for the other; use --jobs 1, or set "
+            "training.exposure=0."
+        )
+
+
 def _check_images(order: Order, images: Images) -> None:
     training_batches(order.recipe, images, order.seed)
     if order.recipe.data.classes and not images.class_names:
@@ -204,6 +216,8 @@ def _train_one(
 ) -> None:
     folder = order.out / f"level-{order.recipe.level_name(k)}"
     with _locked(folder):
+        compute = choose_compute(order.device)
+        exposed = order.recipe.training.exposure > 0 and k < len(order.recipe.levels) - 1
         job = LevelJob(
             recipe=order.recipe,
             k=k,
@@ -212,8 +226,9 @@ def _train_one(
             folder=folder,
             budget=order.budget(k),
             seed=order.seed,
-            compute=choose_compute(order.device),
+            compute=compute,
             intervals=order.intervals,
+            below=load_below(order.out, order.recipe, k, compute) if exposed else None,
         )
         train_level(job, listener, stopped)
 

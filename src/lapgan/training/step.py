@@ -7,7 +7,8 @@ Source: Denton et al. (2015), section 3.2 ("a stochastic choice, with equal prob
 halves of the authors' code in place of the coin.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,14 @@ from torch import Tensor, nn
 
 from lapgan.losses import discriminator_loss
 
-__all__ = ["Examples", "Judgement", "update_discriminator", "update_generator"]
+__all__ = [
+    "Examples",
+    "Judgement",
+    "step",
+    "unchanged",
+    "update_discriminator",
+    "update_generator",
+]
 
 GeneratorLoss = Callable[[Float[Tensor, " m"]], Tensor]
 
@@ -28,21 +36,17 @@ class Examples:
     Args:
         high: residuals, or images at the coarsest level, (B, 3, H, W).
         low: low-pass images, the same shape; None at the coarsest level.
+        given: the low-pass images that G answers for: those of the examples, or some that the
+            coarser levels generated; the same shape, None at the coarsest level.
         z: noise, (B, ...).
         label: class indices (B,), or None.
     """
 
     high: Tensor
     low: Tensor | None
+    given: Tensor | None
     z: Tensor
     label: Tensor | None
-
-    def __getitem__(self, span: slice) -> "Examples":
-        parts = (self.high, self.low, self.z, self.label)
-        high, low, z, label = (None if part is None else part[span] for part in parts)
-        assert high is not None
-        assert z is not None
-        return Examples(high, low, z, label)
 
     def __len__(self) -> int:
         return len(self.high)
@@ -71,13 +75,16 @@ def update_discriminator(
 ) -> Judgement:
     """Makes one step of D on half real, half generated examples."""
     half = len(examples) // 2
-    real, other = examples[:half], examples[half:]
+    label = examples.label
+    given = None if examples.given is None else examples.given[half:]
     with torch.no_grad():
-        fake = generator(other.low, other.z, other.label)
-    high = torch.cat((real.high, fake.to(real.high.dtype)))
-    logits = discriminator(high, examples.low, examples.label).float()
+        fake = generator(given, examples.z[half:], None if label is None else label[half:])
+    real = examples.high[:half]
+    high = torch.cat((real, fake.to(real.dtype)))
+    low = None if examples.low is None or given is None else torch.cat((examples.low[:half], given))
+    logits = discriminator(high, low, label).float()
     loss = discriminator_loss(real=logits[:half], fake=logits[half:])
-    _step(optimiser, loss)
+    step(optimiser, loss)
     return Judgement(
         loss=loss.detach(),
         real_accuracy=(logits[:half] > 0).float().mean(),
@@ -93,15 +100,25 @@ def update_generator(
     examples: Examples,
 ) -> tuple[Tensor, Tensor]:
     """Makes one step of G on all low-pass images; returns its loss and what it generated."""
-    discriminator.requires_grad_(False)
-    fake = generator(examples.low, examples.z, examples.label)
-    loss = loss_of(discriminator(fake, examples.low, examples.label).float())
-    _step(optimiser, loss)
-    discriminator.requires_grad_(True)
+    with unchanged(discriminator):
+        fake = generator(examples.given, examples.z, examples.label)
+        loss = loss_of(discriminator(fake, examples.given, examples.label).float())
+        step(optimiser, loss)
     return loss.detach(), fake.detach()
 
 
-def _step(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+@contextmanager
+def unchanged(net: nn.Module) -> Iterator[None]:
+    """Computes no gradients of a net's weights, which saves half of the backward pass."""
+    net.requires_grad_(False)
+    try:
+        yield
+    finally:
+        net.requires_grad_(True)
+
+
+def step(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    """Moves the optimiser's weights down the gradient of a loss."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step()

@@ -1,0 +1,292 @@
+"""Small networks for an ordinary CPU, which start from the second-order statistics of the data.
+
+Generators and discriminators work on patches in a whitened basis (`lapgan.models.patches`), on a
+grid of half or a quarter of the image's size, without normalisation layers. `fit` is called once
+before training: a generator is then the best linear model of its level, and training adds what a
+linear model cannot do.
+"""
+
+import math
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lapgan.models.patches import PatchBasis
+from lapgan.pyramid import Size
+
+__all__ = ["Fitted", "PatchDiscriminator", "PatchGenerator", "VectorGenerator"]
+
+# The standard deviation of uniform noise in [-1, 1] is 3^(-1/2); nets take noise of variance 1.
+_UNIT = math.sqrt(3)
+# Images that judge of each other's variety; Karras et al. (2020), StyleGAN2's code, take 4.
+_GROUP = 8
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A net that starts from statistics of the data."""
+
+    def fit(self, high: Tensor, low: Tensor | None) -> None:
+        """Sets what is not trained from real residuals and low-pass images (n, 3, h, w)."""
+
+
+class VectorGenerator(nn.Module):
+    """G_K: noise through dense residual layers to the principal components of an image.
+
+        y = f(z, c) + g(z, c) z,    image = mean + V diag(s) y
+
+    f starts at about 0 and g at 1, so that the untrained G draws images with the mean and the
+    covariance of the real ones. g > 0 makes a scale mixture of what passes through.
+
+    Args:
+        size: height and width of the image, in pixels.
+        noise: length of the noise vector, of which no more than 3 h w values pass through.
+        units: units in each hidden layer.
+        blocks: residual layers.
+        num_classes: how many classes condition the image; 0 for none.
+
+    Source: Wainwright and Simoncelli (2000) for scale mixtures as a model of images' components.
+    """
+
+    def __init__(
+        self, size: Size, noise: int = 192, units: int = 384, blocks: int = 2, num_classes: int = 0
+    ) -> None:
+        super().__init__()
+        self.basis = PatchBasis(size, size)
+        self.embedding = nn.Embedding(num_classes, 32) if num_classes else None
+        self.first = nn.Linear(noise + 32 * bool(num_classes), units)
+        self.blocks = nn.ModuleList(_DenseBlock(units) for _ in range(blocks))
+        self.last = nn.Linear(units, 2 * self.basis.components)
+        _normal(self.first, 1.0)
+        _normal(self.last, 0.3)
+
+    def fit(self, high: Tensor, low: Tensor | None) -> None:
+        """Sets the basis from real images (n, 3, h, w)."""
+        self.basis.fit(high)
+
+    def forward(self, low: Tensor | None, z: Tensor, label: Tensor | None) -> Tensor:
+        """Generates images (B, 3, *size) from noise (B, noise)."""
+        z = z * _UNIT
+        x = z if self.embedding is None else torch.cat((z, self.embedding(label)), dim=1)
+        x = self.first(x)
+        for block in self.blocks:
+            x = block(x)
+        y, gate = self.last(_act(x)).chunk(2, dim=1)
+        y = y + F.softplus(gate + _UNGATED) * _first_values(z, y.shape[1])
+        image: Tensor = self.basis.colour(y[..., None, None])
+        return image
+
+
+class PatchGenerator(nn.Module):
+    """G_k: the low-pass image and noise through residual blocks on a grid of patches.
+
+        y = A * l + f(l, z, c),    h = V diag(s) y
+
+    l are the components of the low-pass image's patches, and A * l is the best linear prediction of
+    the residual's components from 3x3 patches, fitted before training. f starts at about 0: the
+    untrained G is the linear prediction. Noise enters f alone; let straight through to y, as in
+    `VectorGenerator`, it stays in the residuals as grain (docs/recipe.md).
+
+    Args:
+        size: height and width of the level, in pixels.
+        patch: side of a patch, in pixels; divides both sides.
+        maps: maps on the grid.
+        blocks: residual blocks.
+        planes: planes of noise.
+        num_classes: how many classes condition the residual; 0 for none.
+    """
+
+    linear: Tensor
+
+    def __init__(
+        self,
+        size: Size,
+        patch: int = 4,
+        maps: int = 96,
+        blocks: int = 2,
+        planes: int = 3,
+        num_classes: int = 0,
+    ) -> None:
+        super().__init__()
+        self.low_basis = PatchBasis(size, (patch, patch))
+        self.high_basis = PatchBasis(size, (patch, patch), centred=False)
+        components = self.high_basis.components
+        self.first = nn.Conv2d(components + planes * patch * patch, maps, 3, padding=1)
+        self.blocks = nn.ModuleList(_PatchBlock(maps, num_classes) for _ in range(blocks))
+        self.last = nn.Conv2d(maps, components, 1)
+        _normal(self.first, 1.0)
+        _normal(self.last, 0.1)
+        self.register_buffer("linear", torch.zeros(components, components, 3, 3))
+
+    def fit(self, high: Tensor, low: Tensor | None) -> None:
+        """Sets the bases and the linear prediction from real examples (n, 3, h, w)."""
+        assert low is not None, "a conditional level needs a low-pass image"
+        self.low_basis.fit(low)
+        self.high_basis.fit(high)
+        self.linear.copy_(
+            _linear_prediction(self.low_basis.whiten(low), self.high_basis.whiten(high))
+        )
+
+    def forward(self, low: Tensor | None, z: Tensor, label: Tensor | None) -> Tensor:
+        """Generates residuals (B, 3, *size) for low-pass images (B, 3, *size)."""
+        assert low is not None, "a conditional level needs a low-pass image"
+        seen = self.low_basis.whiten(low)  # (B, components, *grid)
+        noise = _UNIT * self.low_basis.cut(z)  # (B, planes patch^2, *grid)
+        x = self.first(torch.cat((seen, noise), dim=1))
+        for block in self.blocks:
+            x = block(x, label)
+        y = self.last(_act(x)) + F.conv2d(_framed(seen), self.linear)
+        residual: Tensor = self.high_basis.spread(y)
+        return residual
+
+
+class PatchDiscriminator(nn.Module):
+    """D: an image's whitened patches through convolutions and dense layers to a logit.
+
+    As in the authors' code D judges l + h, the image, alone: it never learns to tell real low-pass
+    images from generated ones, so that G can be trained on either.
+
+    The class enters by projection, logit = a(x) + <b(x), e_c>, and one unit tells how much a group
+    of 8 examples differs within itself.
+
+    Args:
+        size: height and width of the level, in pixels.
+        patch: side of a patch, in pixels; divides both sides.
+        maps: maps on the grid of patches; twice as many after each halving of the grid, which ends
+            at 4 places a side.
+        units: units in the dense layers.
+        num_classes: how many classes condition the examples; 0 for none.
+
+    Source: Miyato and Koyama (2018), equation 3, for the projection; Karras et al. (2018),
+    section 3, for the statistic of the minibatch.
+    """
+
+    def __init__(
+        self, size: Size, patch: int = 4, maps: int = 64, units: int = 256, num_classes: int = 0
+    ) -> None:
+        super().__init__()
+        self.basis = PatchBasis(size, (patch, patch))
+        height, width = self.basis.grid
+        self.convs = nn.ModuleList([nn.Conv2d(self.basis.components, maps, 3, padding=1)])
+        while min(height, width) >= 8:
+            self.convs.append(nn.Conv2d(maps, 2 * maps, 2, stride=2))
+            maps, height, width = 2 * maps, height // 2, width // 2
+        self.dense = nn.Linear(maps * height * width, units)
+        self.joint = nn.Linear(units + 1, units)
+        self.last = nn.Linear(units, 1)
+        self.embedding = nn.Embedding(num_classes, units) if num_classes else None
+        for layer in (*self.convs, self.dense, self.joint):
+            _normal(layer)
+        _normal(self.last, 1.0)
+
+    def fit(self, high: Tensor, low: Tensor | None) -> None:
+        """Sets the basis from real examples (n, 3, h, w)."""
+        self.basis.fit(high if low is None else high + low)
+
+    def disturbed(self, high: Tensor, scale: float) -> Tensor:
+        """Adds normal noise to every principal component, `scale` times its standard deviation."""
+        shape = (len(high), self.basis.components, *self.basis.grid)
+        noise = torch.randn(shape, device=high.device, dtype=high.dtype)
+        return high + scale * self.basis.spread(noise)
+
+    def forward(self, high: Tensor, low: Tensor | None, label: Tensor | None) -> Tensor:
+        """Judges residuals (B, 3, *size) on their low-pass images and returns logits (B,)."""
+        x = self.basis.whiten(high if low is None else high + low)
+        for conv in self.convs:
+            x = _act(conv(x))
+        x = _act(self.dense(x.flatten(1)))
+        x = _act(self.joint(torch.cat((x, _variety(x)), dim=1)))
+        logits: Tensor = self.last(x).squeeze(1)
+        if self.embedding is None:
+            return logits
+        match: Tensor = (x * self.embedding(label)).sum(1) / math.sqrt(x.shape[1])
+        return logits + match
+
+
+class _DenseBlock(nn.Module):
+    """x + W2 act(W1 x), with W2 = 0 before training."""
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(units, units)
+        self.second = nn.Linear(units, units, bias=False)
+        _normal(self.first)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.second(_act(self.first(x)))
+        return y
+
+
+class _PatchBlock(nn.Module):
+    """x + W2 act(depthwise(act(W1 x + e_c))), with W2 = 0 before training."""
+
+    def __init__(self, maps: int, num_classes: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(maps, maps, 1)
+        self.depthwise = nn.Conv2d(maps, maps, 3, padding=1, groups=maps)
+        self.second = nn.Conv2d(maps, maps, 1, bias=False)
+        self.embedding = nn.Embedding(num_classes, maps) if num_classes else None
+        for layer in (self.first, self.depthwise):
+            _normal(layer)
+        nn.init.zeros_(self.second.weight)
+        if self.embedding is not None:
+            nn.init.zeros_(self.embedding.weight)
+
+    def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
+        y = self.first(x)
+        if self.embedding is not None:
+            y = y + self.embedding(label)[..., None, None]
+        out: Tensor = x + self.second(_act(self.depthwise(_act(y))))
+        return out
+
+
+# softplus(_UNGATED) = 1.
+_UNGATED = math.log(math.e - 1)
+
+
+def _act(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.2)
+
+
+def _normal(layer: nn.Conv2d | nn.Linear, gain: float = math.sqrt(2)) -> None:
+    """Draws weights with the variance gain^2 / fan-in, and zero biases (He et al., 2015)."""
+    nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+
+
+def _first_values(x: Tensor, count: int) -> Tensor:
+    """Returns the first `count` values of each row, or adds zeros where there are fewer."""
+    return F.pad(x, (0, count - x.shape[1]))
+
+
+def _framed(x: Tensor) -> Tensor:
+    """Repeats the outermost places once beyond the edge."""
+    return F.pad(x, (1, 1, 1, 1), mode="replicate")
+
+
+def _linear_prediction(seen: Tensor, wanted: Tensor) -> Tensor:
+    """Fits a 3x3 convolution by ridge regression and returns its kernel (d, c, 3, 3).
+
+    Args:
+        seen: maps (n, c, h, w).
+        wanted: maps (n, d, h, w).
+    """
+    c, d = seen.shape[1], wanted.shape[1]
+    x = F.unfold(_framed(seen), 3).transpose(1, 2).reshape(-1, 9 * c).double()
+    y = wanted.flatten(2).transpose(1, 2).reshape(-1, d).double()
+    ridge = 0.01 * len(x) * torch.eye(9 * c, dtype=x.dtype)
+    weight = torch.linalg.solve(x.T @ x + ridge, x.T @ y)
+    kernel: Tensor = weight.T.reshape(d, c, 3, 3).to(seen)
+    return kernel
+
+
+def _variety(x: Tensor) -> Tensor:
+    """Returns the mean standard deviation of each group of consecutive examples, (B, 1)."""
+    size = math.gcd(len(x), _GROUP)
+    groups = x.view(-1, size, x.shape[1])
+    deviation = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean(dim=1)
+    return deviation.repeat_interleave(size)[:, None]
