@@ -75,6 +75,14 @@ def test_recipes_are_listed_and_printed():
     assert "[levels.28]" in run("recipes", "paper-cifar10")
 
 
+def test_a_run_is_packed_into_a_file_of_half_the_size(trained: Path, tmp_path: Path):
+    packed, whole = tmp_path / "small.safetensors", trained / "cascade.safetensors"
+    assert "small.safetensors, 0.0 MiB" in run("pack", trained, "--out", packed)
+    assert "level 32" in run("info", packed)
+    assert packed.stat().st_size < 0.8 * whole.stat().st_size
+    assert "expected a name" in run("pack", trained, "--out", tmp_path / "x", error=LapganError)
+
+
 def test_wrong_arguments_are_named(trained: Path, tmp_path: Path):
     for named, arguments in (
         ("recipe nothing: there is no such file", ("train", "nothing", "--out", tmp_path / "r")),

@@ -6,12 +6,17 @@ from lapgan.errors import LapganError
 
 
 @pytest.mark.parametrize(
-    ("matrix_units", "dtype"), [(True, torch.bfloat16), (False, torch.float32)]
+    ("capabilities", "dtype"),
+    [
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": False, "avx512_bf16": True}, torch.bfloat16),
+        ({"avx512_f": True}, torch.float32),
+    ],
 )
-def test_mixed_precision_is_chosen_where_there_are_matrix_units(
-    monkeypatch: pytest.MonkeyPatch, matrix_units: bool, dtype: torch.dtype
+def test_mixed_precision_is_chosen_where_there_is_bfloat16_arithmetic(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], dtype: torch.dtype
 ):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": matrix_units})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     compute = choose_compute("cpu")
     assert compute.dtype == dtype
     with compute.autocast():

@@ -5,9 +5,11 @@ import torch
 from torch.nn.functional import binary_cross_entropy
 
 from lapgan.losses import (
+    difference_penalty,
     discriminator_loss,
     minimax_generator_loss,
     nonsaturating_generator_loss,
+    relativistic_loss,
 )
 
 
@@ -44,3 +46,16 @@ def test_only_the_nonsaturating_loss_keeps_its_gradient_when_d_wins():
 def test_extreme_logits_stay_finite():
     big = torch.tensor([1e4, -1e4])
     assert torch.isfinite(discriminator_loss(real=big, fake=big))
+
+
+def test_the_relativistic_loss_is_minus_log_the_chance_that_the_winner_is_above():
+    winner, loser = torch.randn(6).double(), torch.randn(6).double()
+    expected = -(winner.exp() / (winner.exp() + loser.exp())).log().mean()
+    assert torch.isclose(relativistic_loss(winner=winner, loser=loser), expected)
+
+
+def test_the_difference_penalty_of_a_linear_function_is_its_squared_slope():
+    w, x = torch.randn(20).double(), torch.randn(200_000, 20).double()
+    e = torch.randn_like(x)
+    found = difference_penalty(x @ w, (x + 0.3 * e) @ w, 0.3)
+    assert found.item() == pytest.approx(w.square().sum().item(), rel=0.02)

@@ -110,6 +110,23 @@ def test_a_generator_must_fit_its_place():
         check_recipe(content, "mine").level(0).discriminator.build((8, 8), 0)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["training.objective=minimax"], "training.penalty: only the objective 'relativistic'"),
+        (
+            ["levels.8.discriminator={kind='paper-dense'}"],
+            r"levels\.8\.discriminator: training.penalty needs 'modern-patch'",
+        ),
+        (["training.exposure=1.5"], r"training\.exposure: .*found 1.5"),
+        (["training.penalty.every=0"], r"training\.penalty\.every: .*greater than 0"),
+    ],
+)
+def test_a_penalty_must_fit(overrides: list[str], message: str):
+    with pytest.raises(LapganError, match=message):
+        read_recipe("cifar10-cc", overrides)
+
+
 def test_an_unknown_recipe_and_a_broken_file_are_named(tmp_path: Path):
     with pytest.raises(LapganError, match=r"recipe nothing: .*paper-cifar10"):
         read_recipe("nothing")

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,14 @@ import torch
 from lapgan.cascade import Cascade
 from lapgan.errors import LapganError
 from lapgan.recipe import Recipe
-from lapgan.weights import FORMAT, Weights, read_weights, write_weights
+from lapgan.weights import (
+    FORMAT,
+    Weights,
+    halved,
+    pretrained_names,
+    read_weights,
+    write_weights,
+)
 
 
 @pytest.fixture
@@ -117,3 +125,42 @@ def test_tensors_that_do_not_fit_the_recipe_are_refused(tmp_path: Path, weights:
     write_weights(tmp_path / "w.safetensors", replace(weights, tensors=tensors))
     with pytest.raises(LapganError, match="level 12 does not fit its recipe"):
         Cascade.load(tmp_path / "w.safetensors")
+
+
+def test_half_precision_keeps_eleven_bits_and_the_normalisation(
+    tmp_path: Path, cascade_with_classes: Cascade
+):
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    cascade_with_classes.save(whole)
+    write_weights(half, halved(read_weights(whole)))
+    found = read_weights(half).tensors
+    for name, tensor in read_weights(whole).tensors.items():
+        if name.startswith("normalisation."):
+            assert torch.equal(found[name], tensor)
+        else:
+            assert found[name].dtype == torch.float16
+            assert torch.allclose(found[name].float(), tensor, rtol=2**-11, atol=2**-25)
+    images, kept = (Cascade.load(path).sample(8).float() for path in (half, whole))
+    assert (images - kept).abs().max() <= 2
+
+
+def test_models_of_the_package_are_found_by_name_unless_a_path_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert "cifar10-cc" in pretrained_names()
+    for name in pretrained_names():
+        weights = read_weights(Path(name))
+        assert weights.missing == []
+        assert weights.recipe.name == name
+    monkeypatch.chdir(tmp_path)
+    Path("cifar10-cc").mkdir()
+    with pytest.raises(LapganError, match="no level has weights yet"):
+        read_weights(Path("cifar10-cc"))
+    with pytest.raises(LapganError, match=r"cifar-10: .*a model of the package: .*cifar10-cc"):
+        read_weights(Path("cifar-10"))
+
+
+def test_models_of_the_package_are_small():
+    folder = resources.files("lapgan.pretrained")
+    for name in pretrained_names():
+        assert len((folder / f"{name}.safetensors").read_bytes()) < 12 * 2**20

@@ -33,7 +33,10 @@ app.add_typer(study_app, name="study")
 console = Console(highlight=False, soft_wrap=True)
 
 RunOrFile = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="A run folder or a .safetensors file.")
+    Path,
+    typer.Argument(
+        metavar="MODEL", help="A run folder, a .safetensors file, or a model of the package."
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:INDEX.")]
@@ -220,6 +223,25 @@ def info(model: RunOrFile) -> None:
         figures = weights.training.get(key)
         told = "no weights yet" if figures is None else _told(figures)
         console.print(f"level {key}: {count:,} parameters in G, {told}")
+
+
+@app.command()
+def pack(
+    model: RunOrFile,
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+) -> None:
+    """Write a trained model as one small file, in half precision."""
+    from lapgan.weights import halved, read_weights, write_weights
+
+    if out.suffix != ".safetensors":
+        raise LapganError(f"--out {out}: expected a name that ends in .safetensors.")
+    weights = read_weights(model)
+    if weights.missing:
+        raise LapganError(
+            f"{model}: level {', '.join(weights.missing)} has no weights yet; train it first."
+        )
+    write_weights(out, halved(weights))
+    console.print(f"wrote {escape(str(out))}, {out.stat().st_size / 2**20:.1f} MiB")
 
 
 @app.command()

@@ -100,6 +100,16 @@ def test_a_folder_of_another_run_is_refused(order: Order):
             list(plan(other))
 
 
+def test_a_run_of_an_earlier_version_goes_on(order: Order):
+    train(replace(order, images=8), Listener())
+    content = json.loads((order.out / "run.json").read_text())
+    del content["recipe"]["training"]["exposure"]
+    (order.out / "run.json").write_text(json.dumps(content))
+    cascade = train(order, Listener())
+    assert cascade is not None
+    assert {figures["images_seen"] for figures in cascade.training.values()} == {64}
+
+
 def test_an_unreadable_run_file_is_named(order: Order):
     order.out.mkdir()
     (order.out / "run.json").write_text("[")

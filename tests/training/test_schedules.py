@@ -33,6 +33,14 @@ def test_adam_stays_as_it_is():
     assert optimiser.param_groups[0]["betas"] == (0.0, 0.9)
 
 
+@pytest.mark.parametrize(("progress", "rate"), [(0, 2e-3), (0.5, 1.05e-3), (1, 1e-4), (1.2, 1e-4)])
+def test_a_cosine_falls_to_a_twentieth(progress: float, rate: float):
+    recipe = Adam(learning_rate=2e-3, decay="cosine")
+    optimiser = make_optimiser(nn.Linear(2, 2).parameters(), recipe)
+    set_schedule(optimiser, recipe, 0, progress)
+    assert optimiser.param_groups[0]["lr"] == pytest.approx(rate)
+
+
 def test_an_average_forgets_half_in_its_half_life():
     model, average = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     nn.init.ones_(model.weight)

@@ -14,6 +14,7 @@ from lapgan.errors import LapganError
 from lapgan.evaluation.progress import tracked
 from lapgan.files import below_data, holds_weights
 from lapgan.pyramid import Size
+from lapgan.weights import pretrained_names
 
 __all__ = ["Subject", "open_subject"]
 
@@ -72,13 +73,13 @@ class Subject:
 
 
 def open_subject(text: str, compute: Compute) -> Subject:
-    """Opens `PATH` or `NAME=PATH`: a run folder, a weights file, or a source of images.
+    """Opens `PATH` or `NAME=PATH`: a run folder, a weights file or name, or a source of images.
 
     Raises:
         LapganError: there is nothing of that kind.
     """
     name, _, path = text.rpartition("=")
     found = below_data(path)
-    if found.suffix == ".safetensors" or holds_weights(found):
+    if found.suffix == ".safetensors" or holds_weights(found) or path in pretrained_names():
         return Subject(name or found.stem, cascade=Cascade.load(found, compute))
     return Subject(name or found.name, source=open_images(path))

@@ -27,7 +27,7 @@ from lapgan.compute import choose_compute
 from lapgan.data import Images, Normalisation, OnBad, open_images, standardised, symmetric
 from lapgan.errors import LapganError
 from lapgan.files import write_json
-from lapgan.recipe import Recipe
+from lapgan.recipe import Recipe, check_recipe
 from lapgan.training.below import load_below
 from lapgan.training.examples import training_batches
 from lapgan.training.job import Budget, Intervals, LevelJob
@@ -145,8 +145,10 @@ def check_run(out: Path, recipe: Recipe, seed: int, data: dict[str, str]) -> Non
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        # Keys that a later version added have their defaults in an older run.
+        found["recipe"] = check_recipe(found["recipe"], f"in {path}").model_dump(mode="json")
         differences = list(_differences(found, _identity(recipe, seed, data)))
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError, LapganError) as error:
         raise LapganError(f"{path}: cannot be read ({error}); use another --out folder.") from None
     if differences:
         raise LapganError(

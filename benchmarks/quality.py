@@ -1,0 +1,144 @@
+"""Quality at equal cost: fd-lite0 against minutes of one CPU core, ours and others.
+
+    pip install torchgan diffusers
+    LAPGAN_DATA=... python benchmarks/quality.py --out quality [--minutes 5,15,30] [--seeds 0]
+        [--models cifar10-cc,cifar10,paper-cifar10,gan-baseline,dcgan,ddpm] [--jobs 2] [--n 5000]
+
+A model is a peer (`peers.py`), or a recipe with changes: `cifar10-cc:training.exposure=0`.
+
+Each model is trained anew for each budget, in a process of its own on one thread, so that minutes
+are minutes of one core; its samples are then compared with as many training images at its size.
+Results stand in OUT/MODEL-MINUTES-SEED/result.json and are not computed again; an interrupted
+training goes on. OUT/quality.json and OUT/quality.svg show them all.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+PEERS = ("dcgan", "ddpm")
+app = typer.Typer(add_completion=False)
+
+
+def samples_of(model: str, minutes: float, seed: int, n: int, folder: Path) -> tuple[Any, int]:
+    """Trains a model and returns n samples and the images it saw, at the finest level."""
+    import torch
+
+    from lapgan.compute import choose_compute
+    from lapgan.data import open_images
+    from lapgan.recipe import read_recipe
+    from lapgan.training.listener import Listener
+    from lapgan.training.run import Order, train
+
+    if model in PEERS:
+        from peers import sample_peer, train_peer
+
+        pixels = torch.from_numpy(open_images("cifar10").pixels[:].copy())
+        peer, seen = train_peer(
+            model, choose_compute(), pixels, 60 * minutes, seed, folder / "peer"
+        )
+        return sample_peer(peer, n, seed), seen
+    name, *changes = model.split(":")
+    recipe = read_recipe(name, changes)
+    cascade = train(
+        Order(recipe, "cifar10", folder / "run", minutes=minutes, seed=seed), Listener()
+    )
+    assert cascade is not None
+    return cascade.sample(n, seed), cascade.training[recipe.level_name(0)]["images_seen"]
+
+
+@app.command("one", hidden=True)
+def one(model: str, minutes: float, seed: int, n: int, folder: Path) -> None:
+    """Measures one model after one budget."""
+    import torch
+
+    from lapgan.data import open_images
+    from lapgan.evaluation.distances import frechet_distance
+    from lapgan.evaluation.features import extract_features, load_extractor, real_features
+    from lapgan.files import write_json
+    from lapgan.pictures import write_png
+
+    torch.set_num_threads(1)
+    images, seen = samples_of(model, minutes, seed, n, folder)
+    write_png(folder / "samples.png", images[:: n // 64][:64], zoom=2)
+    extractor = load_extractor()
+    size = (images.shape[-2], images.shape[-1])
+    real = real_features(open_images("cifar10"), range(n), extractor, size=size)
+    distance = frechet_distance(real, extract_features(images, extractor), seed)
+    write_json(folder / "result.json", {
+        "model": model, "minutes": minutes, "seed": seed, "n": n, "images_seen": seen,
+        "fd-lite0": distance.value, "error": distance.error, "torch": torch.__version__,
+    })  # fmt: skip
+
+
+@app.command("all")
+def everything(
+    out: Annotated[Path, typer.Option()],
+    minutes: Annotated[str, typer.Option()] = "5,15,30",
+    models: Annotated[
+        str, typer.Option()
+    ] = "cifar10-cc,cifar10,paper-cifar10,gan-baseline,dcgan,ddpm",
+    seeds: Annotated[str, typer.Option()] = "0",
+    n: Annotated[int, typer.Option()] = 5000,
+    jobs: Annotated[int, typer.Option(help="Trainings at once, one core each.")] = 1,
+) -> None:
+    """Measures all models after all budgets, shortest budgets first."""
+    wanted = [
+        (model, budget, seed)
+        for budget in minutes.split(",")
+        for seed in seeds.split(",")
+        for model in models.split(",")
+    ]
+
+    def measured(job: tuple[str, str, str]) -> None:
+        model, budget, seed = job
+        folder = out / f"{model}-{budget}-{seed}"
+        if not (folder / "result.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            start = time.monotonic()
+            command = [sys.executable, __file__, "one", model, budget, seed, str(n), str(folder)]
+            threads = {**os.environ, "OMP_NUM_THREADS": "1"}
+            with (folder / "log.txt").open("a") as log:
+                failed = subprocess.run(command, stdout=log, stderr=log, env=threads).returncode
+            if failed:
+                print(f"{model}, {budget} minutes, seed {seed}: failed, see {log.name}", flush=True)
+                return
+            print(f"{(time.monotonic() - start) / 60:.1f} minutes in all, ", end="")
+        found = json.loads((folder / "result.json").read_text())
+        print(f"{model}, {budget} minutes, seed {seed}: fd-lite0 {found['fd-lite0']:.1f} "
+              f"+- {found['error']:.1f}, {found['images_seen']:,} images", flush=True)  # fmt: skip
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(measured, wanted))
+    draw(out)
+
+
+def draw(out: Path) -> None:
+    """Writes OUT/quality.json and OUT/quality.svg from all results."""
+    from matplotlib.figure import Figure
+
+    from lapgan.files import write_atomically, write_json
+    from lapgan.plots import COLOURS, MARKERS, look, svg
+
+    rows = [json.loads(path.read_text()) for path in sorted(out.glob("*/result.json"))]
+    write_json(out / "quality.json", rows)
+    with look():
+        figure = Figure(figsize=(6.4, 4), layout="constrained")
+        axes = figure.subplots()
+        for i, model in enumerate(sorted({row["model"] for row in rows})):
+            points = sorted((r["minutes"], r["fd-lite0"]) for r in rows if r["model"] == model)
+            axes.plot(*zip(*points, strict=True), color=COLOURS[i], marker=MARKERS[i], label=model)
+        axes.set(xlabel="minutes of one core", ylabel="fd-lite0", xscale="log", ylim=(0, None))
+        axes.legend()
+        write_atomically(out / "quality.svg", svg(figure, "fd-lite0 against minutes").encode())
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,69 @@
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from lapgan.models.modern import PatchDiscriminator, PatchGenerator
+from lapgan.recipe import DifferencePenalty
+from lapgan.training.relativistic import update_pairs
+from lapgan.training.step import Examples
+
+
+class Bias(nn.Module):
+    """A generator of constant residuals."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by = nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, low: Tensor, z: Tensor, label: Tensor | None) -> Tensor:
+        return self.by + 0 * low
+
+
+class Mean(nn.Module):
+    """A discriminator that is linear in the image's mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, high: Tensor, low: Tensor, label: Tensor | None) -> Tensor:
+        return self.weight * (high + low).mean(dim=(1, 2, 3))
+
+
+def test_each_example_is_paired_with_a_generated_one_on_what_g_was_given():
+    g, d = Bias(), Mean()
+    g_sgd, d_sgd = (torch.optim.SGD(net.parameters(), lr=1.0) for net in (g, d))
+    high = torch.tensor([1.0, 2.0]).view(2, 1, 1, 1).expand(2, 3, 4, 4)
+    low, given = torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 0.5)
+    examples = Examples(high, low, given, torch.zeros(2, 1, 4, 4), None)
+    judgement, loss_g, fake = update_pairs(g, d, g_sgd, d_sgd, examples)
+    margins = 0.5 * torch.tensor([1.0, 2.0]) - 0.5 * 0.5
+    assert torch.isclose(judgement.loss, softplus(-margins).mean())
+    assert judgement.real_accuracy == 1
+    # d/dw mean softplus(-w (m - 0.5)) = -(m - 0.5) sigmoid(-w (m - 0.5)).
+    gradient = -(torch.tensor([0.5, 1.5]) * torch.sigmoid(-margins)).mean()
+    assert torch.isclose(d.weight, 0.5 - gradient)
+    # G is judged by the D that was just updated, against the logits from before.
+    judged = d.weight.detach() * 0.5
+    expected = softplus(0.5 * torch.tensor([1.0, 2.0]) - judged)
+    assert torch.isclose(loss_g, expected.mean())
+    assert g.by > 0
+    assert fake.shape == high.shape
+    assert all(p.requires_grad for p in d.parameters())
+
+
+def test_a_penalty_holds_d_back():
+    def slope(penalty: DifferencePenalty | None) -> float:
+        torch.manual_seed(0)
+        d = PatchDiscriminator((8, 8), patch=2, maps=8, units=16)
+        g = PatchGenerator((8, 8), patch=2, maps=8, blocks=1, planes=1)
+        high, low, z = torch.randn(32, 3, 8, 8), torch.zeros(32, 3, 8, 8), torch.rand(32, 1, 8, 8)
+        d.fit(high, None)
+        g_adam, d_adam = (torch.optim.Adam(net.parameters(), lr=3e-3) for net in (g, d))
+        for _ in range(30):
+            update_pairs(g, d, g_adam, d_adam, Examples(high, low, low, z, None), penalty)
+        image = high.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(d(image, None, None).sum(), image)
+        return gradient.norm().item()
+
+    assert slope(DifferencePenalty(weight=10.0, every=1)) < 0.5 * slope(None)
