@@ -1,3 +1,4 @@
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,14 +9,23 @@ from lapgan.cascade import Cascade
 from lapgan.compute import choose_compute
 from lapgan.errors import LapganError
 from lapgan.pyramid import upsample
-from lapgan.recipe import Recipe, check_recipe
+from lapgan.recipe import Recipe, check_recipe, read_recipe
 from lapgan.training.below import load_below
 from lapgan.training.examples import make_examples
-from lapgan.training.job import LevelJob
+from lapgan.training.job import Intervals, LevelJob
 from lapgan.training.listener import Listener
+from lapgan.training.log import Record
 from lapgan.training.run import Order, plan, train
 
 SILENT = Listener()
+
+
+class Interrupting(Listener):
+    """Presses Ctrl-C after three steps of eight examples."""
+
+    def recorded(self, level: str, record: Record) -> None:
+        if record.images_seen == 24:
+            signal.raise_signal(signal.SIGINT)
 
 
 def exposed(recipe: Recipe, share: float = 0.5) -> Recipe:
@@ -68,6 +78,25 @@ def test_levels_that_wait_for_each_other_are_not_trained_at_once(order: Order):
             run(replace(order, jobs=2))
     assert not order.out.exists()
     train(replace(order, jobs=2, levels=(1,)), SILENT)
+
+
+def test_an_interrupted_modern_run_ends_in_the_same_weights(run_folder: Path):
+    small = ["training.batch=8", "training.penalty.every=2"]
+    for size, patch in (("32", 4), ("16", 2)):
+        small += [
+            f"levels.{size}.generator={{kind='modern-patch',patch={patch},maps=8,blocks=1}}",
+            f"levels.{size}.discriminator={{kind='modern-patch',patch={patch},maps=8,units=8}}",
+        ]
+    order = Order(
+        read_recipe("cifar10", small), "dead-leaves:40", run_folder, images=48, device="cpu"
+    )
+    stopped = replace(order, out=run_folder.with_name("stopped"))
+    for k in (2, 1, 0):
+        with pytest.raises(KeyboardInterrupt):
+            train(replace(stopped, levels=(k,), intervals=Intervals(log=0.0)), Interrupting())
+        train(replace(stopped, levels=(k,)), SILENT)
+    train(order, SILENT)
+    assert torch.equal(Cascade.load(stopped.out).sample(8), Cascade.load(order.out).sample(8))
 
 
 def test_an_interrupted_run_with_exposure_ends_in_the_same_weights(order: Order):
