@@ -27,16 +27,17 @@ def test_the_untrained_vector_generator_draws_the_mean_and_covariance_of_the_ima
 
 def test_the_untrained_patch_generator_is_the_ridge_regression_of_the_residual():
     low = smooth(300)
-    high = 0.5 * low.roll(1, dims=3) - 0.2 * low + 0.05 * torch.randn_like(low)
+    high = low.roll(1, dims=3) - 0.5 * low + 0.05 * torch.randn_like(low)
     generator = PatchGenerator((8, 8), patch=2, maps=16, blocks=1, planes=1)
     generator.fit(high, low)
     nn.init.zeros_(generator.last.weight)
     with torch.no_grad():
         found = generator(low, torch.rand(300, 1, 8, 8), None)
     inside = (slice(None), slice(None), slice(2, 6), slice(2, 6))
-    # The residual is linear in a neighbourhood that 3x3 patches cover, up to noise of 0.05; the
-    # ridge adds a little.
-    assert (found - high)[inside].std() < 0.07 < 0.5 * high[inside].std()
+    # The residual is linear in a neighbourhood that 3x3 patches cover, up to noise of 0.05, to
+    # which the ridge adds its shrinkage.
+    assert 0.05 < (found - high)[inside].std() < 0.1
+    assert high[inside].std() > 0.2
 
 
 def test_noise_and_class_change_what_is_generated():
