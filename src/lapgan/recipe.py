@@ -205,12 +205,17 @@ AnyDiscriminator = PaperDenseDiscriminator | PaperConvDiscriminator | ModernPatc
 
 
 class LevelRecipe(_Strict):
-    """One level: its nets, its noise, and its share of a budget in minutes."""
+    """One level: its nets, its noise, and its share of a budget in minutes.
+
+    `generator_rate` multiplies G's learning rate. A level that starts from a good linear prediction
+    is spoilt by a G that learns as fast as a D that knows nothing yet (Heusel et al., 2017).
+    """
 
     generator: Annotated[AnyGenerator, Field(discriminator="kind")]
     discriminator: Annotated[AnyDiscriminator, Field(discriminator="kind")]
     noise: Annotated[AnyNoise, Field(discriminator="kind")]
     share: Positive = 1.0
+    generator_rate: Positive = 1.0
 
     @model_validator(mode="after")
     def _noise_fits(self) -> "LevelRecipe":

@@ -41,6 +41,14 @@ def test_a_cosine_falls_to_a_twentieth(progress: float, rate: float):
     assert optimiser.param_groups[0]["lr"] == pytest.approx(rate)
 
 
+def test_g_may_learn_at_a_share_of_the_rate():
+    for recipe in (Sgd(), Adam(), Adam(decay="cosine")):
+        optimiser = make_optimiser(nn.Linear(2, 2).parameters(), recipe)
+        set_schedule(optimiser, recipe, 0, 0.0, share=0.25)
+        rate = optimiser.param_groups[0]["lr"]
+        assert rate == pytest.approx(0.25 * recipe.learning_rate)
+
+
 def test_an_average_forgets_half_in_its_half_life():
     model, average = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     nn.init.ones_(model.weight)

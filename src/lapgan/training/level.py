@@ -104,8 +104,9 @@ def training_step(job: LevelJob, state: LevelState, batches: Batches) -> dict[st
     training = job.recipe.training
     examples = level_examples(job, batches, state.images_seen)
     epochs, progress = state.images_seen / batches.epoch, _progress(job.budget, state)
-    for optimiser in (state.discriminator_optimiser, state.generator_optimiser):
-        set_schedule(optimiser, training.optimiser, epochs, progress)
+    share = job.recipe.level(job.k).generator_rate
+    set_schedule(state.discriminator_optimiser, training.optimiser, epochs, progress)
+    set_schedule(state.generator_optimiser, training.optimiser, epochs, progress, share)
     with job.compute.autocast():
         judgement, loss_g, fake = _update(training, state, examples)
     figures = {

@@ -21,7 +21,11 @@ def make_optimiser(parameters: Iterable[nn.Parameter], recipe: Sgd | Adam) -> to
 
 
 def set_schedule(
-    optimiser: torch.optim.Optimizer, recipe: Sgd | Adam, epochs: float, progress: float = 0.0
+    optimiser: torch.optim.Optimizer,
+    recipe: Sgd | Adam,
+    epochs: float,
+    progress: float = 0.0,
+    share: float = 1.0,
 ) -> None:
     """Sets learning rate and momentum.
 
@@ -38,12 +42,18 @@ def set_schedule(
         recipe: which schedule.
         epochs: how often the data were seen.
         progress: the share of the budget that is spent, from 0 to 1.
+        share: multiplies the rate: G and D may learn at different ones.
     """
     for group in optimiser.param_groups:
+        group["lr"] = share * _rate(recipe, int(epochs), min(progress, 1.0))
         if isinstance(recipe, Sgd):
-            group["lr"] = recipe.learning_rate / (1 + recipe.decay) ** int(epochs)
             momentum = recipe.momentum + recipe.momentum_step * int(epochs)
             group["momentum"] = min(momentum, recipe.momentum_max)
-        elif recipe.decay == "cosine":
-            cosine = (1 + math.cos(math.pi * min(progress, 1.0))) / 2
-            group["lr"] = recipe.learning_rate * (1 + 19 * cosine) / 20
+
+
+def _rate(recipe: Sgd | Adam, epoch: int, progress: float) -> float:
+    if isinstance(recipe, Sgd):
+        return recipe.learning_rate / (1 + recipe.decay) ** epoch
+    if recipe.decay == "none":
+        return recipe.learning_rate
+    return recipe.learning_rate * (1 + 19 * (1 + math.cos(math.pi * progress)) / 2) / 20
