@@ -207,8 +207,8 @@ AnyDiscriminator = PaperDenseDiscriminator | PaperConvDiscriminator | ModernPatc
 class LevelRecipe(_Strict):
     """One level: its nets, its noise, and its share of a budget in minutes.
 
-    `generator_rate` multiplies G's learning rate. A level that starts from a good linear prediction
-    is spoilt by a G that learns as fast as a D that knows nothing yet (Heusel et al., 2017).
+    `generator_rate` multiplies G's learning rate, so that G and D learn at two rates (Heusel et
+    al., 2017).
     """
 
     generator: Annotated[AnyGenerator, Field(discriminator="kind")]

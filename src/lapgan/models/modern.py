@@ -86,8 +86,7 @@ class PatchGenerator(nn.Module):
 
     l are the components of the low-pass image's patches, and A * l is the best linear prediction of
     the residual's components from 3x3 patches, fitted before training. f starts at about 0: the
-    untrained G is the linear prediction. Noise enters f alone; let straight through to y, as in
-    `VectorGenerator`, it stays in the residuals as grain (docs/recipe.md).
+    untrained G is the linear prediction. Noise enters f alone, not y as in `VectorGenerator`.
 
     Args:
         size: height and width of the level, in pixels.
