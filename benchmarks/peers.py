@@ -33,13 +33,13 @@ class Peer:
     Args:
         modules: its nets, by name.
         optimisers: of the nets.
-        step: trains on images in [-1, 1], (64, 3, 32, 32).
+        step: trains on images in [-1, 1], (64, 3, 32, 32), after so many images seen.
         sample: generates n images in [-1, 1].
     """
 
     modules: dict[str, nn.Module]
     optimisers: dict[str, torch.optim.Optimizer]
-    step: Callable[[Tensor], None]
+    step: Callable[[Tensor, int], None]
     sample: Callable[[int], Tensor]
 
     def state(self) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def dcgan(compute: Compute) -> Peer:
     g_adam = torch.optim.Adam(g.parameters(), lr=2e-4, betas=(0.5, 0.999), foreach=True)
     d_adam = torch.optim.Adam(d.parameters(), lr=2e-4, betas=(0.5, 0.999), foreach=True)
 
-    def step(real: Tensor) -> None:
+    def step(real: Tensor, seen: int) -> None:
         with compute.autocast():
             fake = g(torch.randn(len(real), 100))
             d_loss = F.softplus(-d(real)).mean() + F.softplus(d(fake.detach())).mean()
@@ -102,18 +102,15 @@ def ddpm(compute: Compute) -> Peer:
     average = copy.deepcopy(unet).requires_grad_(False)
     adam = torch.optim.AdamW(unet.parameters(), lr=5e-4, foreach=True)
     noising, sampling = DDPMScheduler(1000), DDIMScheduler(1000)
-    seen = 0
 
-    def step(real: Tensor) -> None:
-        nonlocal seen
+    def step(real: Tensor, seen: int) -> None:
         noise, t = torch.randn_like(real), torch.randint(0, 1000, (len(real),))
         with compute.autocast():
             found = unet(noising.add_noise(real, noise, t), t).sample.float()
         adam.zero_grad()
         F.mse_loss(found, noise).backward()
         adam.step()
-        seen += len(real)
-        update_average(average, unet, len(real), seen, 50_000)
+        update_average(average, unet, len(real), seen + len(real), 50_000)
 
     def sample(n: int) -> Tensor:
         x = torch.randn(n, 3, 32, 32)
@@ -155,7 +152,7 @@ def train_peer(
             return peer, seen
         real = pixels[torch.randint(0, len(pixels), (_BATCH,))].float() / 127.5 - 1
         flipped = torch.where(torch.rand(_BATCH, 1, 1, 1) < 0.5, real.flip(-1), real)
-        peer.step(compute.place(flipped))
+        peer.step(compute.place(flipped), seen)
         seen += _BATCH
 
 

@@ -1,7 +1,7 @@
 """Quality at equal cost: fd-lite0 against minutes of one CPU core, ours and others.
 
     pip install torchgan diffusers
-    LAPGAN_DATA=... python benchmarks/quality.py --out quality [--minutes 5,15,30] [--seeds 0]
+    LAPGAN_DATA=... python benchmarks/quality.py all --out quality [--minutes 5,15,30] [--seeds 0]
         [--models cifar10-cc,cifar10,paper-cifar10,gan-baseline,dcgan,ddpm] [--jobs 2] [--n 5000]
 
 A model is a peer (`peers.py`), or a recipe with changes: `cifar10-cc:training.exposure=0`.
@@ -23,13 +23,13 @@ from typing import Annotated, Any
 
 import typer
 
-PEERS = ("dcgan", "ddpm")
 app = typer.Typer(add_completion=False)
 
 
 def samples_of(model: str, minutes: float, seed: int, n: int, folder: Path) -> tuple[Any, int]:
     """Trains a model and returns n samples and the images it saw, at the finest level."""
     import torch
+    from peers import PEERS, sample_peer, train_peer
 
     from lapgan.compute import choose_compute
     from lapgan.data import open_images
@@ -38,8 +38,6 @@ def samples_of(model: str, minutes: float, seed: int, n: int, folder: Path) -> t
     from lapgan.training.run import Order, train
 
     if model in PEERS:
-        from peers import sample_peer, train_peer
-
         pixels = torch.from_numpy(open_images("cifar10").pixels[:].copy())
         peer, seen = train_peer(
             model, choose_compute(), pixels, 60 * minutes, seed, folder / "peer"

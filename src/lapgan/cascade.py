@@ -47,6 +47,19 @@ class Level:
     noise: Noise
     generator: nn.Module
 
+    def prepare(self, compute: Compute) -> None:
+        """Readies the generator for sampling on the given device."""
+        self.generator.requires_grad_(False).eval()
+        compute.place(self.generator)
+
+    def residual(
+        self, low: Tensor | None, z: Tensor, label: Tensor | None, compute: Compute
+    ) -> Tensor:
+        """Returns h~_k = G_k(z_k, l_k), float32 (n, 3, h, w)."""
+        with compute.autocast():
+            high: Tensor = self.generator(low, z, label).float()
+        return high
+
 
 @dataclass(frozen=True)
 class Link:
@@ -90,8 +103,7 @@ class Cascade:
         self.training = training or {}
         self.compute = compute or choose_compute()
         for level in self.levels:
-            level.generator.requires_grad_(False).eval()
-            self.compute.place(level.generator)
+            level.prepare(self.compute)
 
     @property
     def sizes(self) -> list[Size]:
@@ -119,11 +131,7 @@ class Cascade:
         Raises:
             LapganError: levels are missing, or do not fit their recipe.
         """
-        if weights.missing:
-            raise LapganError(
-                f"{path}: the level(s) {', '.join(weights.missing)} have no weights yet; train "
-                "them with `lapgan train ... --level SIZE`, or wait for their first checkpoint."
-            )
+        weights.check_complete(path)
         return cls(
             recipe=weights.recipe,
             levels=[build_level(path, weights, k) for k in range(len(weights.recipe.levels))],
@@ -337,9 +345,7 @@ class Cascade:
         """Returns h~_k = G_k(z_k, l_k) of a full block."""
         level = self.levels[k]
         z = level.noise.sample(BLOCK, level.size, _generator(*key, k)).to(self.compute.device)
-        with self.compute.autocast():
-            high: Tensor = level.generator(low, z, label).float()
-        return high
+        return level.residual(low, z, label, self.compute)
 
     def _links(self, runs: Iterator[list[Step]]) -> list[Link]:
         """Joins the blocks of each level and turns them to pixels."""
@@ -390,11 +396,8 @@ def build_level(path: Path, weights: Weights, k: int) -> Level:
     Raises:
         LapganError: the weights do not fit their recipe.
     """
-    key, recipe, size = (
-        weights.recipe.level_name(k),
-        weights.recipe.level(k),
-        weights.recipe.sizes[k],
-    )
+    key, size = weights.recipe.level_name(k), weights.recipe.sizes[k]
+    recipe = weights.recipe.level(k)
     generator = recipe.build_generator(size, len(weights.class_names))
     try:
         generator.load_state_dict(generator_state(key, weights.tensors))

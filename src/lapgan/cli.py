@@ -236,10 +236,7 @@ def pack(
     if out.suffix != ".safetensors":
         raise LapganError(f"--out {out}: expected a name that ends in .safetensors.")
     weights = read_weights(model)
-    if weights.missing:
-        raise LapganError(
-            f"{model}: level {', '.join(weights.missing)} has no weights yet; train it first."
-        )
+    weights.check_complete(model)
     write_weights(out, halved(weights))
     console.print(f"wrote {escape(str(out))}, {out.stat().st_size / 2**20:.1f} MiB")
 

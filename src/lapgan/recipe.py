@@ -295,7 +295,7 @@ class TrainingRecipe(_Strict):
 
     `batch` examples are drawn a step: half of them are shown to D as they are, half lend their
     low-pass image to a generated one, and all of them to the update of G. The `relativistic`
-    objective pairs each example with a generated one on the same low-pass image. `images` is how
+    objective pairs each example with a generated one. `images` is how
     many examples a level sees unless the command line says otherwise. The averaged weights forget
     half in `ema_half_life` images. `exposure` is the share of a minibatch for which G works on
     low-pass images that the levels below generate, not on real ones; levels then have to be trained

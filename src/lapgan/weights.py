@@ -64,6 +64,14 @@ class Weights:
         present = {name.split(".")[1] for name in self.tensors if name.startswith("levels.")}
         return [size for size in self.recipe.levels if size not in present]
 
+    def check_complete(self, path: Path) -> None:
+        """Raises a LapganError that names `path`, what was read, if a level is missing."""
+        if self.missing:
+            raise LapganError(
+                f"{path}: the level(s) {', '.join(self.missing)} have no weights yet; train "
+                "them with `lapgan train ... --level SIZE`, or wait for their first checkpoint."
+            )
+
 
 def generator_tensors(level: str, generator: nn.Module) -> dict[str, Tensor]:
     """Returns a generator's tensors under the names they have in a file; see the module."""

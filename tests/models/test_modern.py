@@ -1,9 +1,8 @@
-import math
-
 import pytest
 import torch
 from torch import Tensor, nn
 
+from lapgan.models import modern
 from lapgan.models.modern import Fitted, PatchDiscriminator, PatchGenerator, VectorGenerator
 
 
@@ -98,4 +97,4 @@ def test_only_fitted_nets_are_fitted():
 
 
 def test_unit_noise_has_variance_one():
-    assert (math.sqrt(3) * (torch.rand(100_000) * 2 - 1)).var().item() == pytest.approx(1, rel=0.02)
+    assert (modern._UNIT * (torch.rand(100_000) * 2 - 1)).var().item() == pytest.approx(1, rel=0.02)

@@ -46,8 +46,7 @@ class Below:
         for level in self.levels:
             z = self.compute.place(level.noise.sample(n, level.size, generator))
             low = None if image is None else upsample(image, level.size, self.operator)
-            with self.compute.autocast():
-                high = level.generator(low, z, label).float()
+            high = level.residual(low, z, label, self.compute)
             image = high if low is None else low + high
         assert image is not None
         return image
@@ -70,7 +69,6 @@ def load_below(run: Path, recipe: Recipe, k: int, compute: Compute) -> Below:
                 "first, or set training.exposure=0."
             )
         level = build_level(path, read_weights(path), j)
-        level.generator.requires_grad_(False).eval()
-        compute.place(level.generator)
+        level.prepare(compute)
         levels.append(level)
     return Below(levels, recipe.pyramid.operator, compute)

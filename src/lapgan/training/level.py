@@ -178,7 +178,8 @@ def _fit(job: LevelJob, *nets: nn.Module) -> None:
     batches = dataclasses.replace(
         training_batches(job.recipe, job.images, job.seed), batch=FIT_EXAMPLES
     )
-    examples = level_examples(job, batches, 0)
+    # Nets are fitted on real examples alone; samples of the level below would go unused.
+    examples = level_examples(dataclasses.replace(job, below=None), batches, 0)
     for net in fitted:
         net.fit(examples.high, examples.low)
 
