@@ -276,6 +276,8 @@ def test_every_page_fits_and_can_be_read(browser, tmp_path, width):
         with page_of(browser, **options) as page:
 
             def take(name):
+                # Until then the style sheet may be on its way.
+                page.wait_for_load_state("load")
                 picture(page, f"{name}{end}")
                 wide = page.evaluate("document.documentElement.scrollWidth")
                 assert wide <= width, name
