@@ -1,22 +1,30 @@
 import pytest
 import torch
 
-from lapgan.compute import choose_compute
+from lapgan.compute import _bfloat16_pays, choose_compute
 from lapgan.errors import LapganError
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "dtype"),
+    ("capabilities", "seconds", "dtype"),
     [
-        ({"amx_bf16": True}, torch.bfloat16),
-        ({"amx_bf16": False, "avx512_bf16": True}, torch.bfloat16),
-        ({"avx512_f": True}, torch.float32),
+        ({"amx_bf16": True}, {}, torch.bfloat16),
+        ({"amx_bf16": False, "avx512_bf16": True}, {torch.bfloat16: 1.0}, torch.bfloat16),
+        ({"avx512_bf16": True}, {torch.bfloat16: 1.9}, torch.float32),
+        ({"avx512_f": True}, {}, torch.float32),
     ],
 )
-def test_mixed_precision_is_chosen_where_there_is_bfloat16_arithmetic(
-    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], dtype: torch.dtype
+def test_mixed_precision_is_chosen_where_bfloat16_is_the_faster(
+    monkeypatch: pytest.MonkeyPatch,
+    capabilities: dict[str, bool],
+    seconds: dict[torch.dtype, float],
+    dtype: torch.dtype,
 ):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(
+        "lapgan.compute._seconds_to_square", lambda x: {torch.float32: 2.0, **seconds}[x.dtype]
+    )
+    monkeypatch.setattr("lapgan.compute._bfloat16_pays", _bfloat16_pays.__wrapped__)
     compute = choose_compute("cpu")
     assert compute.dtype == dtype
     with compute.autocast():
