@@ -81,7 +81,8 @@ def test_every_metric_of_a_cascade_with_classes(
     evaluation = evaluate(plan_of([subject], training, held_out, *metrics))
     mine = {m.metric for m in evaluation.measurements if m.subject == "tiny"}
     assert {"parzen", "multiscale-parzen", "multiscale-parzen level 12x12", "kid-lite0",
-            "kid-lite0 of class cat", "coverage-lite0", "distance ratio at 12x12",
+            "kid-lite0 of class cat", "class agreement by lite0", "coverage-lite0",
+            "distance ratio at 12x12",
             "share of noise in the residual at 12x12"} <= mine  # fmt: skip
     levels = [find(evaluation, "tiny", f"multiscale-parzen level {s}") for s in ("12x12", "6x8")]
     total = find(evaluation, "tiny", "multiscale-parzen")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lapgan.cascade import Cascade
 from lapgan.data import Normalisation
+from lapgan.evaluation.agreement import Labelled, class_agreement
 from lapgan.evaluation.dependence import LevelDependence, measure_dependence
 from lapgan.evaluation.distances import Distance, class_distances, measure
 from lapgan.evaluation.entropy import EntropySettings, measure_entropy
@@ -230,7 +231,7 @@ def _features_of(
     reference = _reference_features(plan, real, extractor)
     yield from _distances(plan, subject.name, fake, reference)
     if "classes" in plan.metrics:
-        yield from _by_class(plan, subject, fake, reference)
+        yield from _by_class(plan, subject, real, extractor, fake, reference)
     if "neighbours" in plan.metrics:
         yield from _neighbours(plan, subject.name, real, extractor, images, fake)
 
@@ -244,7 +245,12 @@ def _distances(plan: Plan, name: str, fake: Features, reference: Features) -> It
 
 
 def _by_class(
-    plan: Plan, subject: Subject, fake: Features, reference: Features
+    plan: Plan,
+    subject: Subject,
+    real: RealImages,
+    extractor: Extractor,
+    fake: Features,
+    reference: Features,
 ) -> Iterator[Measurement]:
     asked, known = subject.labels(len(fake)), plan.training.labels
     names = plan.training.class_names
@@ -255,6 +261,30 @@ def _by_class(
     labels = torch.from_numpy(known[: len(reference)].copy())
     for label, found in class_distances(reference, fake, labels, asked, names, plan.seed).items():
         yield from (_distance(subject.name, one, f" of class {label}") for one in found)
+    held_out = _held_out_features(plan, real, extractor)
+    classes = real.labels(len(held_out))
+    if classes is not None:
+        yield _agreement(
+            plan,
+            subject.name,
+            Labelled(reference, labels),
+            Labelled(held_out, classes[0]),
+            Labelled(fake, asked),
+        )
+
+
+def _agreement(
+    plan: Plan, name: str, train: Labelled, held_out: Labelled, fake: Labelled
+) -> Measurement:
+    with working(f"class agreement of {name}"):
+        found = class_agreement(train, held_out, fake)
+    details: dict[str, Detail] = {
+        "accuracy_on_held_out": found.real.value,
+        "training_images": len(train.labels),
+    }
+    return Measurement(name, f"class agreement by {fake.features.extractor}",
+                       found.generated.value, found.generated.standard_error, found.generated.n,
+                       plan.seed, "", fake.features.extractor, details)  # fmt: skip
 
 
 def _distance(name: str, found: Distance, suffix: str = "") -> Measurement:
