@@ -40,7 +40,5 @@ def test_images_of_another_class_than_was_asked_for_do_not_agree():
 
 
 def test_a_label_too_few_is_told():
-    with pytest.raises(
-        LapganError, match=r"expected one for each of 9 images, found \(8,\)"
-    ):
+    with pytest.raises(LapganError, match=r"expected one for each of 9 images, found \(8,\)"):
         Labelled(Features(torch.zeros(9, 2)), torch.zeros(8, dtype=torch.long))
