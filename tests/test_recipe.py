@@ -120,11 +120,33 @@ def test_a_generator_must_fit_its_place():
         ),
         (["training.exposure=1.5"], r"training\.exposure: .*found 1.5"),
         (["training.penalty.every=0"], r"training\.penalty\.every: .*greater than 0"),
+        (["levels.16.penalty.every=0"], r"levels\.16\.penalty\.every: .*greater than 0"),
     ],
 )
 def test_a_penalty_must_fit(overrides: list[str], message: str):
     with pytest.raises(LapganError, match=message):
         read_recipe("cifar10-cc", overrides)
+
+
+def test_a_level_may_have_a_penalty_of_its_own():
+    recipe = read_recipe("cifar10", ["training.penalty.weight=1", "levels.8.penalty.weight=0.1"])
+    found = [recipe.penalty(k) for k in range(3)]
+    assert [penalty and penalty.weight for penalty in found] == [1, 1, 0.1]
+    with pytest.raises(LapganError, match=r"levels\.8\.penalty: only the objective"):
+        read_recipe("paper-cifar10", ["levels.8.penalty.weight=1"])
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("cifar10", ["training.exposure=0.5"], "have no residual to compare with"),
+        ("cifar10", ["levels.8.supervised=1"], "needs the generator 'modern-patch', found"),
+        ("paper-cifar10", ["levels.14.supervised=1"], "only the objective 'relativistic' has it"),
+    ],
+)
+def test_supervision_must_fit(name: str, overrides: list[str], message: str):
+    with pytest.raises(LapganError, match=rf"levels\.\d+\.supervised: .*{message}"):
+        read_recipe(name, overrides)
 
 
 def test_an_unknown_recipe_and_a_broken_file_are_named(tmp_path: Path):

@@ -36,6 +36,7 @@ __all__ = [
 
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -204,11 +205,26 @@ AnyGenerator = (
 AnyDiscriminator = PaperDenseDiscriminator | PaperConvDiscriminator | ModernPatchDiscriminator
 
 
+class DifferencePenalty(_Strict):
+    """A gradient penalty on D by finite differences; see `lapgan.losses.difference_penalty`.
+
+    The loss of D is L + weight / 2 (R1 + R2). The penalty is computed every few steps, that many
+    times as strong. `scale` is the length of the difference, in standard deviations of each
+    principal component of D's input.
+    """
+
+    weight: Positive = 0.3
+    every: Count = 4
+    scale: Positive = 0.1
+
+
 class LevelRecipe(_Strict):
     """One level: its nets, its noise, and its share of a budget in minutes.
 
     `generator_rate` multiplies G's learning rate, so that G and D learn at two rates (Heusel et
-    al., 2017).
+    al., 2017). `penalty` stands in for that of `training`. `supervised` is the weight of the
+    distance between generated and real residual in the loss of G; see
+    `lapgan.models.modern.PatchGenerator.distance`.
     """
 
     generator: Annotated[AnyGenerator, Field(discriminator="kind")]
@@ -216,6 +232,8 @@ class LevelRecipe(_Strict):
     noise: Annotated[AnyNoise, Field(discriminator="kind")]
     share: Positive = 1.0
     generator_rate: Positive = 1.0
+    penalty: DifferencePenalty | None = None
+    supervised: NotNegative = 0.0
 
     @model_validator(mode="after")
     def _noise_fits(self) -> "LevelRecipe":
@@ -275,19 +293,6 @@ class Adam(_Strict):
     learning_rate: Positive = 2e-4
     betas: tuple[Share, Share] = (0.5, 0.999)
     decay: Literal["none", "cosine"] = "none"
-
-
-class DifferencePenalty(_Strict):
-    """A gradient penalty on D by finite differences; see `lapgan.losses.difference_penalty`.
-
-    The loss of D is L + weight / 2 (R1 + R2). The penalty is computed every few steps, that many
-    times as strong. `scale` is the length of the difference, in standard deviations of each
-    principal component of D's input.
-    """
-
-    weight: Positive = 0.3
-    every: Count = 4
-    scale: Positive = 0.1
 
 
 class TrainingRecipe(_Strict):
@@ -354,18 +359,41 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _penalty_fits(self) -> "Recipe":
-        if self.training.penalty is None:
-            return self
-        if self.training.objective != "relativistic":
-            raise ValueError(
-                "training.penalty: only the objective 'relativistic' has one, found "
-                f"{self.training.objective!r}"
-            )
-        for key, level in self.levels.items():
+        for k, (key, level) in enumerate(self.levels.items()):
+            if self.penalty(k) is None:
+                continue
+            if self.training.objective != "relativistic":
+                where = f"levels.{key}.penalty" if level.penalty else "training.penalty"
+                raise ValueError(
+                    f"{where}: only the objective 'relativistic' has one, found "
+                    f"{self.training.objective!r}"
+                )
             if not isinstance(level.discriminator, ModernPatchDiscriminator):
                 raise ValueError(
                     f"levels.{key}.discriminator: training.penalty needs 'modern-patch', found "
                     f"{level.discriminator.kind!r}, whose dropout is no function of its input"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _supervision_fits(self) -> "Recipe":
+        for key, level in self.levels.items():
+            if not level.supervised:
+                continue
+            where = f"levels.{key}.supervised"
+            if self.training.objective != "relativistic":
+                raise ValueError(
+                    f"{where}: only the objective 'relativistic' has it, found "
+                    f"{self.training.objective!r}"
+                )
+            if not isinstance(level.generator, ModernPatchGenerator):
+                raise ValueError(
+                    f"{where}: needs the generator 'modern-patch', found {level.generator.kind!r}"
+                )
+            if self.training.exposure:
+                raise ValueError(
+                    f"{where}: low-pass images that the level below generates have no residual to "
+                    f"compare with; set training.exposure = 0, found {self.training.exposure}"
                 )
         return self
 
@@ -377,6 +405,10 @@ class Recipe(_Strict):
     def level_name(self, k: int) -> str:
         """Returns the size of level k as the recipe writes it, with 0 the finest."""
         return list(self.levels)[k]
+
+    def penalty(self, k: int) -> DifferencePenalty | None:
+        """Returns the gradient penalty of level k, with 0 the finest."""
+        return self.level(k).penalty or self.training.penalty
 
     def level(self, k: int) -> LevelRecipe:
         """Returns level k, with 0 the finest."""

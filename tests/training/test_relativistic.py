@@ -67,3 +67,35 @@ def test_a_penalty_holds_d_back():
         return gradient.norm().item()
 
     assert slope(DifferencePenalty(weight=10.0, every=1)) < 0.5 * slope(None)
+
+
+def test_supervision_alone_learns_the_residual():
+    """D is constant, so the distance is all that G hears; it has to fall to near 0."""
+    torch.manual_seed(0)
+    low = torch.randn(32, 3, 8, 8)
+    high, z = low.roll(1, dims=3), torch.rand(32, 1, 8, 8)
+    g = PatchGenerator((8, 8), patch=2, maps=16, blocks=1, planes=1)
+    g.high_basis.fit(high)  # and no linear prediction, which would be exact
+    d = Mean()
+    d.weight.data.zero_()
+    g_adam, d_sgd = torch.optim.Adam(g.parameters(), lr=1e-2), torch.optim.SGD(d.parameters(), lr=0)
+    examples = Examples(high, low, low, z, None)
+
+    def distance() -> float:
+        return g.distance(g(low, z, None), high).item()
+
+    before = distance()
+    for _ in range(100):
+        update_pairs(g, d, g_adam, d_sgd, examples, supervised=3.0)
+    assert distance() < 0.3 * before
+
+
+def test_the_distance_of_residuals_does_not_depend_on_their_scale():
+    """Whitened normal components differ by a normal of variance 2: mean |d| = 2 / sqrt(pi)."""
+    torch.manual_seed(0)
+    scale = torch.tensor([1.0, 10.0, 100.0]).view(1, 3, 1, 1)
+    g = PatchGenerator((8, 8), patch=2, maps=8, blocks=1, planes=1)
+    high, other = (scale * torch.randn(4000, 3, 8, 8) for _ in range(2))
+    g.high_basis.fit(high)
+    assert abs(g.distance(high, other).item() - 2 / torch.pi**0.5) < 0.01
+    assert g.distance(high, high) == 0

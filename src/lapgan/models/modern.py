@@ -140,6 +140,16 @@ class PatchGenerator(nn.Module):
         residual: Tensor = self.high_basis.spread(y)
         return residual
 
+    def distance(self, high: Tensor, other: Tensor) -> Tensor:
+        """Computes how far residuals (B, 3, *size) are from others, in whitened components.
+
+            mean |diag(s)^-1 V^T (h - h')|,    0 if equal, of the order of 1 if not related
+
+        Source: Isola et al. (2017), pix2pix, equation 3, for the L1 distance beside an adversarial
+        loss; here of components, where it would otherwise see none but the largest.
+        """
+        return self.high_basis.whiten(high - other).abs().mean()
+
 
 class PatchDiscriminator(nn.Module):
     """D: an image's whitened patches through convolutions and dense layers to a logit.

@@ -14,7 +14,6 @@ from lapgan.data import Batches
 from lapgan.errors import LapganError
 from lapgan.losses import minimax_generator_loss, nonsaturating_generator_loss
 from lapgan.models.modern import Fitted
-from lapgan.recipe import TrainingRecipe
 from lapgan.training.ema import update_average
 from lapgan.training.examples import level_examples, training_batches
 from lapgan.training.job import Budget, LevelJob
@@ -108,7 +107,7 @@ def training_step(job: LevelJob, state: LevelState, batches: Batches) -> dict[st
     set_schedule(state.discriminator_optimiser, training.optimiser, epochs, progress)
     set_schedule(state.generator_optimiser, training.optimiser, epochs, progress, share)
     with job.compute.autocast():
-        judgement, loss_g, fake = _update(training, state, examples)
+        judgement, loss_g, fake = _update(job, state, examples)
     figures = {
         "loss_d": judgement.loss.item(),
         "loss_g": loss_g.item(),
@@ -130,20 +129,21 @@ def training_step(job: LevelJob, state: LevelState, batches: Batches) -> dict[st
 
 
 def _update(
-    training: TrainingRecipe, state: LevelState, examples: Examples
+    job: LevelJob, state: LevelState, examples: Examples
 ) -> tuple[Judgement, Tensor, Tensor]:
     """Updates D and G; returns how D did, the loss of G, and what it generated."""
+    training = job.recipe.training
     nets = (state.generator, state.discriminator)
     if training.objective == "relativistic":
-        due = training.penalty is not None and (
-            state.images_seen // training.batch % training.penalty.every == 0
-        )
+        penalty = job.recipe.penalty(job.k)
+        steps = state.images_seen // training.batch
         return update_pairs(
             *nets,
             state.generator_optimiser,
             state.discriminator_optimiser,
             examples,
-            training.penalty if due else None,
+            penalty if penalty is not None and steps % penalty.every == 0 else None,
+            job.recipe.level(job.k).supervised,
         )
     judgement = update_discriminator(*nets, state.discriminator_optimiser, examples)
     loss_g, fake = update_generator(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lapgan.losses import difference_penalty, relativistic_loss
-from lapgan.models.modern import PatchDiscriminator
+from lapgan.models.modern import PatchDiscriminator, PatchGenerator
 from lapgan.recipe import DifferencePenalty
 from lapgan.training.step import Examples, Judgement, step, unchanged
 
@@ -26,6 +26,7 @@ def update_pairs(
     discriminator_optimiser: torch.optim.Optimizer,
     examples: Examples,
     penalty: DifferencePenalty | None = None,
+    supervised: float = 0.0,
 ) -> tuple[Judgement, Tensor, Tensor]:
     """Makes one step of D and one of G.
 
@@ -36,9 +37,11 @@ def update_pairs(
         discriminator_optimiser: of D.
         examples: n real examples, and noise and low-pass images for n generated ones.
         penalty: the gradient penalty of this step, or None.
+        supervised: weight of the distance to the real residual in the loss of G, for a
+            `PatchGenerator`; the low-pass images have to be real.
 
     Returns:
-        How the update of D went, the loss of G, and what it generated.
+        How the update of D went, the adversarial loss of G, and what it generated.
     """
     n = len(examples)
     fake = generator(examples.given, examples.z, examples.label)
@@ -59,7 +62,11 @@ def update_pairs(
     with unchanged(discriminator):
         judged = discriminator(fake, examples.given, examples.label).float()
         loss_g = relativistic_loss(winner=judged, loser=real_logits.detach())
-        step(generator_optimiser, loss_g)
+        total = loss_g
+        if supervised:
+            assert isinstance(generator, PatchGenerator)
+            total = loss_g + supervised * generator.distance(fake, examples.high)
+        step(generator_optimiser, total)
     judgement = Judgement(
         loss=loss.detach(),
         # Each of a pair is judged by the other: above it is taken for real.
