@@ -57,7 +57,7 @@ class Compute:
 
 
 def choose_compute(device: str = "auto") -> Compute:
-    """Chooses mixed precision where there is bfloat16 arithmetic for it, float32 elsewhere.
+    """Chooses mixed precision where bfloat16 is computed fast, float32 elsewhere.
 
     Args:
         device: `auto`, or a PyTorch device such as `cpu` or `cuda:1`.
@@ -72,12 +72,12 @@ def choose_compute(device: str = "auto") -> Compute:
         raise LapganError(f"--device {device}: expected auto, cpu or cuda[:index].") from None
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise LapganError(f"--device {device}: PyTorch sees no CUDA device; use --device cpu.")
-    if _computes_bfloat16(chosen):
+    if _computes_bfloat16_fast(chosen):
         return Compute(chosen, torch.bfloat16, "bfloat16 arithmetic found")
-    return Compute(chosen, torch.float32, "no bfloat16 arithmetic")
+    return Compute(chosen, torch.float32, "no fast bfloat16 arithmetic")
 
 
-def _computes_bfloat16(device: torch.device) -> bool:
+def _computes_bfloat16_fast(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
