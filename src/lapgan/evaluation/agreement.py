@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from lapgan.errors import LapganError
 from lapgan.evaluation.estimate import Estimate, mean_estimate
-from lapgan.evaluation.features import Features
+from lapgan.evaluation.features import Features, check_labels
 
 __all__ = ["Agreement", "Labelled", "class_agreement"]
 
@@ -21,11 +20,7 @@ class Labelled:
     labels: Int64[Tensor, " n"]
 
     def __post_init__(self) -> None:
-        if self.labels.shape != (len(self.features),):
-            raise LapganError(
-                f"labels: expected one for each of {len(self.features)} images, found "
-                f"{tuple(self.labels.shape)}."
-            )
+        check_labels("labels", self.features, self.labels)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lapgan.errors import LapganError
-from lapgan.evaluation.features import DIMENSIONS, ExtractorName, Features
+from lapgan.evaluation.features import DIMENSIONS, ExtractorName, Features, check_labels
 
 __all__ = [
     "Distance",
@@ -342,12 +342,8 @@ def class_distances(
     Raises:
         LapganError: labels do not fit the features, or a class has fewer than four images.
     """
-    for kind, features, labels in (("real", real, real_labels), ("generated", fake, fake_labels)):
-        if labels.shape != (len(features),):
-            raise LapganError(
-                f"{kind} labels: expected one for each of {len(features)} images, found "
-                f"{tuple(labels.shape)}."
-            )
+    check_labels("real labels", real, real_labels)
+    check_labels("generated labels", fake, fake_labels)
     found = {}
     for index, name in enumerate(class_names):
         pair = real[real_labels == index], fake[fake_labels == index]

@@ -28,6 +28,7 @@ __all__ = [
     "ExtractorName",
     "Features",
     "check_images",
+    "check_labels",
     "check_same_size",
     "extract_features",
     "load_extractor",
@@ -161,6 +162,14 @@ def check_images(images: Tensor, what: str) -> None:
         )
     if not images.numel():
         raise LapganError(f"{what}: there are no images.")
+
+
+def check_labels(what: str, features: Features, labels: Tensor) -> None:
+    """Raises a LapganError, which names `what`, unless there is one label an image."""
+    if labels.shape != (len(features),):
+        raise LapganError(
+            f"{what}: expected one for each of {len(features)} images, found {tuple(labels.shape)}."
+        )
 
 
 def check_same_size(real: Size, fake: Size) -> None:
