@@ -6,10 +6,11 @@
 
 A model is a peer (`peers.py`), or a recipe with changes: `cifar10-cc:training.exposure=0`.
 
-Each model is trained anew for each budget, in a process of its own on one thread, so that minutes
-are minutes of one core; its samples are then compared with as many training images at its size.
-Results stand in OUT/MODEL-MINUTES-SEED/result.json and are not computed again; an interrupted
-training goes on. OUT/quality.json and OUT/quality.svg show them all.
+Minutes are minutes of one core: trainings run in processes of their own on one thread. A recipe is
+trained anew for each budget, since its learning rate falls over the budget; a peer, whose rate does
+not, goes on from its shorter budget. The samples are then compared with as many training images at
+their size. Results stand in OUT/MODEL-MINUTES-SEED/result.json and are not computed again; an
+interrupted training goes on. OUT/quality.json and OUT/quality.svg show them all.
 """
 
 import json
@@ -40,7 +41,7 @@ def samples_of(model: str, minutes: float, seed: int, n: int, folder: Path) -> t
     if model in PEERS:
         pixels = torch.from_numpy(open_images("cifar10").pixels[:].copy())
         peer, seen = train_peer(
-            model, choose_compute(), pixels, 60 * minutes, seed, folder / "peer"
+            model, choose_compute(), pixels, 60 * minutes, seed, folder.parent / f"{model}-{seed}"
         )
         return sample_peer(peer, n, seed), seen
     name, *changes = model.split(":")
@@ -87,16 +88,16 @@ def everything(
     n: Annotated[int, typer.Option()] = 5000,
     jobs: Annotated[int, typer.Option(help="Trainings at once, one core each.")] = 1,
 ) -> None:
-    """Measures all models after all budgets, shortest budgets first."""
-    wanted = [
-        (model, budget, seed)
-        for budget in minutes.split(",")
-        for seed in seeds.split(",")
-        for model in models.split(",")
-    ]
+    """Measures all models, each after its shortest budget first."""
+    budgets = sorted(minutes.split(","), key=float)
+    wanted = [(model, seed) for seed in seeds.split(",") for model in models.split(",")]
 
-    def measured(job: tuple[str, str, str]) -> None:
-        model, budget, seed = job
+    def measure(job: tuple[str, str]) -> None:
+        model, seed = job
+        for budget in budgets:
+            measure_after(budget, model, seed)
+
+    def measure_after(budget: str, model: str, seed: str) -> None:
         folder = out / f"{model}-{budget}-{seed}"
         if not (folder / "result.json").exists():
             folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +115,7 @@ def everything(
               f"+- {found['error']:.1f}, {found['images_seen']:,} images", flush=True)  # fmt: skip
 
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(measured, wanted))
+        list(pool.map(measure, wanted))
     draw(out)
 
 
