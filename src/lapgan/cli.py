@@ -258,6 +258,30 @@ def recipes(
 
 
 @app.command()
+def prepare(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Pictures: a folder, parquet, or hub:OWNER/NAME.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to make.")],
+    size: Annotated[int, typer.Option(min=2, help="Height and width of the new pictures.")] = 64,
+    n: Annotated[
+        int | None, typer.Option("--n", "-n", min=1, help="Only the first n pictures.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be used.")
+    ] = False,
+) -> None:
+    """Crop and reduce your pictures to squares of one size, as training needs them."""
+    with _needs("data"):
+        from lapgan.data import prepare_images
+
+        count = prepare_images(
+            data, out, (size, size), count=n, on_bad="skip" if skip_bad else "stop"
+        )
+    console.print(f"wrote {count:,} pictures to {escape(str(out))}")
+
+
+@app.command()
 def entropy(
     data: Annotated[
         str,

@@ -6,6 +6,7 @@ from lapgan.data.crops import corner_crops
 from lapgan.data.images import Images
 from lapgan.data.normalisation import Normalisation, corner_offsets, standardised, symmetric
 from lapgan.data.opening import open_images
+from lapgan.data.prepare import prepare_images
 from lapgan.data.reading import OnBad
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "corner_offsets",
     "default_cache",
     "open_images",
+    "prepare_images",
     "standardised",
     "symmetric",
 ]

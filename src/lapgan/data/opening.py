@@ -19,7 +19,7 @@ from lapgan.data.source import Source
 from lapgan.errors import LapganError
 from lapgan.files import below_data
 
-__all__ = ["open_images"]
+__all__ = ["find_source", "open_images"]
 
 _DEAD_LEAVES = 2_000
 _FORMS = """Expected one of:
@@ -67,7 +67,7 @@ def open_images(
     if on_bad not in ("stop", "skip"):
         raise ValueError(f"on_bad: expected 'stop' or 'skip', got {on_bad!r}")
     return cached_images(
-        _find_source(str(source), split),
+        find_source(str(source), split),
         split=split,
         on_bad=on_bad,
         folder=cache or default_cache(),
@@ -75,7 +75,8 @@ def open_images(
     )
 
 
-def _find_source(text: str, split: str) -> Source:
+def find_source(text: str, split: str) -> Source:
+    """Finds what a name of `open_images` stands for, before anything is decoded."""
     if not text:
         raise LapganError(f"The source of images is empty. {_FORMS}")
     word, _, rest = text.partition(":")

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -66,13 +66,19 @@ class Reading:
             raise self._refusal()
         return common
 
-    def images(self) -> Iterator[tuple[NDArray[np.uint8], int | None]]:
-        """Yields the pixels, uint8 (H, W, 3), and the label of each image that can be used."""
+    def images(
+        self, made: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = lambda pixels: pixels
+    ) -> Iterator[tuple[NDArray[np.uint8], int | None]]:
+        """Yields the pixels, uint8 (H, W, 3), and the label of each image that can be used.
+
+        Args:
+            made: what to make of the pixels; raises BadImageError where it cannot.
+        """
         for index, item in self._tracked("decoding images"):
             if index in self.bad:
                 continue
             try:
-                yield decode(item.content), item.label
+                yield made(decode(item.content)), item.label
             except BadImageError as error:
                 self.bad[index] = f"{item.name}: {error}."
                 if self.on_bad == "stop":

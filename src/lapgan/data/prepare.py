@@ -1,0 +1,104 @@
+"""Pictures of any size become a folder of pictures of one size, ready to be trained on."""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from lapgan.data.decode import BadImageError
+from lapgan.data.images import Size
+from lapgan.data.opening import find_source
+from lapgan.data.reading import OnBad, Reading, warn_skipped
+from lapgan.errors import LapganError
+
+__all__ = ["fitted", "prepare_images"]
+
+
+def prepare_images(
+    source: str | Path,
+    out: Path,
+    size: Size,
+    *,
+    split: str = "train",
+    count: int | None = None,
+    on_bad: OnBad = "stop",
+    progress: bool | None = None,
+) -> int:
+    """Writes a source's images as PNG files of one size, in class folders if it has classes.
+
+    The folder appears when it is complete, or not at all.
+
+    Args:
+        source: as for `open_images`, but its images may have any sizes.
+        out: the folder to make.
+        size: height and width, in pixels.
+        split: which part of the source.
+        count: how many images, the first ones; all if None.
+        on_bad: what to do about images that are broken, not 8-bit RGB without loss, or smaller than
+            `size`: "stop" raises and names them, "skip" leaves them out with a warning.
+        progress: whether to draw a progress bar on stderr; only in a terminal if None.
+
+    Returns:
+        How many images were written.
+
+    Raises:
+        LapganError: `out` exists, the source cannot be found or read, or nothing can be written.
+    """
+    found = find_source(str(source), split)
+    reading = Reading(found, on_bad, sys.stderr.isatty() if progress is None else progress)
+    written = 0
+    with _new_folder(out) as folder:
+        for pixels, label in islice(reading.images(partial(fitted, size=size)), count):
+            named = found.class_names and label is not None
+            place = folder / found.class_names[label or 0] if named else folder
+            place.mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(place / f"{written:06}.png")
+            written += 1
+    warn_skipped(found.name, reading.named(), len(reading.bad))
+    return written
+
+
+def fitted(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    """Cuts the largest centred part of the shape of `size`, and reduces it (Lanczos).
+
+    Args:
+        pixels: uint8 (H, W, 3).
+        size: height and width, in pixels.
+
+    Raises:
+        BadImageError: the image is smaller than `size`; nothing is enlarged.
+    """
+    height, width = size
+    if pixels.shape[0] < height or pixels.shape[1] < width:
+        raise BadImageError(
+            f"is {pixels.shape[1]}x{pixels.shape[0]} pixels (width x height), smaller than "
+            f"{width}x{height}. Remove it or choose a smaller size"
+        )
+    image = ImageOps.fit(Image.fromarray(pixels), (width, height), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """Yields a folder beside `out` that takes its name when the block ends well."""
+    if out.exists():
+        raise LapganError(f"{out}: is there already. Remove it or name another folder.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+            folder = Path(temporary) / out.name
+            folder.mkdir()
+            yield folder
+            folder.rename(out)
+    except OSError as error:
+        raise LapganError(
+            f"{out}: cannot be written ({error.strerror or error}). Free some space or choose "
+            "another folder."
+        ) from error

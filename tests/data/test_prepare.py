@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from lapgan.data import open_images, prepare_images
+from lapgan.data.decode import BadImageError
+from lapgan.data.prepare import fitted
+from lapgan.errors import LapganError
+
+
+@pytest.fixture
+def snaps(tmp_path):
+    """Photographs of three sizes, one of them on its side by EXIF."""
+    folder = tmp_path / "snaps"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number, (width, height) in enumerate([(40, 30), (30, 50), (36, 36)]):
+        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        exif = Image.Exif()
+        exif[0x0112] = 6 if number == 1 else 1
+        Image.fromarray(pixels).save(folder / f"{number}.png", exif=exif)
+    return folder
+
+
+def test_makes_pictures_of_one_size_that_training_takes(snaps, tmp_path):
+    assert prepare_images(snaps, tmp_path / "out", (16, 16)) == 3
+    assert open_images(tmp_path / "out").pixels.shape == (3, 3, 16, 16)
+
+
+def test_classes_stay(photos, tmp_path):
+    prepare_images(photos, tmp_path / "out", (2, 2))
+    images = open_images(tmp_path / "out")
+    assert images.class_names == ("cat", "dog")
+    assert images.labels.tolist() == [0] * 4 + [1] * 4
+
+
+def test_takes_the_first_pictures_only(snaps, tmp_path):
+    assert prepare_images(snaps, tmp_path / "out", (16, 16), count=2) == 2
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_cuts_the_middle_and_never_stretches():
+    # Black bars left and right of a 4x4 square, which alone is kept.
+    pixels = np.zeros((4, 8, 3), np.uint8)
+    pixels[:, 2:6] = 200
+    assert (fitted(pixels, (4, 4)) == 200).all()
+
+
+def test_refuses_to_enlarge():
+    with pytest.raises(BadImageError, match=r"is 8x4 pixels .* smaller than 6x6"):
+        fitted(np.zeros((4, 8, 3), np.uint8), (6, 6))
+
+
+def test_names_pictures_that_are_too_small_and_leaves_nothing(snaps, tmp_path):
+    with pytest.raises(LapganError, match=r"0\.png: is 40x30 pixels .* smaller than 35x35"):
+        prepare_images(snaps, tmp_path / "out", (35, 35))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["snaps"]
+
+
+def test_can_leave_bad_pictures_out(snaps, tmp_path, caplog):
+    assert prepare_images(snaps, tmp_path / "out", (35, 35), on_bad="skip") == 1
+    assert "2 images cannot be used" in caplog.text
+
+
+def test_never_writes_over_a_folder(snaps, tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(LapganError, match="is there already"):
+        prepare_images(snaps, tmp_path / "out", (16, 16))
