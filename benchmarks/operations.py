@@ -1,0 +1,68 @@
+"""Operations a second that training reaches, counted, beside those of a matrix product.
+
+    python benchmarks/operations.py [--recipe cifar10-cc] [--steps 40]
+
+Operations are those of matrix products and convolutions, forwards and backwards, as
+torch.utils.flop_counter counts them (a multiplication and an addition are two) over `steps` steps.
+As many steps are then timed without the counter; what else they do costs time and counts nothing.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch.utils.flop_counter import FlopCounterMode
+from training import noise_images
+
+from lapgan.compute import choose_compute
+from lapgan.data import symmetric
+from lapgan.recipe import read_recipe
+from lapgan.training.examples import training_batches
+from lapgan.training.job import Budget, LevelJob
+from lapgan.training.level import initial_state, training_step
+
+_SIDE = 1536
+
+
+def seconds_of(action: Callable[[], object], times: int) -> float:
+    action()
+    start = time.perf_counter()
+    for _ in range(times):
+        action()
+    return time.perf_counter() - start
+
+
+def main(
+    recipe: Annotated[str, typer.Option()] = "cifar10-cc",
+    steps: Annotated[int, typer.Option(min=4)] = 40,
+) -> None:
+    chosen, compute = read_recipe(recipe), choose_compute()
+    a, b = torch.randn(_SIDE, _SIDE), torch.randn(_SIDE, _SIDE)
+    product = 10 * 2 * _SIDE**3 / seconds_of(lambda: a @ b, 10)
+    print(f"{recipe}, batch {chosen.training.batch}, {compute}, torch {torch.__version__}")
+    print(f"float32 matrix product: {product / 1e9:.0f} GFLOP/s")
+    print(f"{'level':>6} {'MFLOP/image':>12} {'images/s':>9} {'GFLOP/s':>8} {'of product':>11}")
+    job = LevelJob(chosen, 0, noise_images(chosen.sizes[0]), symmetric(chosen.sizes[0]), Path(),
+                   Budget(1), 0, compute)  # fmt: skip
+    batches = training_batches(chosen, job.images, 0)
+    for k, name in enumerate(chosen.levels):
+        level = replace(job, k=k)
+        state = initial_state(level)
+        with FlopCounterMode(display=False) as counter:
+            for _ in range(steps):
+                training_step(level, state, batches)
+        images = steps * chosen.training.batch
+        operations = counter.get_total_flops() / images
+        seconds = seconds_of(lambda: training_step(level, state, batches), steps)  # noqa: B023
+        speed = images / seconds
+        rate = operations * speed
+        figures = f"{speed:9.0f} {rate / 1e9:8.0f} {rate / product:11.0%}"
+        print(f"{name:>6} {operations / 1e6:12.0f} {figures}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
