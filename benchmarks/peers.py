@@ -23,7 +23,7 @@ from lapgan.files import atomic_path
 from lapgan.training.ema import update_average
 
 _CHECKPOINT_SECONDS = 120
-_BATCH = 64
+_BATCH, _DRAWN = 64, 512
 
 
 @dataclass
@@ -86,7 +86,7 @@ def dcgan(compute: Compute) -> Peer:
 
 
 def ddpm(compute: Compute) -> Peer:
-    """A small U-Net of diffusers that predicts noise (Ho et al., 2020); 50 DDIM steps."""
+    """A small U-Net of diffusers that predicts noise (Ho et al., 2020); 20 DDIM steps."""
     from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 
     unet = compute.place(
@@ -114,7 +114,7 @@ def ddpm(compute: Compute) -> Peer:
 
     def sample(n: int) -> Tensor:
         x = torch.randn(n, 3, 32, 32)
-        sampling.set_timesteps(50)
+        sampling.set_timesteps(20)
         for t in sampling.timesteps:
             with compute.autocast():
                 noise = average(x, t).sample.float()
@@ -160,5 +160,5 @@ def train_peer(
 def sample_peer(peer: Peer, n: int, seed: int) -> Tensor:
     """Generates n images, uint8 (n, 3, 32, 32)."""
     torch.manual_seed(seed)
-    images = torch.cat([peer.sample(100) for _ in range(0, n, 100)])[:n]
+    images = torch.cat([peer.sample(_DRAWN) for _ in range(0, n, _DRAWN)])[:n]
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

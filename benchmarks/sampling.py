@@ -1,19 +1,22 @@
 """Sampling speed and memory: images a second for many samples, and peak memory for few and many.
 
-    python benchmarks/sampling.py [--recipe paper-cifar10] [--n 10000]
+    python benchmarks/sampling.py [--recipe paper-cifar10] [--n 10000] [--peer ddpm]
 
 Weights are random, which costs the same. Each count runs in a process of its own, which writes an
-npz archive as `lapgan sample` does and reports its peak resident size.
+npz archive as `lapgan sample` does and reports its peak resident size. A peer (`peers.py`) makes
+512 images at once, in this process.
 """
 
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+_PEER_IMAGES = 512
 COUNT = """
 import resource, sys, time
 from pathlib import Path
@@ -42,9 +45,23 @@ def random_cascade(recipe: str, path: Path) -> None:
     Cascade(chosen, levels, symmetric(chosen.sizes[0]), names).save(path)
 
 
+def peer_speed(name: str) -> float:
+    import torch
+    from peers import PEERS, sample_peer
+
+    from lapgan.compute import choose_compute
+
+    torch.manual_seed(0)
+    peer = PEERS[name](choose_compute())
+    start = time.perf_counter()
+    sample_peer(peer, _PEER_IMAGES, 0)
+    return _PEER_IMAGES / (time.perf_counter() - start)
+
+
 def main(
     recipe: Annotated[str, typer.Option()] = "paper-cifar10",
     n: Annotated[int, typer.Option(min=1000)] = 10_000,
+    peer: Annotated[str | None, typer.Option()] = None,
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cascade.safetensors"
@@ -55,6 +72,8 @@ def main(
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             seconds, memory = map(float, output.split())
             print(f"{count:7} {count / seconds:9.0f} {memory:9.0f}")
+    if peer is not None:
+        print(f"{peer}\n{_PEER_IMAGES:7} {peer_speed(peer):9.1f}")
 
 
 if __name__ == "__main__":
