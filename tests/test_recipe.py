@@ -130,8 +130,8 @@ def test_a_penalty_must_fit(overrides: list[str], message: str):
 
 def test_a_level_may_have_a_penalty_of_its_own():
     recipe = read_recipe("cifar10", ["training.penalty.weight=1", "levels.8.penalty.weight=0.1"])
-    found = [recipe.penalty(k) for k in range(3)]
-    assert [penalty and penalty.weight for penalty in found] == [1, 1, 0.1]
+    found = [recipe.penalty(k) for k in range(4)]
+    assert [penalty and penalty.weight for penalty in found] == [1, 1, 0.1, 0.1]
     with pytest.raises(LapganError, match=r"levels\.8\.penalty: only the objective"):
         read_recipe("paper-cifar10", ["levels.8.penalty.weight=1"])
 
@@ -140,7 +140,7 @@ def test_a_level_may_have_a_penalty_of_its_own():
     ("name", "overrides", "message"),
     [
         ("cifar10", ["training.exposure=0.5"], "have no residual to compare with"),
-        ("cifar10", ["levels.8.supervised=1"], "needs the generator 'modern-patch', found"),
+        ("cifar10", ["levels.4.supervised=1"], "needs the generator 'modern-patch', found"),
         ("paper-cifar10", ["levels.14.supervised=1"], "only the objective 'relativistic' has it"),
     ],
 )
@@ -164,3 +164,15 @@ def test_an_unknown_recipe_and_a_broken_file_are_named(tmp_path: Path):
 def test_sizes_are_square_or_height_by_width():
     assert parse_size("28") == (28, 28)
     assert parse_size("48x64") == (48, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("paper-cifar10", ["levels.14.instance_noise=1"], "only the objective 'relativistic'"),
+        ("cifar10", ["levels.32.instance_noise=-1"], "greater than or equal to 0"),
+    ],
+)
+def test_instance_noise_must_fit(name: str, overrides: list[str], message: str):
+    with pytest.raises(LapganError, match=message):
+        read_recipe(name, overrides)

@@ -224,7 +224,8 @@ class LevelRecipe(_Strict):
     `generator_rate` multiplies G's learning rate, so that G and D learn at two rates (Heusel et
     al., 2017). `penalty` stands in for that of `training`. `supervised` is the weight of the
     distance between generated and real residual in the loss of G; see
-    `lapgan.models.modern.PatchGenerator.distance`.
+    `lapgan.models.modern.PatchGenerator.distance`. `instance_noise` is added to all that D judges,
+    in standard deviations of each principal component (Sonderby et al., 2017).
     """
 
     generator: Annotated[AnyGenerator, Field(discriminator="kind")]
@@ -234,6 +235,7 @@ class LevelRecipe(_Strict):
     generator_rate: Positive = 1.0
     penalty: DifferencePenalty | None = None
     supervised: NotNegative = 0.0
+    instance_noise: NotNegative = 0.0
 
     @model_validator(mode="after")
     def _noise_fits(self) -> "LevelRecipe":
@@ -362,12 +364,7 @@ class Recipe(_Strict):
         for k, (key, level) in enumerate(self.levels.items()):
             if self.penalty(k) is None:
                 continue
-            if self.training.objective != "relativistic":
-                where = f"levels.{key}.penalty" if level.penalty else "training.penalty"
-                raise ValueError(
-                    f"{where}: only the objective 'relativistic' has one, found "
-                    f"{self.training.objective!r}"
-                )
+            self._needs_pairs(f"levels.{key}.penalty" if level.penalty else "training.penalty")
             if not isinstance(level.discriminator, ModernPatchDiscriminator):
                 raise ValueError(
                     f"levels.{key}.discriminator: training.penalty needs 'modern-patch', found "
@@ -381,11 +378,7 @@ class Recipe(_Strict):
             if not level.supervised:
                 continue
             where = f"levels.{key}.supervised"
-            if self.training.objective != "relativistic":
-                raise ValueError(
-                    f"{where}: only the objective 'relativistic' has it, found "
-                    f"{self.training.objective!r}"
-                )
+            self._needs_pairs(where)
             if not isinstance(level.generator, ModernPatchGenerator):
                 raise ValueError(
                     f"{where}: needs the generator 'modern-patch', found {level.generator.kind!r}"
@@ -396,6 +389,27 @@ class Recipe(_Strict):
                     f"compare with; set training.exposure = 0, found {self.training.exposure}"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _instance_noise_fits(self) -> "Recipe":
+        for key, level in self.levels.items():
+            if not level.instance_noise:
+                continue
+            where = f"levels.{key}.instance_noise"
+            self._needs_pairs(where)
+            if not isinstance(level.discriminator, ModernPatchDiscriminator):
+                raise ValueError(
+                    f"{where}: needs the discriminator 'modern-patch', found "
+                    f"{level.discriminator.kind!r}"
+                )
+        return self
+
+    def _needs_pairs(self, where: str) -> None:
+        if self.training.objective != "relativistic":
+            raise ValueError(
+                f"{where}: only the objective 'relativistic' has it, found "
+                f"{self.training.objective!r}"
+            )
 
     @property
     def sizes(self) -> list[Size]:

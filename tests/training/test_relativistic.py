@@ -69,6 +69,30 @@ def test_a_penalty_holds_d_back():
     assert slope(DifferencePenalty(weight=10.0, every=1)) < 0.5 * slope(None)
 
 
+class Watched(PatchDiscriminator):
+    """A discriminator that keeps what it was shown."""
+
+    def forward(self, high: Tensor, low: Tensor | None, label: Tensor | None) -> Tensor:
+        self.seen = [*getattr(self, "seen", []), high.detach()]
+        return super().forward(high, low, label)
+
+
+def test_instance_noise_is_on_all_that_d_judges():
+    torch.manual_seed(0)
+    high, low = torch.randn(256, 3, 8, 8), torch.zeros(256, 3, 8, 8)
+    d, g = Watched((8, 8), patch=2, maps=8, units=16), Bias()
+    d.fit(high, None)
+    g_sgd, d_sgd = (torch.optim.SGD(net.parameters(), lr=0.0) for net in (g, d))
+    examples = Examples(high, low, low, torch.zeros(256, 1, 8, 8), None)
+    update_pairs(g, d, g_sgd, d_sgd, examples, instance_noise=0.3)
+    both, generated = d.seen
+    clean = torch.cat((high, torch.zeros_like(high)))
+    for seen, without in ((both, clean), (generated, clean[256:])):
+        added = d.basis.whiten(without + (seen - without)) - d.basis.whiten(without)
+        deviation = added.std(dim=(0, 2, 3))
+        assert torch.allclose(deviation, torch.tensor(0.3), atol=0.02)
+
+
 def test_supervision_alone_learns_the_residual():
     """D is constant, so the distance is all that G hears; it has to fall to near 0."""
     torch.manual_seed(0)

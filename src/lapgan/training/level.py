@@ -135,7 +135,7 @@ def _update(
     training = job.recipe.training
     nets = (state.generator, state.discriminator)
     if training.objective == "relativistic":
-        penalty = job.recipe.penalty(job.k)
+        level, penalty = job.recipe.level(job.k), job.recipe.penalty(job.k)
         steps = state.images_seen // training.batch
         return update_pairs(
             *nets,
@@ -143,7 +143,8 @@ def _update(
             state.discriminator_optimiser,
             examples,
             penalty if penalty is not None and steps % penalty.every == 0 else None,
-            job.recipe.level(job.k).supervised,
+            level.supervised,
+            level.instance_noise,
         )
     judgement = update_discriminator(*nets, state.discriminator_optimiser, examples)
     loss_g, fake = update_generator(

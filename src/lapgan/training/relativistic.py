@@ -27,18 +27,21 @@ def update_pairs(
     examples: Examples,
     penalty: DifferencePenalty | None = None,
     supervised: float = 0.0,
+    instance_noise: float = 0.0,
 ) -> tuple[Judgement, Tensor, Tensor]:
     """Makes one step of D and one of G.
 
     Args:
         generator: G.
-        discriminator: D; a penalty needs a `PatchDiscriminator`.
+        discriminator: D; a penalty and instance noise need a `PatchDiscriminator`.
         generator_optimiser: of G.
         discriminator_optimiser: of D.
         examples: n real examples, and noise and low-pass images for n generated ones.
         penalty: the gradient penalty of this step, or None.
         supervised: weight of the distance to the real residual in the loss of G, for a
             `PatchGenerator`; the low-pass images have to be real.
+        instance_noise: of the noise that is added to all that D judges, in standard deviations of
+            each principal component.
 
     Returns:
         How the update of D went, the adversarial loss of G, and what it generated.
@@ -46,6 +49,7 @@ def update_pairs(
     n = len(examples)
     fake = generator(examples.given, examples.z, examples.label)
     high, low, label = _both(examples, fake.detach())
+    high = _blurred(discriminator, high, instance_noise)
     logits = discriminator(high, low, label).float()
     real_logits, fake_logits = logits[:n], logits[n:]
     loss = relativistic_loss(winner=real_logits, loser=fake_logits)
@@ -60,7 +64,8 @@ def update_pairs(
         )
     step(discriminator_optimiser, total)
     with unchanged(discriminator):
-        judged = discriminator(fake, examples.given, examples.label).float()
+        seen = _blurred(discriminator, fake, instance_noise)
+        judged = discriminator(seen, examples.given, examples.label).float()
         loss_g = relativistic_loss(winner=judged, loser=real_logits.detach())
         total = loss_g
         if supervised:
@@ -74,6 +79,17 @@ def update_pairs(
         fake_accuracy=(fake_logits < real_logits).float().mean(),
     )
     return judgement, loss_g.detach(), fake.detach()
+
+
+def _blurred(discriminator: nn.Module, high: Tensor, scale: float) -> Tensor:
+    """Adds instance noise, which hides the fine differences by which D would soon tell all pairs.
+
+    Source: Sonderby et al. (2017), section 3.
+    """
+    if not scale:
+        return high
+    assert isinstance(discriminator, PatchDiscriminator)
+    return discriminator.disturbed(high, scale)
 
 
 def _both(examples: Examples, fake: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
