@@ -15,9 +15,11 @@ interrupted training goes on. OUT/quality.json and OUT/quality.svg show them all
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -120,7 +122,7 @@ def everything(
 
 
 def draw(out: Path) -> None:
-    """Writes OUT/quality.json and OUT/quality.svg from all results."""
+    """Writes OUT/quality.json and OUT/quality.svg, a dot a seed and lines through their means."""
     from matplotlib.figure import Figure
 
     from lapgan.files import write_atomically, write_json
@@ -132,8 +134,15 @@ def draw(out: Path) -> None:
         figure = Figure(figsize=(6.4, 4), layout="constrained")
         axes = figure.subplots()
         for i, model in enumerate(sorted({row["model"] for row in rows})):
-            points = sorted((r["minutes"], r["fd-lite0"]) for r in rows if r["model"] == model)
-            axes.plot(*zip(*points, strict=True), color=COLOURS[i], marker=MARKERS[i], label=model)
+            found = defaultdict(list)
+            for row in rows:
+                if row["model"] == model:
+                    found[row["minutes"]].append(row["fd-lite0"])
+            times = sorted(found)
+            means = [statistics.mean(found[time]) for time in times]
+            axes.plot(times, means, color=COLOURS[i], label=model)
+            dots = [(time, value) for time in times for value in found[time]]
+            axes.scatter(*zip(*dots, strict=True), color=COLOURS[i], marker=MARKERS[i])
         axes.set(xlabel="minutes of one core", ylabel="fd-lite0", xscale="log", ylim=(0, None))
         axes.legend()
         write_atomically(out / "quality.svg", svg(figure, "fd-lite0 against minutes").encode())

@@ -364,10 +364,11 @@ class Recipe(_Strict):
         for k, (key, level) in enumerate(self.levels.items()):
             if self.penalty(k) is None:
                 continue
-            self._needs_pairs(f"levels.{key}.penalty" if level.penalty else "training.penalty")
+            where = f"levels.{key}.penalty" if level.penalty else "training.penalty"
+            self._needs_pairs(where)
             if not isinstance(level.discriminator, ModernPatchDiscriminator):
                 raise ValueError(
-                    f"levels.{key}.discriminator: training.penalty needs 'modern-patch', found "
+                    f"levels.{key}.discriminator: {where} needs 'modern-patch', found "
                     f"{level.discriminator.kind!r}, whose dropout is no function of its input"
                 )
         return self
