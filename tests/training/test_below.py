@@ -82,7 +82,7 @@ def test_levels_that_wait_for_each_other_are_not_trained_at_once(order: Order):
 
 def test_an_interrupted_modern_run_ends_in_the_same_weights(run_folder: Path):
     small = ["training.batch=8", "training.penalty.every=2"]
-    for size, patch in (("32", 4), ("16", 2)):
+    for size, patch in (("32", 4), ("16", 2), ("8", 2)):
         small += [
             f"levels.{size}.generator={{kind='modern-patch',patch={patch},maps=8,blocks=1}}",
             f"levels.{size}.discriminator={{kind='modern-patch',patch={patch},maps=8,units=8}}",
@@ -91,7 +91,7 @@ def test_an_interrupted_modern_run_ends_in_the_same_weights(run_folder: Path):
         read_recipe("cifar10", small), "dead-leaves:40", run_folder, images=48, device="cpu"
     )
     stopped = replace(order, out=run_folder.with_name("stopped"))
-    for k in (2, 1, 0):
+    for k in (3, 2, 1, 0):
         with pytest.raises(KeyboardInterrupt):
             train(replace(stopped, levels=(k,), intervals=Intervals(log=0.0)), Interrupting())
         train(replace(stopped, levels=(k,)), SILENT)
