@@ -10,19 +10,16 @@ As many steps are then timed without the counter; what else they do costs time a
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 from torch.utils.flop_counter import FlopCounterMode
-from training import noise_images
+from training import noise_job
 
 from lapgan.compute import choose_compute
-from lapgan.data import symmetric
 from lapgan.recipe import read_recipe
 from lapgan.training.examples import training_batches
-from lapgan.training.job import Budget, LevelJob
 from lapgan.training.level import initial_state, training_step
 
 _SIDE = 1536
@@ -46,8 +43,7 @@ def main(
     print(f"{recipe}, batch {chosen.training.batch}, {compute}, torch {torch.__version__}")
     print(f"float32 matrix product: {product / 1e9:.0f} GFLOP/s")
     print(f"{'level':>6} {'MFLOP/image':>12} {'images/s':>9} {'GFLOP/s':>8} {'of product':>11}")
-    job = LevelJob(chosen, 0, noise_images(chosen.sizes[0]), symmetric(chosen.sizes[0]), Path(),
-                   Budget(1), 0, compute)  # fmt: skip
+    job = noise_job(chosen, compute)
     batches = training_batches(chosen, job.images, 0)
     for k, name in enumerate(chosen.levels):
         level = replace(job, k=k)

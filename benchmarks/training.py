@@ -20,11 +20,11 @@ import torch
 import typer
 from torch import nn
 
-from lapgan.compute import choose_compute
+from lapgan.compute import Compute, choose_compute
 from lapgan.data import Images, symmetric
 from lapgan.losses import discriminator_loss, nonsaturating_generator_loss
 from lapgan.models.paper import ConvGenerator
-from lapgan.recipe import read_recipe
+from lapgan.recipe import Recipe, read_recipe
 from lapgan.training.examples import level_examples, training_batches
 from lapgan.training.job import Budget, LevelJob
 from lapgan.training.level import initial_state, training_step
@@ -33,6 +33,12 @@ from lapgan.training.level import initial_state, training_step
 def noise_images(size: tuple[int, int]) -> Images:
     pixels = np.random.default_rng(0).integers(0, 256, (4096, 3, *size), dtype=np.uint8)
     return Images(pixels, np.arange(4096) % 10, tuple("abcdefghij"), "noise", "0" * 8)
+
+
+def noise_job(recipe: Recipe, compute: Compute) -> LevelJob:
+    side = max(recipe.sizes[0]) + (4 if recipe.data.crop == "corners" else 0)
+    return LevelJob(recipe, 0, noise_images((side, side)), symmetric(recipe.sizes[0]), Path(),
+                    Budget(1), 0, compute)  # fmt: skip
 
 
 def plain_step(job: LevelJob) -> Callable[[], None]:
@@ -78,12 +84,10 @@ def main(
     steps: Annotated[int, typer.Option(min=1)] = 5,
 ) -> None:
     chosen = read_recipe(recipe)
-    side = max(chosen.sizes[0]) + (4 if chosen.data.crop == "corners" else 0)
     compute = choose_compute()
     print(f"{recipe}, batch {chosen.training.batch}, {compute}, torch {torch.__version__}")
     print(f"{'level':>6} {'plain':>9} {'ours':>9} {'ratio':>6} {'data':>6}   (images/s)")
-    job = LevelJob(chosen, 0, noise_images((side, side)), symmetric(chosen.sizes[0]), Path(),
-                   Budget(1), 0, compute)  # fmt: skip
+    job = noise_job(chosen, compute)
     batches = training_batches(chosen, job.images, 0)
     for k, name in enumerate(chosen.levels):
         level = replace(job, k=k)

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from lapgan.errors import LapganError
 
 __all__ = [
     "append_line",
+    "as_file_name",
+    "atomic_folder",
     "atomic_path",
     "below_data",
     "holds_weights",
@@ -68,6 +71,31 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder beside `path` that takes its name when the block ends well.
+
+    Raises:
+        LapganError: `path` is there already, or cannot be written.
+    """
+    if path.exists():
+        raise LapganError(f"{path}: is there already. Remove it or name another folder.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
+            folder = Path(temporary) / path.name
+            folder.mkdir()
+            yield folder
+            folder.rename(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def as_file_name(class_name: str) -> str:
+    """Keeps a class name, which a file may choose freely, from naming another folder."""
+    return re.sub(r"[^\w -]", "_", class_name)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -380,10 +380,7 @@ class Recipe(_Strict):
                 continue
             where = f"levels.{key}.supervised"
             self._needs_pairs(where)
-            if not isinstance(level.generator, ModernPatchGenerator):
-                raise ValueError(
-                    f"{where}: needs the generator 'modern-patch', found {level.generator.kind!r}"
-                )
+            _needs_modern_patch(where, "generator", level.generator.kind)
             if self.training.exposure:
                 raise ValueError(
                     f"{where}: low-pass images that the level below generates have no residual to "
@@ -398,11 +395,7 @@ class Recipe(_Strict):
                 continue
             where = f"levels.{key}.instance_noise"
             self._needs_pairs(where)
-            if not isinstance(level.discriminator, ModernPatchDiscriminator):
-                raise ValueError(
-                    f"{where}: needs the discriminator 'modern-patch', found "
-                    f"{level.discriminator.kind!r}"
-                )
+            _needs_modern_patch(where, "discriminator", level.discriminator.kind)
         return self
 
     def _needs_pairs(self, where: str) -> None:
@@ -428,6 +421,11 @@ class Recipe(_Strict):
     def level(self, k: int) -> LevelRecipe:
         """Returns level k, with 0 the finest."""
         return list(self.levels.values())[k]
+
+
+def _needs_modern_patch(where: str, net: str, kind: str) -> None:
+    if kind != "modern-patch":
+        raise ValueError(f"{where}: needs the {net} 'modern-patch', found {kind!r}")
 
 
 def parse_size(text: str) -> Size:

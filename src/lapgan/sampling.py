@@ -1,7 +1,6 @@
 """Generated images as files: a sheet, a folder of PNGs, or an npz archive, in constant memory."""
 
 import itertools
-import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from lapgan.cascade import Cascade, Link
 from lapgan.errors import LapganError
-from lapgan.files import atomic_path, write_atomically
+from lapgan.files import as_file_name, atomic_path, write_atomically
 from lapgan.pictures import encode_png, write_png, zoomed
 
 __all__ = ["Draw", "read_coarse", "write_chain", "write_images"]
@@ -133,9 +132,4 @@ def _write_folder(draw: Draw, out: Path) -> None:
 def _folder(draw: Draw, out: Path, index: int) -> Path:
     if draw.labels is None:
         return out
-    return out / _as_file_name(draw.cascade.class_names[int(draw.labels[index])])
-
-
-def _as_file_name(class_name: str) -> str:
-    """Keeps a class name, which a weights file may choose freely, from naming another folder."""
-    return re.sub(r"[^\w -]", "_", class_name)
+    return out / as_file_name(draw.cascade.class_names[int(draw.labels[index])])

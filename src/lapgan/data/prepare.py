@@ -1,9 +1,6 @@
 """Pictures of any size become a folder of pictures of one size, ready to be trained on."""
 
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,7 +13,7 @@ from lapgan.data.decode import BadImageError
 from lapgan.data.images import Size
 from lapgan.data.opening import find_source
 from lapgan.data.reading import OnBad, Reading, warn_skipped
-from lapgan.errors import LapganError
+from lapgan.files import as_file_name, atomic_folder
 
 __all__ = ["fitted", "prepare_images"]
 
@@ -54,10 +51,10 @@ def prepare_images(
     found = find_source(str(source), split)
     reading = Reading(found, on_bad, sys.stderr.isatty() if progress is None else progress)
     written = 0
-    with _new_folder(out) as folder:
+    with atomic_folder(out) as folder:
         for pixels, label in islice(reading.images(partial(fitted, size=size)), count):
             named = found.class_names and label is not None
-            place = folder / found.class_names[label or 0] if named else folder
+            place = folder / as_file_name(found.class_names[label or 0]) if named else folder
             place.mkdir(exist_ok=True)
             Image.fromarray(pixels).save(place / f"{written:06}.png")
             written += 1
@@ -83,22 +80,3 @@ def fitted(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
         )
     image = ImageOps.fit(Image.fromarray(pixels), (width, height), Image.Resampling.LANCZOS)
     return np.asarray(image)
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """Yields a folder beside `out` that takes its name when the block ends well."""
-    if out.exists():
-        raise LapganError(f"{out}: is there already. Remove it or name another folder.")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-            folder = Path(temporary) / out.name
-            folder.mkdir()
-            yield folder
-            folder.rename(out)
-    except OSError as error:
-        raise LapganError(
-            f"{out}: cannot be written ({error.strerror or error}). Free some space or choose "
-            "another folder."
-        ) from error

@@ -49,7 +49,7 @@ def update_pairs(
     n = len(examples)
     fake = generator(examples.given, examples.z, examples.label)
     high, low, label = _both(examples, fake.detach())
-    high = _blurred(discriminator, high, instance_noise)
+    high = _with_noise(discriminator, high, instance_noise)
     logits = discriminator(high, low, label).float()
     real_logits, fake_logits = logits[:n], logits[n:]
     loss = relativistic_loss(winner=real_logits, loser=fake_logits)
@@ -64,7 +64,7 @@ def update_pairs(
         )
     step(discriminator_optimiser, total)
     with unchanged(discriminator):
-        seen = _blurred(discriminator, fake, instance_noise)
+        seen = _with_noise(discriminator, fake, instance_noise)
         judged = discriminator(seen, examples.given, examples.label).float()
         loss_g = relativistic_loss(winner=judged, loser=real_logits.detach())
         total = loss_g
@@ -81,7 +81,7 @@ def update_pairs(
     return judgement, loss_g.detach(), fake.detach()
 
 
-def _blurred(discriminator: nn.Module, high: Tensor, scale: float) -> Tensor:
+def _with_noise(discriminator: nn.Module, high: Tensor, scale: float) -> Tensor:
     """Adds instance noise, which hides the fine differences by which D would soon tell all pairs.
 
     Source: Sonderby et al. (2017), section 3.
