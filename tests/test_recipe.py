@@ -115,8 +115,12 @@ def test_a_generator_must_fit_its_place():
     [
         (["training.objective=minimax"], "training.penalty: only the objective 'relativistic'"),
         (
+            ["levels.32.discriminator={kind='paper-conv'}"],
+            r"levels\.32\.discriminator: training.penalty needs 'modern-patch'",
+        ),
+        (
             ["levels.8.discriminator={kind='paper-dense'}"],
-            r"levels\.8\.discriminator: training.penalty needs 'modern-patch'",
+            r"levels\.8\.discriminator: levels.8.penalty needs 'modern-patch'",
         ),
         (["training.exposure=1.5"], r"training\.exposure: .*found 1.5"),
         (["training.penalty.every=0"], r"training\.penalty\.every: .*greater than 0"),
@@ -128,10 +132,18 @@ def test_a_penalty_must_fit(overrides: list[str], message: str):
         read_recipe("cifar10-cc", overrides)
 
 
+def test_a_classifier_in_d_needs_pairs_and_leaves_time_for_the_game():
+    change = "levels.14.discriminator={kind='projected'}"
+    with pytest.raises(LapganError, match=r"levels\.14\.discriminator: only the objective 'rel"):
+        read_recipe("paper-cifar10", [change])
+    with pytest.raises(LapganError, match=r"discriminator\.study: .*less than 1"):
+        read_recipe("cifar10", ["levels.8.discriminator.study=1"])
+
+
 def test_a_level_may_have_a_penalty_of_its_own():
-    recipe = read_recipe("cifar10", ["training.penalty.weight=1", "levels.8.penalty.weight=0.1"])
+    recipe = read_recipe("cifar10", ["training.penalty.weight=1", "levels.8.penalty.weight=0.2"])
     found = [recipe.penalty(k) for k in range(4)]
-    assert [penalty and penalty.weight for penalty in found] == [1, 1, 0.1, 0.1]
+    assert [penalty and penalty.weight for penalty in found] == [1, 0.1, 0.2, 0.1]
     with pytest.raises(LapganError, match=r"levels\.8\.penalty: only the objective"):
         read_recipe("paper-cifar10", ["levels.8.penalty.weight=1"])
 

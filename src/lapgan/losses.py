@@ -48,7 +48,7 @@ def minimax_generator_loss(fake: Float[Tensor, " m"]) -> Tensor:
     return -F.softplus(fake).mean()
 
 
-def relativistic_loss(*, winner: Float[Tensor, " n"], loser: Float[Tensor, " n"]) -> Tensor:
+def relativistic_loss(*, winner: Float[Tensor, "n ..."], loser: Float[Tensor, "n ..."]) -> Tensor:
     """Computes the loss of a player who wants one logit above the other, pair by pair.
 
         L = -mean log sigmoid(a_winner - a_loser)
@@ -61,7 +61,7 @@ def relativistic_loss(*, winner: Float[Tensor, " n"], loser: Float[Tensor, " n"]
 
 
 def difference_penalty(
-    logits: Float[Tensor, " n"], disturbed: Float[Tensor, " n"], scale: float
+    logits: Float[Tensor, "n ..."], disturbed: Float[Tensor, "n ..."], scale: float
 ) -> Tensor:
     """Computes a gradient penalty from logits alone, with no second derivative.
 

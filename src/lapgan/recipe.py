@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from torch import nn
 
 from lapgan.errors import LapganError
-from lapgan.models import modern, paper
+from lapgan.models import modern, paper, projected
 from lapgan.noise import HashedNoise, LowRankNoise, Noise, NoisePlane, NoiseVector
 from lapgan.pyramid import Operator, Size, check_sizes
 
@@ -163,6 +163,7 @@ class PaperDenseDiscriminator(_Strict):
     units: Count = 600
     dropout: Share = 0.5
     init_std: Positive | None = None
+    looks: ClassVar[bool] = False
 
     def build(self, size: Size, num_classes: int) -> nn.Module:
         """Makes the net."""
@@ -175,6 +176,7 @@ class PaperConvDiscriminator(_Strict):
     kind: Literal["paper-conv"] = "paper-conv"
     maps: Count = 64
     dropout: Share = 0.5
+    looks: ClassVar[bool] = False
 
     def build(self, size: Size, num_classes: int) -> nn.Module:
         """Makes the net."""
@@ -193,24 +195,51 @@ class ModernPatchDiscriminator(_Strict):
     patch: Count = 4
     maps: Count = 64
     units: Count = 256
+    looks: ClassVar[bool] = True
 
     def build(self, size: Size, num_classes: int) -> nn.Module:
         """Makes the net."""
         return modern.PatchDiscriminator(size, self.patch, self.maps, self.units, num_classes)
 
 
+class ProjectedDiscriminator(_Strict):
+    """A D on the maps of a classifier; see `lapgan.models.projected.ProjectedDiscriminator`.
+
+    `study` is the share of the level's budget in which the classifier learns; what is left is the
+    adversarial game's.
+    """
+
+    kind: Literal["projected"] = "projected"
+    study: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    features: Count = 32
+    maps: Count = 32
+    units: Count = 128
+    looks: ClassVar[bool] = True
+
+    def build(self, size: Size, num_classes: int) -> nn.Module:
+        """Makes the net."""
+        return projected.ProjectedDiscriminator(
+            size, self.features, self.maps, self.units, num_classes
+        )
+
+
 AnyGenerator = (
     PaperDenseGenerator | PaperConvGenerator | ModernDenseGenerator | ModernPatchGenerator
 )
-AnyDiscriminator = PaperDenseDiscriminator | PaperConvDiscriminator | ModernPatchDiscriminator
+AnyDiscriminator = (
+    PaperDenseDiscriminator
+    | PaperConvDiscriminator
+    | ModernPatchDiscriminator
+    | ProjectedDiscriminator
+)
 
 
 class DifferencePenalty(_Strict):
     """A gradient penalty on D by finite differences; see `lapgan.losses.difference_penalty`.
 
     The loss of D is L + weight / 2 (R1 + R2). The penalty is computed every few steps, that many
-    times as strong. `scale` is the length of the difference, in standard deviations of each
-    principal component of D's input.
+    times as strong. `scale` is the length of the difference, in standard deviations of what D looks
+    at.
     """
 
     weight: Positive = 0.3
@@ -225,7 +254,7 @@ class LevelRecipe(_Strict):
     al., 2017). `penalty` stands in for that of `training`. `supervised` is the weight of the
     distance between generated and real residual in the loss of G; see
     `lapgan.models.modern.PatchGenerator.distance`. `instance_noise` is added to all that D judges,
-    in standard deviations of each principal component (Sonderby et al., 2017).
+    in standard deviations of what it looks at (Sonderby et al., 2017).
     """
 
     generator: Annotated[AnyGenerator, Field(discriminator="kind")]
@@ -360,43 +389,41 @@ class Recipe(_Strict):
         return self
 
     @model_validator(mode="after")
-    def _penalty_fits(self) -> "Recipe":
+    def _pairs_fit(self) -> "Recipe":
         for k, (key, level) in enumerate(self.levels.items()):
-            if self.penalty(k) is None:
-                continue
-            where = f"levels.{key}.penalty" if level.penalty else "training.penalty"
-            self._needs_pairs(where)
-            if not isinstance(level.discriminator, ModernPatchDiscriminator):
-                raise ValueError(
-                    f"levels.{key}.discriminator: {where} needs 'modern-patch', found "
-                    f"{level.discriminator.kind!r}, whose dropout is no function of its input"
+            where = f"levels.{key}"
+            if self.penalty(k) is not None:
+                self._needs_looking(
+                    f"{where}.penalty" if level.penalty else "training.penalty", key
                 )
+            if level.instance_noise:
+                self._needs_looking(f"{where}.instance_noise", key)
+            if level.supervised:
+                self._supervision_fits(f"{where}.supervised", level)
+            if level.discriminator.kind == "projected":
+                self._needs_pairs(f"{where}.discriminator")
         return self
 
-    @model_validator(mode="after")
-    def _supervision_fits(self) -> "Recipe":
-        for key, level in self.levels.items():
-            if not level.supervised:
-                continue
-            where = f"levels.{key}.supervised"
-            self._needs_pairs(where)
-            _needs_modern_patch(where, "generator", level.generator.kind)
-            if self.training.exposure:
-                raise ValueError(
-                    f"{where}: low-pass images that the level below generates have no residual to "
-                    f"compare with; set training.exposure = 0, found {self.training.exposure}"
-                )
-        return self
+    def _needs_looking(self, where: str, key: str) -> None:
+        self._needs_pairs(where)
+        found = self.levels[key].discriminator
+        if not found.looks:
+            raise ValueError(
+                f"levels.{key}.discriminator: {where} needs 'modern-patch' or 'projected', found "
+                f"{found.kind!r}"
+            )
 
-    @model_validator(mode="after")
-    def _instance_noise_fits(self) -> "Recipe":
-        for key, level in self.levels.items():
-            if not level.instance_noise:
-                continue
-            where = f"levels.{key}.instance_noise"
-            self._needs_pairs(where)
-            _needs_modern_patch(where, "discriminator", level.discriminator.kind)
-        return self
+    def _supervision_fits(self, where: str, level: LevelRecipe) -> None:
+        self._needs_pairs(where)
+        if level.generator.kind != "modern-patch":
+            raise ValueError(
+                f"{where}: needs the generator 'modern-patch', found {level.generator.kind!r}"
+            )
+        if self.training.exposure:
+            raise ValueError(
+                f"{where}: low-pass images that the level below generates have no residual to "
+                f"compare with; set training.exposure = 0, found {self.training.exposure}"
+            )
 
     def _needs_pairs(self, where: str) -> None:
         if self.training.objective != "relativistic":
@@ -421,11 +448,6 @@ class Recipe(_Strict):
     def level(self, k: int) -> LevelRecipe:
         """Returns level k, with 0 the finest."""
         return list(self.levels.values())[k]
-
-
-def _needs_modern_patch(where: str, net: str, kind: str) -> None:
-    if kind != "modern-patch":
-        raise ValueError(f"{where}: needs the {net} 'modern-patch', found {kind!r}")
 
 
 def parse_size(text: str) -> Size:

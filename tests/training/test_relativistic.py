@@ -2,7 +2,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from lapgan.models.modern import PatchDiscriminator, PatchGenerator
+from lapgan.models.modern import PatchDiscriminator, PatchGenerator, Views
 from lapgan.recipe import DifferencePenalty
 from lapgan.training.relativistic import update_pairs
 from lapgan.training.step import Examples
@@ -70,11 +70,11 @@ def test_a_penalty_holds_d_back():
 
 
 class Watched(PatchDiscriminator):
-    """A discriminator that keeps what it was shown."""
+    """A discriminator that keeps what it judged."""
 
-    def forward(self, high: Tensor, low: Tensor | None, label: Tensor | None) -> Tensor:
-        self.seen = [*getattr(self, "seen", []), high.detach()]
-        return super().forward(high, low, label)
+    def judge(self, views: Views, label: Tensor | None) -> Tensor:
+        self.judged = [*getattr(self, "judged", []), views[0].detach()]
+        return super().judge(views, label)
 
 
 def test_instance_noise_is_on_all_that_d_judges():
@@ -85,11 +85,10 @@ def test_instance_noise_is_on_all_that_d_judges():
     g_sgd, d_sgd = (torch.optim.SGD(net.parameters(), lr=0.0) for net in (g, d))
     examples = Examples(high, low, low, torch.zeros(256, 1, 8, 8), None)
     update_pairs(g, d, g_sgd, d_sgd, examples, instance_noise=0.3)
-    both, generated = d.seen
-    clean = torch.cat((high, torch.zeros_like(high)))
-    for seen, without in ((both, clean), (generated, clean[256:])):
-        added = d.basis.whiten(without + (seen - without)) - d.basis.whiten(without)
-        deviation = added.std(dim=(0, 2, 3))
+    both, generated = d.judged
+    clean = d.basis.whiten(torch.cat((high, torch.zeros_like(high))))
+    for judged, without in ((both, clean), (generated, clean[256:])):
+        deviation = (judged - without).std(dim=(0, 2, 3))
         assert torch.allclose(deviation, torch.tensor(0.3), atol=0.02)
 
 

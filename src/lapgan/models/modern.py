@@ -13,15 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lapgan.models.layers import leaky, normal_, variety
 from lapgan.models.patches import PatchBasis
 from lapgan.pyramid import Size
 
-__all__ = ["Fitted", "PatchDiscriminator", "PatchGenerator", "VectorGenerator"]
+__all__ = ["Fitted", "Looking", "PatchDiscriminator", "PatchGenerator", "VectorGenerator", "Views"]
 
 # The standard deviation of uniform noise in [-1, 1] is 3^(-1/2); nets take noise of variance 1.
 _UNIT = math.sqrt(3)
-# Images that judge of each other's variety; Karras et al. (2020), StyleGAN2's code, take 4.
-_GROUP = 8
 
 
 @runtime_checkable
@@ -30,6 +29,24 @@ class Fitted(Protocol):
 
     def fit(self, high: Tensor, low: Tensor | None) -> None:
         """Sets what is not trained from real residuals and low-pass images (n, 3, h, w)."""
+
+
+# Maps of about zero mean and unit variance, (B, c, gh, gw), that D judges an example by.
+Views = tuple[Tensor, ...]
+
+
+@runtime_checkable
+class Looking(Protocol):
+    """A discriminator that looks at an example in a way of its own, and judges what it saw.
+
+    How it looks is no matter of the adversarial game: only `judge` has weights that learn in it.
+    """
+
+    def look(self, high: Tensor, low: Tensor | None) -> Views:
+        """Turns residuals (B, 3, *size) on their low-pass images into views."""
+
+    def judge(self, views: Views, label: Tensor | None) -> Tensor:
+        """Returns logits, (B,) or (B, judges)."""
 
 
 class VectorGenerator(nn.Module):
@@ -59,8 +76,8 @@ class VectorGenerator(nn.Module):
         self.first = nn.Linear(noise + 32 * bool(num_classes), units)
         self.blocks = nn.ModuleList(_DenseBlock(units) for _ in range(blocks))
         self.last = nn.Linear(units, 2 * self.basis.components)
-        _normal(self.first, 1.0)
-        _normal(self.last, 0.3)
+        normal_(self.first, 1.0)
+        normal_(self.last, 0.3)
 
     def fit(self, high: Tensor, low: Tensor | None) -> None:
         """Sets the basis from real images (n, 3, h, w)."""
@@ -73,7 +90,7 @@ class VectorGenerator(nn.Module):
         x = self.first(x)
         for block in self.blocks:
             x = block(x)
-        y, gate = self.last(_act(x)).chunk(2, dim=1)
+        y, gate = self.last(leaky(x)).chunk(2, dim=1)
         y = y + F.softplus(gate + _UNGATED) * _first_values(z, y.shape[1])
         image: Tensor = self.basis.colour(y[..., None, None])
         return image
@@ -115,8 +132,8 @@ class PatchGenerator(nn.Module):
         self.first = nn.Conv2d(components + planes * patch * patch, maps, 3, padding=1)
         self.blocks = nn.ModuleList(_PatchBlock(maps, num_classes) for _ in range(blocks))
         self.last = nn.Conv2d(maps, components, 1)
-        _normal(self.first, 1.0)
-        _normal(self.last, 0.1)
+        normal_(self.first, 1.0)
+        normal_(self.last, 0.1)
         self.register_buffer("linear", torch.zeros(components, components, 3, 3))
 
     def fit(self, high: Tensor, low: Tensor | None) -> None:
@@ -136,7 +153,7 @@ class PatchGenerator(nn.Module):
         x = self.first(torch.cat((seen, noise), dim=1))
         for block in self.blocks:
             x = block(x, label)
-        y = self.last(_act(x)) + F.conv2d(_framed(seen), self.linear)
+        y = self.last(leaky(x)) + F.conv2d(_framed(seen), self.linear)
         residual: Tensor = self.high_basis.spread(y)
         return residual
 
@@ -187,26 +204,28 @@ class PatchDiscriminator(nn.Module):
         self.last = nn.Linear(units, 1)
         self.embedding = nn.Embedding(num_classes, units) if num_classes else None
         for layer in (*self.convs, self.dense, self.joint):
-            _normal(layer)
-        _normal(self.last, 1.0)
+            normal_(layer)
+        normal_(self.last, 1.0)
 
     def fit(self, high: Tensor, low: Tensor | None) -> None:
         """Sets the basis from real examples (n, 3, h, w)."""
         self.basis.fit(high if low is None else high + low)
 
-    def disturbed(self, high: Tensor, scale: float) -> Tensor:
-        """Adds normal noise to every principal component, `scale` times its standard deviation."""
-        shape = (len(high), self.basis.components, *self.basis.grid)
-        noise = torch.randn(shape, device=high.device, dtype=high.dtype)
-        return high + scale * self.basis.spread(noise)
-
     def forward(self, high: Tensor, low: Tensor | None, label: Tensor | None) -> Tensor:
         """Judges residuals (B, 3, *size) on their low-pass images and returns logits (B,)."""
-        x = self.basis.whiten(high if low is None else high + low)
+        return self.judge(self.look(high, low), label)
+
+    def look(self, high: Tensor, low: Tensor | None) -> Views:
+        """Returns the image's whitened components, (B, components, *grid)."""
+        return (self.basis.whiten(high if low is None else high + low),)
+
+    def judge(self, views: Views, label: Tensor | None) -> Tensor:
+        """Returns logits (B,)."""
+        (x,) = views
         for conv in self.convs:
-            x = _act(conv(x))
-        x = _act(self.dense(x.flatten(1)))
-        x = _act(self.joint(torch.cat((x, _variety(x)), dim=1)))
+            x = leaky(conv(x))
+        x = leaky(self.dense(x.flatten(1)))
+        x = leaky(self.joint(torch.cat((x, variety(x)), dim=1)))
         logits: Tensor = self.last(x).squeeze(1)
         if self.embedding is None:
             return logits
@@ -221,11 +240,11 @@ class _DenseBlock(nn.Module):
         super().__init__()
         self.first = nn.Linear(units, units)
         self.second = nn.Linear(units, units, bias=False)
-        _normal(self.first)
+        normal_(self.first)
         nn.init.zeros_(self.second.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = x + self.second(_act(self.first(x)))
+        y: Tensor = x + self.second(leaky(self.first(x)))
         return y
 
 
@@ -239,7 +258,7 @@ class _PatchBlock(nn.Module):
         self.second = nn.Conv2d(maps, maps, 1, bias=False)
         self.embedding = nn.Embedding(num_classes, maps) if num_classes else None
         for layer in (self.first, self.depthwise):
-            _normal(layer)
+            normal_(layer)
         nn.init.zeros_(self.second.weight)
         if self.embedding is not None:
             nn.init.zeros_(self.embedding.weight)
@@ -248,23 +267,12 @@ class _PatchBlock(nn.Module):
         y = self.first(x)
         if self.embedding is not None:
             y = y + self.embedding(label)[..., None, None]
-        out: Tensor = x + self.second(_act(self.depthwise(_act(y))))
+        out: Tensor = x + self.second(leaky(self.depthwise(leaky(y))))
         return out
 
 
 # softplus(_UNGATED) = 1.
 _UNGATED = math.log(math.e - 1)
-
-
-def _act(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.2)
-
-
-def _normal(layer: nn.Conv2d | nn.Linear, gain: float = math.sqrt(2)) -> None:
-    """Draws weights with the variance gain^2 / fan-in, and zero biases (He et al., 2015)."""
-    nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
 
 
 def _first_values(x: Tensor, count: int) -> Tensor:
@@ -291,11 +299,3 @@ def _linear_prediction(seen: Tensor, wanted: Tensor) -> Tensor:
     weight = torch.linalg.solve(x.T @ x + ridge, x.T @ y)
     kernel: Tensor = weight.T.reshape(d, c, 3, 3).to(seen)
     return kernel
-
-
-def _variety(x: Tensor) -> Tensor:
-    """Returns the mean standard deviation of each group of consecutive examples, (B, 1)."""
-    size = math.gcd(len(x), _GROUP)
-    groups = x.view(-1, size, x.shape[1])
-    deviation = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean(dim=1)
-    return deviation.repeat_interleave(size)[:, None]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from lapgan.errors import LapganError
 from lapgan.training.job import Budget
 from lapgan.training.listener import Listener
-from lapgan.training.log import Record
+from lapgan.training.log import Record, StudyRecord
 
 __all__ = ["Bars", "Lines", "Several", "TensorBoard", "shown"]
 
@@ -28,7 +29,7 @@ class Bars(Listener):
         self.tasks[level] = (task, budget)
         self.progress.update(task, completed=_share(budget, images, seconds))
 
-    def recorded(self, level: str, record: Record) -> None:
+    def recorded(self, level: str, record: Record | StudyRecord) -> None:
         """Moves a bar."""
         task, budget = self.tasks[level]
         completed = _share(budget, record.images_seen, record.seconds)
@@ -50,7 +51,7 @@ class Lines(Listener):
         origin = f"goes on after {images / 1000:.0f} kimg" if images else "starts"
         self.console.print(f"level {level} {origin}")
 
-    def recorded(self, level: str, record: Record) -> None:
+    def recorded(self, level: str, record: Record | StudyRecord) -> None:
         """Prints a line."""
         self.console.print(
             f"level {level}  {record.images_seen / 1000:.1f} kimg  {record.seconds:.0f} s  "
@@ -86,12 +87,13 @@ class TensorBoard(Listener):
         folder = str(self.out / f"level-{level}")
         self.writers[level] = self.writer(folder, purge_step=images)
 
-    def recorded(self, level: str, record: Record) -> None:
+    def recorded(self, level: str, record: Record | StudyRecord) -> None:
         """Writes every figure, against images seen."""
         writer = self.writers[level]
-        for name in ("loss_d", "loss_g", "real_accuracy", "fake_accuracy", "spread",
-                     "images_per_second", "learning_rate"):  # fmt: skip
-            writer.add_scalar(name, getattr(record, name), record.images_seen)
+        figures = asdict(record)
+        images_seen = figures.pop("images_seen")
+        for name, value in figures.items():
+            writer.add_scalar(name, value, images_seen)
         writer.flush()
 
 
@@ -106,7 +108,7 @@ class Several(Listener):
         for listener in self.listeners:
             listener.started(level, images, seconds, budget)
 
-    def recorded(self, level: str, record: Record) -> None:
+    def recorded(self, level: str, record: Record | StudyRecord) -> None:
         """Passes it on."""
         for listener in self.listeners:
             listener.recorded(level, record)
@@ -138,9 +140,14 @@ def _share(budget: Budget, images: int, seconds: float) -> float:
     return min(1.0, max(images / budget.images, seconds / budget.seconds))
 
 
-def _figures(record: Record) -> str:
+def _figures(record: Record | StudyRecord) -> str:
+    speed = f"{record.images_per_second:.0f} images/s  "
+    if isinstance(record, StudyRecord):
+        return (
+            f"{speed}classifier's loss {record.loss_classifier:.2f}, right on {record.accuracy:.0%}"
+        )
     return (
-        f"{record.images_per_second:.0f} images/s  "
+        f"{speed}"
         f"loss D {record.loss_d:.2f} G {record.loss_g:.2f}  "
         f"D right on real {record.real_accuracy:.0%} fake {record.fake_accuracy:.0%}"
     )

@@ -24,6 +24,7 @@ from lapgan.training.relativistic import update_pairs
 from lapgan.training.sheets import draw_sheet
 from lapgan.training.state import LevelState, NotFiniteError
 from lapgan.training.step import Examples, Judgement, update_discriminator, update_generator
+from lapgan.training.study import study_share, study_step
 from lapgan.weights import LEVEL_FILE, Weights, generator_tensors, write_weights
 
 __all__ = ["initial_state", "train_level", "training_step"]
@@ -69,14 +70,16 @@ def _loop(
 ) -> None:
     batches = training_batches(job.recipe, job.images, job.seed)
     every = job.intervals
-    meter, watch = Meter(), Watch(job.name)
+    meter, watch, studying = Meter(), Watch(job.name), _studies(job, state)
     begun = time.monotonic() - state.seconds
     logged = saved = state.seconds
     logged_images = state.images_seen
     next_sheet = state.seconds + every.first_sheet
     while not (done := _spent(job.budget, state)) or meter.steps:
         done = done or stopped()
-        if meter.steps and (done or state.seconds - logged >= every.log):
+        was_studying, studying = studying, _studies(job, state)
+        turned = studying != was_studying
+        if meter.steps and (done or turned or state.seconds - logged >= every.log):
             rate = (state.images_seen - logged_images) / (state.seconds - logged)
             record = _record(job, state, listener, meter.take(), rate)
             for message in watch.warnings(record):
@@ -100,23 +103,29 @@ def training_step(job: LevelJob, state: LevelState, batches: Batches) -> dict[st
     Raises:
         LapganError: a figure is infinite or not a number.
     """
+    progress, studied = _progress(job.budget, state), study_share(job)
+    figures = (
+        study_step(job, state, batches, progress / studied)
+        if progress < studied
+        else _game_step(job, state, batches, (progress - studied) / (1 - studied))
+    )
+    if not all(math.isfinite(value) for value in figures.values()):
+        raise _diverged(job, state)
+    return figures
+
+
+def _game_step(
+    job: LevelJob, state: LevelState, batches: Batches, progress: float
+) -> dict[str, float]:
+    """Updates D, G and the averaged weights once."""
     training = job.recipe.training
     examples = level_examples(job, batches, state.images_seen)
-    epochs, progress = state.images_seen / batches.epoch, _progress(job.budget, state)
+    epochs = state.images_seen / batches.epoch
     share = job.recipe.level(job.k).generator_rate
     set_schedule(state.discriminator_optimiser, training.optimiser, epochs, progress)
     set_schedule(state.generator_optimiser, training.optimiser, epochs, progress, share)
     with job.compute.autocast():
         judgement, loss_g, fake = _update(job, state, examples)
-    figures = {
-        "loss_d": judgement.loss.item(),
-        "loss_g": loss_g.item(),
-        "real_accuracy": judgement.real_accuracy.item(),
-        "fake_accuracy": judgement.fake_accuracy.item(),
-        "spread": _spread(fake=fake, real=examples.high),
-    }
-    if not all(math.isfinite(value) for value in figures.values()):
-        raise _diverged(job, state)
     state.images_seen += training.batch
     update_average(
         state.average,
@@ -125,7 +134,13 @@ def training_step(job: LevelJob, state: LevelState, batches: Batches) -> dict[st
         state.images_seen,
         training.ema_half_life,
     )
-    return figures
+    return {
+        "loss_d": judgement.loss.item(),
+        "loss_g": loss_g.item(),
+        "real_accuracy": judgement.real_accuracy.item(),
+        "fake_accuracy": judgement.fake_accuracy.item(),
+        "spread": _spread(fake=fake, real=examples.high),
+    }
 
 
 def _update(
@@ -236,6 +251,10 @@ def _diverged(job: LevelJob, state: LevelState) -> LapganError:
 
 def _spent(budget: Budget, state: LevelState) -> bool:
     return _progress(budget, state) >= 1
+
+
+def _studies(job: LevelJob, state: LevelState) -> bool:
+    return _progress(job.budget, state) < study_share(job)
 
 
 def _progress(budget: Budget, state: LevelState) -> float:

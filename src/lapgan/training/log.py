@@ -8,7 +8,15 @@ from pathlib import Path
 
 from lapgan.files import append_line, write_atomically
 
-__all__ = ["Meter", "Record", "Watch", "append_record", "read_records", "rewind_records"]
+__all__ = [
+    "Meter",
+    "Record",
+    "StudyRecord",
+    "Watch",
+    "append_record",
+    "read_records",
+    "rewind_records",
+]
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,27 @@ class Record:
     learning_rate: float
 
 
+@dataclass(frozen=True)
+class StudyRecord:
+    """The means over the steps since the last record, while the classifier of D learns.
+
+    Args:
+        images_seen: examples seen so far.
+        seconds: time spent in training so far.
+        images_per_second: since the last record.
+        loss_classifier: its cross-entropy.
+        accuracy: share of real examples that it classified right.
+        learning_rate: of the classifier.
+    """
+
+    images_seen: int
+    seconds: float
+    images_per_second: float
+    loss_classifier: float
+    accuracy: float
+    learning_rate: float
+
+
 class Meter:
     """Adds up figures of single steps until they are taken as means."""
 
@@ -58,7 +87,7 @@ class Meter:
         return means
 
 
-def append_record(path: Path, record: Record) -> None:
+def append_record(path: Path, record: Record | StudyRecord) -> None:
     """Adds a line to a log."""
     append_line(path, json.dumps({k: _rounded(v) for k, v in asdict(record).items()}))
 
@@ -95,9 +124,9 @@ class Watch:
         self.level = level
         self.told: set[str] = set()
 
-    def warnings(self, record: Record) -> list[str]:
+    def warnings(self, record: Record | StudyRecord) -> list[str]:
         """Returns the warnings that a record gives and the last one did not."""
-        if record.images_seen < _WARM_UP:
+        if isinstance(record, StudyRecord) or record.images_seen < _WARM_UP:
             return []
         found = {
             kind: message

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lapgan.losses import difference_penalty, relativistic_loss
-from lapgan.models.modern import PatchDiscriminator, PatchGenerator
+from lapgan.models.modern import Looking, PatchGenerator, Views
 from lapgan.recipe import DifferencePenalty
 from lapgan.training.step import Examples, Judgement, step, unchanged
 
@@ -33,7 +33,7 @@ def update_pairs(
 
     Args:
         generator: G.
-        discriminator: D; a penalty and instance noise need a `PatchDiscriminator`.
+        discriminator: D; a penalty and instance noise need one that is `Looking`.
         generator_optimiser: of G.
         discriminator_optimiser: of D.
         examples: n real examples, and noise and low-pass images for n generated ones.
@@ -41,31 +41,35 @@ def update_pairs(
         supervised: weight of the distance to the real residual in the loss of G, for a
             `PatchGenerator`; the low-pass images have to be real.
         instance_noise: of the noise that is added to all that D judges, in standard deviations of
-            each principal component.
+            its views.
 
     Returns:
         How the update of D went, the adversarial loss of G, and what it generated.
     """
-    n = len(examples)
+    eyes = discriminator if isinstance(discriminator, Looking) else _Bare(discriminator)
     fake = generator(examples.given, examples.z, examples.label)
-    high, low, label = _both(examples, fake.detach())
-    high = _with_noise(discriminator, high, instance_noise)
-    logits = discriminator(high, low, label).float()
-    real_logits, fake_logits = logits[:n], logits[n:]
+    with unchanged(discriminator):
+        real_views = eyes.look(examples.high, examples.low)
+        fake_views = eyes.look(fake, examples.given)
+    views = tuple(
+        _disturbed(torch.cat((real, fake.detach().to(real.dtype))), instance_noise)
+        for real, fake in zip(real_views, fake_views, strict=True)
+    )
+    label = None if examples.label is None else examples.label.repeat(2)
+    logits = eyes.judge(views, label).float()
+    real_logits, fake_logits = logits.chunk(2)
     loss = relativistic_loss(winner=real_logits, loser=fake_logits)
     total = loss
     if penalty is not None:
-        assert isinstance(discriminator, PatchDiscriminator)
-        disturbed = discriminator.disturbed(high, penalty.scale)
-        moved = discriminator(disturbed, low, label).float()
+        moved = eyes.judge(tuple(_disturbed(x, penalty.scale) for x in views), label).float()
         # The mean runs over real and generated examples, so it is half of R1 + R2.
         total = loss + penalty.weight * penalty.every * difference_penalty(
             logits, moved, penalty.scale
         )
     step(discriminator_optimiser, total)
     with unchanged(discriminator):
-        seen = _with_noise(discriminator, fake, instance_noise)
-        judged = discriminator(seen, examples.given, examples.label).float()
+        seen = tuple(_disturbed(x, instance_noise) for x in fake_views)
+        judged = eyes.judge(seen, examples.label).float()
         loss_g = relativistic_loss(winner=judged, loser=real_logits.detach())
         total = loss_g
         if supervised:
@@ -81,22 +85,26 @@ def update_pairs(
     return judgement, loss_g.detach(), fake.detach()
 
 
-def _with_noise(discriminator: nn.Module, high: Tensor, scale: float) -> Tensor:
-    """Adds instance noise, which hides the fine differences by which D would soon tell all pairs.
+class _Bare:
+    """Any other discriminator, which judges residuals and low-pass images as they are."""
+
+    def __init__(self, discriminator: nn.Module) -> None:
+        self.discriminator = discriminator
+
+    def look(self, high: Tensor, low: Tensor | None) -> Views:
+        return (high,) if low is None else (high, low)
+
+    def judge(self, views: Views, label: Tensor | None) -> Tensor:
+        high, *rest = views
+        logits: Tensor = self.discriminator(high, rest[0] if rest else None, label)
+        return logits
+
+
+def _disturbed(view: Tensor, scale: float) -> Tensor:
+    """Adds normal noise of the given deviation, where the view's own is about 1.
+
+    As instance noise it hides the fine differences by which D would soon tell all pairs.
 
     Source: Sonderby et al. (2017), section 3.
     """
-    if not scale:
-        return high
-    assert isinstance(discriminator, PatchDiscriminator)
-    return discriminator.disturbed(high, scale)
-
-
-def _both(examples: Examples, fake: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Returns residuals, low-pass images and classes, the real ones before the generated ones."""
-    low, given, label = examples.low, examples.given, examples.label
-    return (
-        torch.cat((examples.high, fake.to(examples.high.dtype))),
-        None if low is None or given is None else torch.cat((low, given)),
-        None if label is None else label.repeat(2),
-    )
+    return view + scale * torch.randn_like(view) if scale else view
