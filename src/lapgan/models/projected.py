@@ -216,7 +216,7 @@ def _turned(images: Tensor) -> tuple[Tensor, Tensor]:
     halves_only = images.shape[-2] != images.shape[-1]
     turns = 2 * (quarters % 2) if halves_only else quarters
     turned = torch.empty_like(images)
-    for turn in turns.unique().tolist():
+    for turn in set(turns.tolist()):
         chosen = turns == turn
         turned[chosen] = images[chosen].rot90(turn, dims=(2, 3))
     return turned, turns

@@ -18,7 +18,7 @@ from lapgan.training.ema import update_average
 from lapgan.training.examples import level_examples, training_batches
 from lapgan.training.job import Budget, LevelJob
 from lapgan.training.listener import Listener
-from lapgan.training.log import Meter, Record, Watch, append_record, rewind_records
+from lapgan.training.log import Meter, Record, StudyRecord, Watch, append_record, rewind_records
 from lapgan.training.optimiser import make_optimiser, set_schedule
 from lapgan.training.relativistic import update_pairs
 from lapgan.training.sheets import draw_sheet
@@ -202,12 +202,17 @@ def _fit(job: LevelJob, *nets: nn.Module) -> None:
 
 def _record(
     job: LevelJob, state: LevelState, listener: Listener, means: dict[str, float], rate: float
-) -> Record:
-    record = Record(
+) -> Record | StudyRecord:
+    kind, optimiser = (
+        (StudyRecord, state.discriminator_optimiser)
+        if "loss_classifier" in means
+        else (Record, state.generator_optimiser)
+    )
+    record = kind(
         images_seen=state.images_seen,
         seconds=state.seconds,
         images_per_second=rate,
-        learning_rate=state.generator_optimiser.param_groups[0]["lr"],
+        learning_rate=optimiser.param_groups[0]["lr"],
         **means,
     )
     append_record(job.folder / LOG_FILE, record)
