@@ -6,7 +6,7 @@ from rich.console import Console
 
 from lapgan.training.display import Several, TensorBoard, shown
 from lapgan.training.job import Budget
-from lapgan.training.log import Record
+from lapgan.training.log import Record, StudyRecord
 
 RECORD = Record(
     images_seen=5000,
@@ -18,6 +18,14 @@ RECORD = Record(
     fake_accuracy=0.8,
     spread=1.0,
     learning_rate=0.02,
+)
+STUDY = StudyRecord(
+    images_seen=2000,
+    seconds=5.0,
+    images_per_second=400.0,
+    loss_classifier=1.234,
+    accuracy=0.56,
+    learning_rate=0.001,
 )
 FIGURES = "200 images/s  loss D 0.61 G 0.92  D right on real 70% fake 80%"
 
@@ -55,11 +63,13 @@ def test_elsewhere_each_record_is_a_line():
     pipe = console(terminal=False)
     with shown(pipe) as listener:
         listener.started("28", 0, 0.0, Budget(images=20_000))
+        listener.recorded("28", STUDY)
         listener.recorded("28", RECORD)
         listener.warned("level 28: D has won.")
         listener.started("8", 3000, 10.0, Budget(images=20_000))
     assert text(pipe).splitlines() == [
         "level 28 starts",
+        "level 28  2.0 kimg  5 s  400 images/s  classifier's loss 1.23, right on 56%",
         f"level 28  5.0 kimg  25 s  {FIGURES}",
         "warning: level 28: D has won.",
         "level 8 goes on after 3 kimg",
@@ -71,6 +81,7 @@ def test_tensorboard_gets_every_figure_against_images_seen(tmp_path: Path):
 
     board = Several([TensorBoard(tmp_path)])
     board.started("28", 0, 0.0, Budget(images=20_000))
+    board.recorded("28", STUDY)
     board.recorded("28", RECORD)
     board.recorded("28", replace(RECORD, images_seen=6000, loss_d=0.5))
     events = EventAccumulator(str(tmp_path / "level-28")).Reload()
@@ -79,3 +90,4 @@ def test_tensorboard_gets_every_figure_against_images_seen(tmp_path: Path):
         (6000, 0.5),
     ]
     assert "fake_accuracy" in events.Tags()["scalars"]
+    assert [e.step for e in events.Scalars("loss_classifier")] == [2000]
