@@ -266,9 +266,9 @@ class _PatchBlock(nn.Module):
     def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
         y = self.first(x)
         if self.embedding is not None:
-            y = y + self.embedding(label)[..., None, None]
-        out: Tensor = x + self.second(leaky(self.depthwise(leaky(y))))
-        return out
+            y += self.embedding(label)[..., None, None]
+        out: Tensor = self.second(leaky(self.depthwise(leaky(y))))
+        return out.add_(x)
 
 
 # softplus(_UNGATED) = 1.
