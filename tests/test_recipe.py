@@ -119,8 +119,8 @@ def test_a_generator_must_fit_its_place():
             r"levels\.32\.discriminator: training.penalty needs 'modern-patch'",
         ),
         (
-            ["levels.8.discriminator={kind='paper-dense'}"],
-            r"levels\.8\.discriminator: levels.8.penalty needs 'modern-patch'",
+            ["levels.4.discriminator={kind='paper-dense'}"],
+            r"levels\.4\.discriminator: levels.4.penalty needs 'modern-patch'",
         ),
         (["training.exposure=1.5"], r"training\.exposure: .*found 1.5"),
         (["training.penalty.every=0"], r"training\.penalty\.every: .*greater than 0"),
@@ -137,13 +137,13 @@ def test_a_classifier_in_d_needs_pairs_and_leaves_time_for_the_game():
     with pytest.raises(LapganError, match=r"levels\.14\.discriminator: only the objective 'rel"):
         read_recipe("paper-cifar10", [change])
     with pytest.raises(LapganError, match=r"discriminator\.study: .*less than 1"):
-        read_recipe("cifar10", ["levels.8.discriminator.study=1"])
+        read_recipe("cifar10", ["levels.8.discriminator={kind='projected',study=1}"])
 
 
 def test_a_level_may_have_a_penalty_of_its_own():
     recipe = read_recipe("cifar10", ["training.penalty.weight=1", "levels.8.penalty.weight=0.2"])
     found = [recipe.penalty(k) for k in range(4)]
-    assert [penalty and penalty.weight for penalty in found] == [1, 0.1, 0.2, 0.1]
+    assert [penalty and penalty.weight for penalty in found] == [1, 1, 0.2, 0.1]
     with pytest.raises(LapganError, match=r"levels\.8\.penalty: only the objective"):
         read_recipe("paper-cifar10", ["levels.8.penalty.weight=1"])
 
