@@ -210,7 +210,7 @@ class ProjectedDiscriminator(_Strict):
     """
 
     kind: Literal["projected"] = "projected"
-    study: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    study: Annotated[float, Field(gt=0, lt=1)] = 0.3
     features: Count = 32
     maps: Count = 32
     units: Count = 128

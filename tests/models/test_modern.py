@@ -75,7 +75,7 @@ def test_the_class_enters_d_by_projection():
     zero, one = discriminator(image, None, torch.tensor([0, 1])).tolist()
     # Adding a direction to both classes moves both logits alike.
     with torch.no_grad():
-        discriminator.embedding.weight += 1.0
+        discriminator.verdict.embedding.weight += 1.0
     moved_zero, moved_one = discriminator(image, None, torch.tensor([0, 1])).tolist()
     assert zero != one
     assert moved_zero - zero == pytest.approx(moved_one - one, abs=1e-4)

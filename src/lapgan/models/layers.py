@@ -2,10 +2,11 @@
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["leaky", "normal_", "variety"]
+__all__ = ["Verdict", "leaky", "normal_"]
 
 # Images that judge of each other's variety; Karras et al. (2020), StyleGAN2's code, take 4.
 _GROUP = 8
@@ -23,11 +24,44 @@ def normal_(layer: nn.Conv2d | nn.Linear, gain: float = math.sqrt(2)) -> None:
     nn.init.zeros_(layer.bias)
 
 
-def variety(x: Tensor) -> Tensor:
-    """Returns the mean standard deviation of each group of consecutive examples, (B, 1).
+class Verdict(nn.Module):
+    """The end of a discriminator: dense layers to a logit.
 
-    Source: Karras et al. (2018), section 3, for the statistic of the minibatch.
+    The class enters by projection, logit = a(x) + <b(x), e_c>, and one unit tells how much a group
+    of 8 examples differs within itself.
+
+    Args:
+        seen: values that an example comes with.
+        units: units in each layer.
+        num_classes: how many classes condition the examples; 0 for none.
+
+    Source: Miyato and Koyama (2018), equation 3, for the projection; Karras et al. (2018),
+    section 3, for the statistic of the minibatch.
     """
+
+    def __init__(self, seen: int, units: int, num_classes: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(seen, units)
+        self.joint = nn.Linear(units + 1, units)
+        self.last = nn.Linear(units, 1)
+        self.embedding = nn.Embedding(num_classes, units) if num_classes else None
+        for layer in (self.dense, self.joint):
+            normal_(layer)
+        normal_(self.last, 1.0)
+
+    def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
+        """Turns values (B, seen) into logits (B,)."""
+        x = leaky(self.dense(x))
+        x = leaky(self.joint(torch.cat((x, _variety(x)), dim=1)))
+        logits: Tensor = self.last(x).squeeze(1)
+        if self.embedding is None:
+            return logits
+        match: Tensor = (x * self.embedding(label)).sum(1) / math.sqrt(x.shape[1])
+        return logits + match
+
+
+def _variety(x: Tensor) -> Tensor:
+    """Returns the mean standard deviation of each group of consecutive examples, (B, 1)."""
     size = math.gcd(len(x), _GROUP)
     groups = x.view(-1, size, x.shape[1])
     deviation = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean(dim=1)

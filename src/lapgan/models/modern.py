@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lapgan.models.layers import leaky, normal_, variety
+from lapgan.models.layers import Verdict, leaky, normal_
 from lapgan.models.patches import PatchBasis
 from lapgan.pyramid import Size
 
@@ -174,8 +174,7 @@ class PatchDiscriminator(nn.Module):
     As in the authors' code D judges l + h, the image, alone: it never learns to tell real low-pass
     images from generated ones, so that G can be trained on either.
 
-    The class enters by projection, logit = a(x) + <b(x), e_c>, and one unit tells how much a group
-    of 8 examples differs within itself.
+    How the class enters, and what is told of the minibatch, is `lapgan.models.layers.Verdict`'s.
 
     Args:
         size: height and width of the level, in pixels.
@@ -184,9 +183,6 @@ class PatchDiscriminator(nn.Module):
             at 4 places a side.
         units: units in the dense layers.
         num_classes: how many classes condition the examples; 0 for none.
-
-    Source: Miyato and Koyama (2018), equation 3, for the projection; Karras et al. (2018),
-    section 3, for the statistic of the minibatch.
     """
 
     def __init__(
@@ -195,17 +191,14 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         self.basis = PatchBasis(size, (patch, patch))
         height, width = self.basis.grid
-        self.convs = nn.ModuleList([nn.Conv2d(self.basis.components, maps, 3, padding=1)])
+        convs = [nn.Conv2d(self.basis.components, maps, 3, padding=1)]
         while min(height, width) >= 8:
-            self.convs.append(nn.Conv2d(maps, 2 * maps, 2, stride=2))
+            convs.append(nn.Conv2d(maps, 2 * maps, 2, stride=2))
             maps, height, width = 2 * maps, height // 2, width // 2
-        self.dense = nn.Linear(maps * height * width, units)
-        self.joint = nn.Linear(units + 1, units)
-        self.last = nn.Linear(units, 1)
-        self.embedding = nn.Embedding(num_classes, units) if num_classes else None
-        for layer in (*self.convs, self.dense, self.joint):
-            normal_(layer)
-        normal_(self.last, 1.0)
+        for conv in convs:
+            normal_(conv)
+        self.convs = nn.ModuleList(convs)
+        self.verdict = Verdict(maps * height * width, units, num_classes)
 
     def fit(self, high: Tensor, low: Tensor | None) -> None:
         """Sets the basis from real examples (n, 3, h, w)."""
@@ -224,13 +217,8 @@ class PatchDiscriminator(nn.Module):
         (x,) = views
         for conv in self.convs:
             x = leaky(conv(x))
-        x = leaky(self.dense(x.flatten(1)))
-        x = leaky(self.joint(torch.cat((x, variety(x)), dim=1)))
-        logits: Tensor = self.last(x).squeeze(1)
-        if self.embedding is None:
-            return logits
-        match: Tensor = (x * self.embedding(label)).sum(1) / math.sqrt(x.shape[1])
-        return logits + match
+        logits: Tensor = self.verdict(x.flatten(1), label)
+        return logits
 
 
 class _DenseBlock(nn.Module):

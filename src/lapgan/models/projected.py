@@ -8,7 +8,6 @@ Source: Sauer et al. (2021), "Projected GANs converge faster", section 3, for ju
 a net that the adversarial game does not train. Theirs had seen other images, and more.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lapgan.models.layers import leaky, normal_, variety
+from lapgan.models.layers import Verdict, leaky, normal_
 from lapgan.models.modern import Views
 from lapgan.models.patches import PatchBasis
 from lapgan.pyramid import Size
@@ -75,7 +74,7 @@ class ProjectedDiscriminator(nn.Module):
         """Sets the basis from real examples (n, 3, h, w)."""
         self.classifier.basis.fit(high if low is None else high + low)
 
-    def study(self, high: Tensor, low: Tensor | None, label: Tensor | None) -> "Learnt":
+    def study(self, high: Tensor, low: Tensor | None, label: Tensor | None) -> Learnt:
         """Computes the classifier's loss on real examples, and keeps count of its maps' scale.
 
         Without classes it learns by which quarter of a turn an image was rotated.
@@ -166,7 +165,7 @@ class _Stage(nn.Module):
 
 
 class _Judge(nn.Module):
-    """Maps through convolutions and dense layers to a logit; classes enter by projection."""
+    """Maps through convolutions down to about 4 places a side, and dense layers to a logit."""
 
     def __init__(self, seen: int, grid: Size, maps: int, units: int, num_classes: int) -> None:
         super().__init__()
@@ -176,33 +175,22 @@ class _Judge(nn.Module):
             convs.append(nn.Conv2d(maps, maps, 2, stride=2))
             height, width = height // 2, width // 2
         convs.append(nn.Conv2d(maps, maps, 3, padding=1))
-        self.convs = nn.ModuleList(convs)
-        self.dense = nn.Linear(maps * height * width, units)
-        self.joint = nn.Linear(units + 1, units)
-        self.last = nn.Linear(units, 1)
-        self.embedding = nn.Embedding(num_classes, units) if num_classes else None
         for conv in convs:
             normal_(conv)
-        for layer in (self.dense, self.joint):
-            normal_(layer)
-        normal_(self.last, 1.0)
+        self.convs = nn.ModuleList(convs)
+        self.verdict = Verdict(maps * height * width, units, num_classes)
 
     def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
         for conv in self.convs:
             x = leaky(conv(x))
-        x = leaky(self.dense(x.flatten(1)))
-        x = leaky(self.joint(torch.cat((x, variety(x)), dim=1)))
-        logits: Tensor = self.last(x).squeeze(1)
-        if self.embedding is None:
-            return logits
-        match: Tensor = (x * self.embedding(label)).sum(1) / math.sqrt(x.shape[1])
-        return logits + match
+        logits: Tensor = self.verdict(x.flatten(1), label)
+        return logits
 
 
 def _batch_norm(norm: nn.BatchNorm2d, x: Tensor, learning: bool) -> Tensor:
     """Normalises by the batch while the classifier learns, by running statistics where D looks.
 
-    Whether it learns is said by the caller: it does both in one step.
+    Whether it learns is said by the caller, not by a mode that outlives the call.
     """
     momentum = 0.1 if norm.momentum is None else norm.momentum
     return F.batch_norm(
