@@ -134,7 +134,7 @@ def test_a_penalty_must_fit(overrides: list[str], message: str):
 
 def test_a_classifier_in_d_needs_pairs_and_leaves_time_for_the_game():
     change = "levels.14.discriminator={kind='projected'}"
-    with pytest.raises(LapganError, match=r"levels\.14\.discriminator: only the objective 'rel"):
+    with pytest.raises(LapganError, match=r"discriminator 'projected': only the objective 'rel"):
         read_recipe("paper-cifar10", [change])
     with pytest.raises(LapganError, match=r"discriminator\.study: .*less than 1"):
         read_recipe("cifar10", ["levels.8.discriminator={kind='projected',study=1}"])

@@ -401,7 +401,7 @@ class Recipe(_Strict):
             if level.supervised:
                 self._supervision_fits(f"{where}.supervised", level)
             if level.discriminator.kind == "projected":
-                self._needs_pairs(f"{where}.discriminator")
+                self._needs_pairs(f"{where}.discriminator 'projected'")
         return self
 
     def _needs_looking(self, where: str, key: str) -> None:
