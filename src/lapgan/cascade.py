@@ -19,7 +19,7 @@ from lapgan.compute import Compute, choose_compute
 from lapgan.data import Normalisation
 from lapgan.errors import LapganError
 from lapgan.noise import Noise
-from lapgan.pyramid import Operator, Size, size_of, upsample
+from lapgan.pyramid import Operator, Size, image_of, size_of, upsample
 from lapgan.recipe import Recipe
 from lapgan.weights import (
     Weights,
@@ -335,7 +335,7 @@ class Cascade:
             level = self.levels[k]
             low = None if x is None else upsample(x, level.size, self.operator)
             high = self._residual(k, low, label, key)
-            x = high if low is None else low + high
+            x = image_of(high, low)
             pairs.append((low, x))
         return [(None if low is None else low.cpu(), x.cpu()) for low, x in pairs]
 

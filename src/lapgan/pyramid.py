@@ -35,6 +35,7 @@ __all__ = [
     "check_sizes",
     "downsample",
     "gaussian_pyramid",
+    "image_of",
     "laplacian_pyramid",
     "reconstruct",
     "size_of",
@@ -140,6 +141,13 @@ def reconstruct(
     for high in reversed(highs[:-1]):
         image = upsample(image, size_of(high), operator) + high
     return image
+
+
+def image_of(
+    high: Float[Tensor, "b c h w"], low: Float[Tensor, "b c h w"] | None
+) -> Float[Tensor, "b c h w"]:
+    """Returns I_k = l_k + h_k, or h_K where there is no low-pass image: at the coarsest level."""
+    return high if low is None else low + high
 
 
 def check_sizes(sizes: Sequence[Size]) -> None:

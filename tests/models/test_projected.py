@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,14 +15,15 @@ def striped(n: int, size: tuple[int, int] = (16, 16)) -> tuple[Tensor, Tensor]:
     return torch.where((label == 0).view(n, 1, 1, 1), waves, across), label
 
 
-def taught() -> ProjectedDiscriminator:
+def taught(
+    examples: Callable[[int], tuple[Tensor, Tensor | None]] = striped, num_classes: int = 2
+) -> ProjectedDiscriminator:
     torch.manual_seed(0)
-    d = ProjectedDiscriminator((16, 16), features=8, maps=8, units=16, num_classes=2)
-    image, _ = striped(256)
-    d.fit(image, None)
+    d = ProjectedDiscriminator((16, 16), features=8, maps=8, units=16, num_classes=num_classes)
+    d.fit(examples(256)[0], None)
     adam = torch.optim.Adam(d.parameters(), lr=3e-3)
     for _ in range(60):
-        image, label = striped(64)
+        image, label = examples(64)
         adam.zero_grad()
         d.study(image, None, label).loss.backward()
         adam.step()
@@ -44,19 +47,11 @@ def ramps(n: int) -> Tensor:
 
 @pytest.mark.parametrize(("upright", "expected"), [(True, 1.0), (False, 0.25)])
 def test_without_classes_it_learns_rotations_where_there_are_any(upright: bool, expected: float):
-    torch.manual_seed(0)
-    d = ProjectedDiscriminator((16, 16), features=8, maps=8, units=16)
-    adam = torch.optim.Adam(d.parameters(), lr=3e-3)
+    def images(n: int) -> tuple[Tensor, None]:
+        return ramps(n) if upright else torch.randn(n, 3, 16, 16), None
 
-    def images(n: int) -> Tensor:
-        return ramps(n) if upright else torch.randn(n, 3, 16, 16)
-
-    d.fit(images(256), None)
-    for _ in range(60):
-        adam.zero_grad()
-        d.study(images(64), None, None).loss.backward()
-        adam.step()
-    assert d.study(images(512), None, None).accuracy.item() == pytest.approx(expected, abs=0.08)
+    d = taught(images, num_classes=0)
+    assert d.study(*images(512), None).accuracy.item() == pytest.approx(expected, abs=0.08)
 
 
 def test_maps_have_zero_mean_and_unit_variance():

@@ -1,11 +1,10 @@
 import resource
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-import safetensors.torch
 import torch
 from PIL import Image
+from stopping import after, state_of
 from torch import Tensor
 
 from lapgan.errors import LapganError
@@ -21,18 +20,8 @@ from lapgan.weights import read_weights
 SILENT = Listener()
 
 
-def state_of(job: LevelJob) -> dict[str, Tensor]:
-    return safetensors.torch.load_file(job.folder / "state.safetensors")
-
-
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def after(steps: int) -> Callable[[], bool]:
-    """Says stop when asked for the time after `steps` steps; it is asked before each."""
-    calls = iter(range(10_000))
-    return lambda: next(calls) >= steps
 
 
 def test_examples_are_the_coefficients_of_the_pyramid(job: LevelJob):

@@ -1,9 +1,8 @@
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-import safetensors.torch
 import torch
+from stopping import after, state_of
 from torch import Tensor
 
 from lapgan.recipe import check_recipe
@@ -29,13 +28,9 @@ def studious(job: LevelJob) -> LevelJob:
     return replace(job, recipe=check_recipe(content, "studious"), budget=Budget(images=128))
 
 
-def weights(job: LevelJob) -> dict[str, Tensor]:
-    return safetensors.torch.load_file(job.folder / "state.safetensors")
-
-
 def changed(job: LevelJob, before: dict[str, Tensor]) -> set[str]:
     """The nets whose trained weights are no longer what they were."""
-    after = weights(job)
+    after = state_of(job)
     names = [name for name in after if name.endswith("weight") and "optimiser" not in name]
     nets = ("g.", "average.", "d.classifier.", "d.judges.")
     return {
@@ -47,15 +42,15 @@ def changed(job: LevelJob, before: dict[str, Tensor]) -> set[str]:
 
 def test_the_classifier_learns_first_and_the_game_leaves_it_alone(studious: LevelJob):
     train_level(studious, SILENT, stopped=lambda: True)
-    start = weights(studious)
-    assert train_level(replace(studious, budget=Budget(128)), SILENT, _after(2)).images_seen == 64
+    start = state_of(studious)
+    assert train_level(replace(studious, budget=Budget(128)), SILENT, after(2)).images_seen == 64
     assert changed(studious, start) == {"d.classifier."}
-    learnt = weights(studious)
+    learnt = state_of(studious)
     assert train_level(studious, SILENT).images_seen == 128
     assert changed(studious, learnt) == {"g.", "average.", "d.judges."}
     statistics = [name for name in learnt if "running" in name]
     assert statistics
-    assert all(torch.equal(learnt[n], weights(studious)[n]) for n in statistics)
+    assert all(torch.equal(learnt[n], state_of(studious)[n]) for n in statistics)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
@@ -64,9 +59,9 @@ def test_a_level_that_was_stopped_in_the_study_or_after_ends_in_the_same_weights
 ):
     straight = replace(studious, folder=studious.folder.with_name("straight"))
     train_level(straight, SILENT)
-    train_level(studious, SILENT, _after(steps))
+    train_level(studious, SILENT, after(steps))
     train_level(studious, SILENT)
-    found, expected = weights(studious), weights(straight)
+    found, expected = state_of(studious), state_of(straight)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
@@ -88,8 +83,3 @@ def test_the_rate_falls_in_the_study_and_again_in_the_game(studious: LevelJob):
     assert rates[0] == rates[2] == pytest.approx(1e-3)
     assert rates[1] < rates[0]
     assert rates[2:] == sorted(rates[2:], reverse=True)
-
-
-def _after(steps: int) -> Callable[[], bool]:
-    calls = iter(range(1000))
-    return lambda: next(calls) >= steps

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lapgan.models.layers import Verdict, leaky, normal_
 from lapgan.models.patches import PatchBasis
-from lapgan.pyramid import Size
+from lapgan.pyramid import Size, image_of
 
 __all__ = ["Fitted", "Looking", "PatchDiscriminator", "PatchGenerator", "VectorGenerator", "Views"]
 
@@ -202,7 +202,7 @@ class PatchDiscriminator(nn.Module):
 
     def fit(self, high: Tensor, low: Tensor | None) -> None:
         """Sets the basis from real examples (n, 3, h, w)."""
-        self.basis.fit(high if low is None else high + low)
+        self.basis.fit(image_of(high, low))
 
     def forward(self, high: Tensor, low: Tensor | None, label: Tensor | None) -> Tensor:
         """Judges residuals (B, 3, *size) on their low-pass images and returns logits (B,)."""
@@ -210,7 +210,7 @@ class PatchDiscriminator(nn.Module):
 
     def look(self, high: Tensor, low: Tensor | None) -> Views:
         """Returns the image's whitened components, (B, components, *grid)."""
-        return (self.basis.whiten(high if low is None else high + low),)
+        return (self.basis.whiten(image_of(high, low)),)
 
     def judge(self, views: Views, label: Tensor | None) -> Tensor:
         """Returns logits (B,)."""

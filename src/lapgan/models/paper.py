@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lapgan.models.fourier import fourier_conv2d
-from lapgan.pyramid import Size
+from lapgan.pyramid import Size, image_of
 
 __all__ = ["ConvDiscriminator", "ConvGenerator", "DenseDiscriminator", "DenseGenerator"]
 
@@ -91,7 +91,7 @@ class DenseDiscriminator(nn.Module):
 
     def forward(self, high: Tensor, low: Tensor | None, label: Tensor | None) -> Tensor:
         """Judges images (B, 3, *size) and returns logits (B,)."""
-        image = high if low is None else high + low
+        image = image_of(high, low)
         x = _with_one_hot(image.flatten(1), label, self.num_classes)
         return self.layers(x).squeeze(1)  # type: ignore[no-any-return]
 
@@ -145,7 +145,7 @@ class ConvDiscriminator(nn.Module):
 
     def forward(self, high: Tensor, low: Tensor | None, label: Tensor | None) -> Tensor:
         """Judges residuals (B, 3, *size) on their low-pass images and returns logits (B,)."""
-        image = high if low is None else high + low
+        image = image_of(high, low)
         x = F.relu(self.conv1(_with_plane(image, label, self.class_plane)))  # (B, maps, H-4, W-4)
         x = F.relu(self.conv2(x))  # (B, maps, (H-7)//2, (W-7)//2)
         return self.linear(self.dropout(x.flatten(1))).squeeze(1)  # type: ignore[no-any-return]

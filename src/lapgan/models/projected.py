@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lapgan.models.layers import Verdict, leaky, normal_
 from lapgan.models.modern import Views
 from lapgan.models.patches import PatchBasis
-from lapgan.pyramid import Size
+from lapgan.pyramid import Size, image_of
 
 __all__ = ["ImageClassifier", "Learnt", "ProjectedDiscriminator"]
 
@@ -72,7 +72,7 @@ class ProjectedDiscriminator(nn.Module):
 
     def fit(self, high: Tensor, low: Tensor | None) -> None:
         """Sets the basis from real examples (n, 3, h, w)."""
-        self.classifier.basis.fit(high if low is None else high + low)
+        self.classifier.basis.fit(image_of(high, low))
 
     def study(self, high: Tensor, low: Tensor | None, label: Tensor | None) -> Learnt:
         """Computes the classifier's loss on real examples, and keeps count of its maps' scale.
@@ -82,7 +82,7 @@ class ProjectedDiscriminator(nn.Module):
         Source: Szegedy et al. (2016), section 7, for smoothed labels; Gidaris et al. (2018) for
         rotations.
         """
-        image = high if low is None else high + low
+        image = image_of(high, low)
         shown, target = _turned(image) if label is None else (image, label)
         logits = self.classifier(_shifted(shown)).float()
         return Learnt(
@@ -92,7 +92,7 @@ class ProjectedDiscriminator(nn.Module):
 
     def look(self, high: Tensor, low: Tensor | None) -> Views:
         """Returns the classifier's maps of an image, of each size, finest first."""
-        return self.classifier.maps(high if low is None else high + low)
+        return self.classifier.maps(image_of(high, low))
 
     def judge(self, views: Views, label: Tensor | None) -> Tensor:
         """Returns one logit a judge, (B, judges)."""
@@ -118,14 +118,14 @@ class ImageClassifier(nn.Module):
     def __init__(self, size: Size, width: int, num_classes: int) -> None:
         super().__init__()
         self.basis = PatchBasis(size, (_PATCH, _PATCH))
-        height, width_ = self.basis.grid
+        rows, columns = self.basis.grid
         count = width
         stages = [_Stage(self.basis.components, count, kernel=3, stride=1)]
-        self.shapes = [(count, (height, width_))]
-        while min(height, width_) >= 2 * _SMALLEST:
-            height, width_, count = height // 2, width_ // 2, 2 * count
+        self.shapes = [(count, (rows, columns))]
+        while min(rows, columns) >= 2 * _SMALLEST:
+            rows, columns, count = rows // 2, columns // 2, 2 * count
             stages.append(_Stage(count // 2, count, kernel=2, stride=2))
-            self.shapes.append((count, (height, width_)))
+            self.shapes.append((count, (rows, columns)))
         self.stages = nn.ModuleList(stages)
         self.last = nn.Linear(count, num_classes)
 

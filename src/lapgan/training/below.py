@@ -18,7 +18,7 @@ from torch import Tensor
 from lapgan.cascade import Level, build_level
 from lapgan.compute import Compute
 from lapgan.errors import LapganError
-from lapgan.pyramid import Operator, upsample
+from lapgan.pyramid import Operator, image_of, upsample
 from lapgan.recipe import Recipe
 from lapgan.weights import LEVEL_FILE, read_weights
 
@@ -47,7 +47,7 @@ class Below:
             z = self.compute.place(level.noise.sample(n, level.size, generator))
             low = None if image is None else upsample(image, level.size, self.operator)
             high = level.residual(low, z, label, self.compute)
-            image = high if low is None else low + high
+            image = image_of(high, low)
         assert image is not None
         return image
 

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from lapgan.errors import LapganError
 from lapgan.training.job import Budget
 from lapgan.training.listener import Listener
-from lapgan.training.log import Record, StudyRecord
+from lapgan.training.log import AnyRecord, StudyRecord
 
 __all__ = ["Bars", "Lines", "Several", "TensorBoard", "shown"]
 
@@ -29,7 +29,7 @@ class Bars(Listener):
         self.tasks[level] = (task, budget)
         self.progress.update(task, completed=_share(budget, images, seconds))
 
-    def recorded(self, level: str, record: Record | StudyRecord) -> None:
+    def recorded(self, level: str, record: AnyRecord) -> None:
         """Moves a bar."""
         task, budget = self.tasks[level]
         completed = _share(budget, record.images_seen, record.seconds)
@@ -51,7 +51,7 @@ class Lines(Listener):
         origin = f"goes on after {images / 1000:.0f} kimg" if images else "starts"
         self.console.print(f"level {level} {origin}")
 
-    def recorded(self, level: str, record: Record | StudyRecord) -> None:
+    def recorded(self, level: str, record: AnyRecord) -> None:
         """Prints a line."""
         self.console.print(
             f"level {level}  {record.images_seen / 1000:.1f} kimg  {record.seconds:.0f} s  "
@@ -87,7 +87,7 @@ class TensorBoard(Listener):
         folder = str(self.out / f"level-{level}")
         self.writers[level] = self.writer(folder, purge_step=images)
 
-    def recorded(self, level: str, record: Record | StudyRecord) -> None:
+    def recorded(self, level: str, record: AnyRecord) -> None:
         """Writes every figure, against images seen."""
         writer = self.writers[level]
         figures = asdict(record)
@@ -108,7 +108,7 @@ class Several(Listener):
         for listener in self.listeners:
             listener.started(level, images, seconds, budget)
 
-    def recorded(self, level: str, record: Record | StudyRecord) -> None:
+    def recorded(self, level: str, record: AnyRecord) -> None:
         """Passes it on."""
         for listener in self.listeners:
             listener.recorded(level, record)
@@ -140,7 +140,7 @@ def _share(budget: Budget, images: int, seconds: float) -> float:
     return min(1.0, max(images / budget.images, seconds / budget.seconds))
 
 
-def _figures(record: Record | StudyRecord) -> str:
+def _figures(record: AnyRecord) -> str:
     speed = f"{record.images_per_second:.0f} images/s  "
     if isinstance(record, StudyRecord):
         return (

@@ -1,5 +1,7 @@
 """From images to the examples of one level."""
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from lapgan.recipe import Recipe
 from lapgan.training.job import LevelJob
 from lapgan.training.step import Examples
 
-__all__ = ["level_examples", "make_examples", "training_batches"]
+__all__ = ["level_examples", "make_examples", "real_examples", "training_batches"]
 
 
 def training_batches(recipe: Recipe, images: Images, seed: int) -> Batches:
@@ -32,6 +34,12 @@ def level_examples(job: LevelJob, batches: Batches, images_seen: int) -> Example
     # Dropout draws from the global generators, which the caller has forked.
     job.compute.seed(job.seed_after(images_seen) ^ 1)
     return make_examples(job, pixels, labels, generator)
+
+
+def real_examples(job: LevelJob, batches: Batches, images_seen: int, count: int) -> Examples:
+    """Makes `count` examples with real low-pass images alone, where G has no part in them."""
+    larger = dataclasses.replace(batches, batch=count)
+    return level_examples(dataclasses.replace(job, below=None), larger, images_seen)
 
 
 def make_examples(

@@ -1,7 +1,6 @@
 """The training of one level, from data to weights."""
 
 import copy
-import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -15,10 +14,18 @@ from lapgan.errors import LapganError
 from lapgan.losses import minimax_generator_loss, nonsaturating_generator_loss
 from lapgan.models.modern import Fitted
 from lapgan.training.ema import update_average
-from lapgan.training.examples import level_examples, training_batches
+from lapgan.training.examples import level_examples, real_examples, training_batches
 from lapgan.training.job import Budget, LevelJob
 from lapgan.training.listener import Listener
-from lapgan.training.log import Meter, Record, StudyRecord, Watch, append_record, rewind_records
+from lapgan.training.log import (
+    AnyRecord,
+    Meter,
+    Record,
+    StudyRecord,
+    Watch,
+    append_record,
+    rewind_records,
+)
 from lapgan.training.optimiser import make_optimiser, set_schedule
 from lapgan.training.relativistic import update_pairs
 from lapgan.training.sheets import draw_sheet
@@ -70,15 +77,14 @@ def _loop(
 ) -> None:
     batches = training_batches(job.recipe, job.images, job.seed)
     every = job.intervals
-    meter, watch, studying = Meter(), Watch(job.name), _studies(job, state)
+    meter, watch = Meter(), Watch(job.name)
     begun = time.monotonic() - state.seconds
     logged = saved = state.seconds
     logged_images = state.images_seen
     next_sheet = state.seconds + every.first_sheet
     while not (done := _spent(job.budget, state)) or meter.steps:
         done = done or stopped()
-        was_studying, studying = studying, _studies(job, state)
-        turned = studying != was_studying
+        turned = _of_study(meter.sums) != _studies(job, state)
         if meter.steps and (done or turned or state.seconds - logged >= every.log):
             rate = (state.images_seen - logged_images) / (state.seconds - logged)
             record = _record(job, state, listener, meter.take(), rate)
@@ -104,20 +110,24 @@ def training_step(job: LevelJob, state: LevelState, batches: Batches) -> dict[st
         LapganError: a figure is infinite or not a number.
     """
     progress, studied = _progress(job.budget, state), study_share(job)
-    figures = (
-        study_step(job, state, batches, progress / studied)
-        if progress < studied
-        else _game_step(job, state, batches, (progress - studied) / (1 - studied))
-    )
+    if progress < studied:
+        figures, images = study_step(job, state, batches, progress / studied)
+    else:
+        played = (progress - studied) / (1 - studied)
+        figures, images = _game_step(job, state, batches, played)
     if not all(math.isfinite(value) for value in figures.values()):
         raise _diverged(job, state)
+    state.images_seen += images
+    if progress >= studied:
+        half_life = job.recipe.training.ema_half_life
+        update_average(state.average, state.generator, images, state.images_seen, half_life)
     return figures
 
 
 def _game_step(
     job: LevelJob, state: LevelState, batches: Batches, progress: float
-) -> dict[str, float]:
-    """Updates D, G and the averaged weights once."""
+) -> tuple[dict[str, float], int]:
+    """Updates D and G once, and returns the figures of the step and how many images it saw."""
     training = job.recipe.training
     examples = level_examples(job, batches, state.images_seen)
     epochs = state.images_seen / batches.epoch
@@ -126,21 +136,14 @@ def _game_step(
     set_schedule(state.generator_optimiser, training.optimiser, epochs, progress, share)
     with job.compute.autocast():
         judgement, loss_g, fake = _update(job, state, examples)
-    state.images_seen += training.batch
-    update_average(
-        state.average,
-        state.generator,
-        training.batch,
-        state.images_seen,
-        training.ema_half_life,
-    )
-    return {
+    figures = {
         "loss_d": judgement.loss.item(),
         "loss_g": loss_g.item(),
         "real_accuracy": judgement.real_accuracy.item(),
         "fake_accuracy": judgement.fake_accuracy.item(),
         "spread": _spread(fake=fake, real=examples.high),
     }
+    return figures, training.batch
 
 
 def _update(
@@ -191,21 +194,18 @@ def _fit(job: LevelJob, *nets: nn.Module) -> None:
     fitted = [net for net in nets if isinstance(net, Fitted)]
     if not fitted:
         return
-    batches = dataclasses.replace(
-        training_batches(job.recipe, job.images, job.seed), batch=FIT_EXAMPLES
-    )
-    # Nets are fitted on real examples alone; samples of the level below would go unused.
-    examples = level_examples(dataclasses.replace(job, below=None), batches, 0)
+    batches = training_batches(job.recipe, job.images, job.seed)
+    examples = real_examples(job, batches, 0, FIT_EXAMPLES)
     for net in fitted:
         net.fit(examples.high, examples.low)
 
 
 def _record(
     job: LevelJob, state: LevelState, listener: Listener, means: dict[str, float], rate: float
-) -> Record | StudyRecord:
+) -> AnyRecord:
     kind, optimiser = (
         (StudyRecord, state.discriminator_optimiser)
-        if "loss_classifier" in means
+        if _of_study(means)
         else (Record, state.generator_optimiser)
     )
     record = kind(
@@ -256,6 +256,11 @@ def _diverged(job: LevelJob, state: LevelState) -> LapganError:
 
 def _spent(budget: Budget, state: LevelState) -> bool:
     return _progress(budget, state) >= 1
+
+
+def _of_study(figures: dict[str, float]) -> bool:
+    """Tells the figures of the study from those of the game."""
+    return "loss_classifier" in figures
 
 
 def _studies(job: LevelJob, state: LevelState) -> bool:

@@ -1,7 +1,7 @@
 """Who hears of a training run."""
 
 from lapgan.training.job import Budget
-from lapgan.training.log import Record, StudyRecord
+from lapgan.training.log import AnyRecord
 
 __all__ = ["Listener"]
 
@@ -16,7 +16,7 @@ class Listener:
     def started(self, level: str, images: int, seconds: float, budget: Budget) -> None:
         """A level begins, or goes on after `images` examples and `seconds`."""
 
-    def recorded(self, level: str, record: Record | StudyRecord) -> None:
+    def recorded(self, level: str, record: AnyRecord) -> None:
         """A line was logged."""
 
     def warned(self, message: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from lapgan.files import append_line, write_atomically
 
 __all__ = [
+    "AnyRecord",
     "Meter",
     "Record",
     "StudyRecord",
@@ -67,6 +68,9 @@ class StudyRecord:
     learning_rate: float
 
 
+AnyRecord = Record | StudyRecord
+
+
 class Meter:
     """Adds up figures of single steps until they are taken as means."""
 
@@ -87,7 +91,7 @@ class Meter:
         return means
 
 
-def append_record(path: Path, record: Record | StudyRecord) -> None:
+def append_record(path: Path, record: AnyRecord) -> None:
     """Adds a line to a log."""
     append_line(path, json.dumps({k: _rounded(v) for k, v in asdict(record).items()}))
 
@@ -124,7 +128,7 @@ class Watch:
         self.level = level
         self.told: set[str] = set()
 
-    def warnings(self, record: Record | StudyRecord) -> list[str]:
+    def warnings(self, record: AnyRecord) -> list[str]:
         """Returns the warnings that a record gives and the last one did not."""
         if isinstance(record, StudyRecord) or record.images_seen < _WARM_UP:
             return []

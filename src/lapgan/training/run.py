@@ -33,7 +33,7 @@ from lapgan.training.examples import training_batches
 from lapgan.training.job import Budget, Intervals, LevelJob
 from lapgan.training.level import train_level
 from lapgan.training.listener import Listener
-from lapgan.training.log import Record, StudyRecord
+from lapgan.training.log import AnyRecord
 from lapgan.weights import LEVEL_FILE, read_weights
 
 __all__ = ["CASCADE_FILE", "Order", "check_run", "plan", "train"]
@@ -298,7 +298,7 @@ class _Queued(Listener):
     def started(self, level: str, images: int, seconds: float, budget: Budget) -> None:
         self.queue.put(("started", (level, images, seconds, budget)))
 
-    def recorded(self, level: str, record: Record | StudyRecord) -> None:
+    def recorded(self, level: str, record: AnyRecord) -> None:
         self.queue.put(("recorded", (level, record)))
 
     def warned(self, message: str) -> None:

@@ -110,14 +110,11 @@ def update_generator(
 @contextmanager
 def unchanged(net: nn.Module) -> Iterator[None]:
     """Computes no gradients of a net's weights, which saves half of the backward pass."""
-    learning = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    for parameter in learning:
-        parameter.requires_grad_(False)
+    net.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in learning:
-            parameter.requires_grad_(True)
+        net.requires_grad_(True)
 
 
 def step(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -4,11 +4,9 @@ The adversarial game begins when it has learnt: judges that work on maps which s
 less in the same time, the classifier's included.
 """
 
-import dataclasses
-
 from lapgan.data import Batches
 from lapgan.models.projected import ProjectedDiscriminator
-from lapgan.training.examples import level_examples
+from lapgan.training.examples import real_examples
 from lapgan.training.job import LevelJob
 from lapgan.training.optimiser import set_schedule
 from lapgan.training.state import LevelState
@@ -28,23 +26,25 @@ def study_share(job: LevelJob) -> float:
 
 def study_step(
     job: LevelJob, state: LevelState, batches: Batches, progress: float
-) -> dict[str, float]:
-    """Updates the classifier of D once, on a larger minibatch, and returns the figures of the step.
+) -> tuple[dict[str, float], int]:
+    """Updates the classifier of D once, on a larger minibatch.
 
     Args:
         job: what is trained; its D is a `ProjectedDiscriminator`.
         state: of the level.
         batches: of the game.
         progress: how much of the study is over, from 0 to 1.
+
+    Returns:
+        The figures of the step, and how many images it saw.
     """
     assert isinstance(state.discriminator, ProjectedDiscriminator)
-    larger = dataclasses.replace(batches, batch=_LARGER * batches.batch)
-    real = level_examples(dataclasses.replace(job, below=None), larger, state.images_seen)
+    real = real_examples(job, batches, state.images_seen, _LARGER * batches.batch)
     epochs = state.images_seen / batches.epoch
     recipe = job.recipe.training.optimiser
     set_schedule(state.discriminator_optimiser, recipe, epochs, progress)
     with job.compute.autocast():
         learnt = state.discriminator.study(real.high, real.low, real.label)
     step(state.discriminator_optimiser, learnt.loss)
-    state.images_seen += larger.batch
-    return {"loss_classifier": learnt.loss.item(), "accuracy": learnt.accuracy.item()}
+    figures = {"loss_classifier": learnt.loss.item(), "accuracy": learnt.accuracy.item()}
+    return figures, len(real)
