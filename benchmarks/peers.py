@@ -138,6 +138,8 @@ def train_peer(
     if progress.exists():
         peer.restore(torch.load(state, weights_only=True))
         spent, seen = (json.loads(progress.read_text())[key] for key in ("seconds", "images"))
+        if spent > 1.05 * seconds:
+            raise RuntimeError(f"{state} has learnt for {spent:.0f} seconds, not {seconds:.0f}")
     begun = saved = time.monotonic()
     begun -= spent
     while True:

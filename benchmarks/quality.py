@@ -2,15 +2,17 @@
 
     pip install torchgan diffusers
     LAPGAN_DATA=... python benchmarks/quality.py all --out quality [--minutes 5,15,30] [--seeds 0]
-        [--models cifar10-cc,cifar10,paper-cifar10,gan-baseline,dcgan,ddpm] [--jobs 2] [--n 5000]
+        [--models cifar10-cc,cifar10,paper-cifar10,gan-baseline,dcgan,ddpm]
+        [--n 1500,5000] [--jobs 2]
 
 A model is a peer (`peers.py`), or a recipe with changes: `cifar10-cc:training.exposure=0`.
 
 Minutes are minutes of one core: trainings run in processes of their own on one thread. A recipe is
 trained anew for each budget, since its learning rate falls over the budget; a peer, whose rate does
 not, goes on from its shorter budget. The samples are then compared with as many training images at
-their size. Results stand in OUT/MODEL-MINUTES-SEED/result.json and are not computed again; an
-interrupted training goes on. OUT/quality.json and OUT/quality.svg show them all.
+their size. Results stand in OUT/MODEL-MINUTES-SEED/result-N.json and are not computed again; an
+interrupted training goes on. OUT/quality-N.json and OUT/quality-N.svg show all those of N samples:
+fewer are for a comparison with a model that takes minutes to draw a hundred.
 """
 
 import json
@@ -56,8 +58,8 @@ def samples_of(model: str, minutes: float, seed: int, n: int, folder: Path) -> t
 
 
 @app.command("one", hidden=True)
-def one(model: str, minutes: float, seed: int, n: int, folder: Path) -> None:
-    """Measures one model after one budget."""
+def one(model: str, minutes: float, seed: int, n: str, folder: Path) -> None:
+    """Measures one model after one budget, on each number of samples in n."""
     import torch
 
     from lapgan.data import open_images
@@ -67,16 +69,24 @@ def one(model: str, minutes: float, seed: int, n: int, folder: Path) -> None:
     from lapgan.pictures import write_png
 
     torch.set_num_threads(1)
-    images, seen = samples_of(model, minutes, seed, n, folder)
-    write_png(folder / "samples.png", images[:: n // 64][:64], zoom=2)
+    counts = sorted(map(int, n.split(",")))
+    images, seen = samples_of(model, minutes, seed, counts[-1], folder)
+    write_png(folder / "samples.png", images[:: len(images) // 64][:64], zoom=2)
     extractor = load_extractor()
     size = (images.shape[-2], images.shape[-1])
-    real = real_features(open_images("cifar10"), range(n), extractor, size=size)
-    distance = frechet_distance(real, extract_features(images, extractor), seed)
-    write_json(folder / "result.json", {
-        "model": model, "minutes": minutes, "seed": seed, "n": n, "images_seen": seen,
-        "fd-lite0": distance.value, "error": distance.error, "torch": torch.__version__,
-    })  # fmt: skip
+    real = real_features(open_images("cifar10"), range(counts[-1]), extractor, size=size)
+    drawn = extract_features(images, extractor)
+    for count in counts:
+        distance = frechet_distance(real[:count], drawn[:count], seed)
+        write_json(result_file(folder, count), {
+            "model": model, "minutes": minutes, "seed": seed, "n": count, "images_seen": seen,
+            "fd-lite0": distance.value, "error": distance.error, "torch": torch.__version__,
+        })  # fmt: skip
+
+
+def result_file(folder: Path, n: int) -> Path:
+    """Returns where the result of n samples stands."""
+    return folder / f"result-{n}.json"
 
 
 @app.command("all")
@@ -87,11 +97,11 @@ def everything(
         str, typer.Option()
     ] = "cifar10-cc,cifar10,paper-cifar10,gan-baseline,dcgan,ddpm",
     seeds: Annotated[str, typer.Option()] = "0",
-    n: Annotated[int, typer.Option()] = 5000,
+    n: Annotated[str, typer.Option(help="Numbers of samples.")] = "5000",
     jobs: Annotated[int, typer.Option(help="Trainings at once, one core each.")] = 1,
 ) -> None:
     """Measures all models, each after its shortest budget first."""
-    budgets = sorted(minutes.split(","), key=float)
+    budgets, counts = sorted(minutes.split(","), key=float), sorted(map(int, n.split(",")))
     wanted = [(model, seed) for seed in seeds.split(",") for model in models.split(",")]
 
     def measure(job: tuple[str, str]) -> None:
@@ -101,10 +111,11 @@ def everything(
 
     def measure_after(budget: str, model: str, seed: str) -> None:
         folder = out / f"{model}-{budget}-{seed}"
-        if not (folder / "result.json").exists():
+        results = [result_file(folder, count) for count in counts]
+        if not all(result.exists() for result in results):
             folder.mkdir(parents=True, exist_ok=True)
             start = time.monotonic()
-            command = [sys.executable, __file__, "one", model, budget, seed, str(n), str(folder)]
+            command = [sys.executable, __file__, "one", model, budget, seed, n, str(folder)]
             threads = {**os.environ, "OMP_NUM_THREADS": "1"}
             with (folder / "log.txt").open("a") as log:
                 failed = subprocess.run(command, stdout=log, stderr=log, env=threads).returncode
@@ -112,24 +123,27 @@ def everything(
                 print(f"{model}, {budget} minutes, seed {seed}: failed, see {log.name}", flush=True)
                 return
             print(f"{(time.monotonic() - start) / 60:.1f} minutes in all, ", end="")
-        found = json.loads((folder / "result.json").read_text())
-        print(f"{model}, {budget} minutes, seed {seed}: fd-lite0 {found['fd-lite0']:.1f} "
-              f"+- {found['error']:.1f}, {found['images_seen']:,} images", flush=True)  # fmt: skip
+        for result in results:
+            found = json.loads(result.read_text())
+            print(f"{model}, {budget} minutes, seed {seed}: fd-lite0 {found['fd-lite0']:.1f} +- "
+                  f"{found['error']:.1f} of {found['n']:,}, {found['images_seen']:,} seen",
+                  flush=True)  # fmt: skip
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(measure, wanted))
-    draw(out)
+    for count in counts:
+        draw(out, count)
 
 
-def draw(out: Path) -> None:
-    """Writes OUT/quality.json and OUT/quality.svg, a dot a seed and lines through their means."""
+def draw(out: Path, n: int) -> None:
+    """Writes the results of n samples and their plot, a dot a seed and lines through the means."""
     from matplotlib.figure import Figure
 
     from lapgan.files import write_atomically, write_json
     from lapgan.plots import COLOURS, MARKERS, look, svg
 
-    rows = [json.loads(path.read_text()) for path in sorted(out.glob("*/result.json"))]
-    write_json(out / "quality.json", rows)
+    rows = [json.loads(path.read_text()) for path in sorted(out.glob(f"*/result-{n}.json"))]
+    write_json(out / f"quality-{n}.json", rows)
     with look():
         figure = Figure(figsize=(6.4, 4), layout="constrained")
         axes = figure.subplots()
@@ -145,7 +159,7 @@ def draw(out: Path) -> None:
             axes.scatter(*zip(*dots, strict=True), color=COLOURS[i], marker=MARKERS[i])
         axes.set(xlabel="minutes of one core", ylabel="fd-lite0", xscale="log", ylim=(0, None))
         axes.legend()
-        write_atomically(out / "quality.svg", svg(figure, "fd-lite0 against minutes").encode())
+        write_atomically(out / f"quality-{n}.svg", svg(figure, "fd-lite0 against minutes").encode())
 
 
 if __name__ == "__main__":
