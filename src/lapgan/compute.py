@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from lapgan.allocator import keep_freed_memory
 from lapgan.errors import LapganError
 
 __all__ = ["Compute", "choose_compute"]
@@ -59,6 +60,8 @@ class Compute:
 def choose_compute(device: str = "auto") -> Compute:
     """Chooses mixed precision where bfloat16 is computed fast, float32 elsewhere.
 
+    On a CPU the process keeps freed memory from here on (`lapgan.allocator`).
+
     Args:
         device: `auto`, or a PyTorch device such as `cpu` or `cuda:1`.
 
@@ -72,6 +75,8 @@ def choose_compute(device: str = "auto") -> Compute:
         raise LapganError(f"--device {device}: expected auto, cpu or cuda[:index].") from None
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise LapganError(f"--device {device}: PyTorch sees no CUDA device; use --device cpu.")
+    if chosen.type == "cpu":
+        keep_freed_memory()
     if _computes_bfloat16_fast(chosen):
         return Compute(chosen, torch.bfloat16, "bfloat16 arithmetic found")
     return Compute(chosen, torch.float32, "no fast bfloat16 arithmetic")
