@@ -3,7 +3,8 @@
     python benchmarks/sampling.py [--recipe paper-cifar10] [--n 10000] [--peer ddpm]
 
 Weights are random, which costs the same. Each count runs in a process of its own, which writes an
-npz archive as `lapgan sample` does and reports its peak resident size. A peer (`peers.py`) makes
+npz archive as `lapgan sample` does and reports its peak resident size; the smaller one also with
+freed memory given back to the system (`lapgan.allocator`). A peer (`peers.py`) makes
 512 images at once, in this process.
 """
 
@@ -20,8 +21,11 @@ _PEER_IMAGES = 512
 COUNT = """
 import resource, sys, time
 from pathlib import Path
+import lapgan.compute
 from lapgan.cascade import Cascade
 from lapgan.sampling import Draw, write_images
+if sys.argv[4] == "given back":
+    lapgan.compute.keep_freed_memory = lambda: False
 cascade = Cascade.load(sys.argv[1])
 cascade.sample(64)
 start = time.perf_counter()
@@ -66,12 +70,14 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cascade.safetensors"
         random_cascade(recipe, path)
-        print(f"{recipe}\n{'images':>7} {'images/s':>9} {'peak MiB':>9}")
-        for count in (n // 10, n):
-            command = [sys.executable, "-c", COUNT, path, Path(folder) / "x.npz", str(count)]
+        print(f"{recipe}\n{'images':>7} {'freed memory':>13} {'images/s':>9} {'peak MiB':>9}")
+        for count, freed in ((n // 10, "given back"), (n // 10, "kept"), (n, "kept")):
+            command = [
+                sys.executable, "-c", COUNT, path, Path(folder) / "x.npz", str(count), freed,
+            ]  # fmt: skip
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             seconds, memory = map(float, output.split())
-            print(f"{count:7} {count / seconds:9.0f} {memory:9.0f}")
+            print(f"{count:7} {freed:>13} {count / seconds:9.0f} {memory:9.0f}")
     if peer is not None:
         print(f"{peer}\n{_PEER_IMAGES:7} {peer_speed(peer):9.1f}")
 
