@@ -136,10 +136,12 @@ def train_peer(
     state, progress = folder / "state.pt", folder / "progress.json"
     folder.mkdir(parents=True, exist_ok=True)
     if progress.exists():
-        peer.restore(torch.load(state, weights_only=True))
         spent, seen = (json.loads(progress.read_text())[key] for key in ("seconds", "images"))
         if spent > 1.05 * seconds:
-            raise RuntimeError(f"{state} has learnt for {spent:.0f} seconds, not {seconds:.0f}")
+            raise RuntimeError(
+                f"{state} has learnt for {spent:.0f} seconds, not {seconds:.0f}; use another --out"
+            )
+        peer.restore(torch.load(state, weights_only=True))
     begun = saved = time.monotonic()
     begun -= spent
     while True:

@@ -69,7 +69,7 @@ def one(model: str, minutes: float, seed: int, n: str, folder: Path) -> None:
     from lapgan.pictures import write_png
 
     torch.set_num_threads(1)
-    counts = sorted(map(int, n.split(",")))
+    counts = counts_of(n)
     images, seen = samples_of(model, minutes, seed, counts[-1], folder)
     write_png(folder / "samples.png", images[:: len(images) // 64][:64], zoom=2)
     extractor = load_extractor()
@@ -82,6 +82,11 @@ def one(model: str, minutes: float, seed: int, n: str, folder: Path) -> None:
             "model": model, "minutes": minutes, "seed": seed, "n": count, "images_seen": seen,
             "fd-lite0": distance.value, "error": distance.error, "torch": torch.__version__,
         })  # fmt: skip
+
+
+def counts_of(text: str) -> list[int]:
+    """Reads numbers of samples, "1500,5000", the smallest first."""
+    return sorted(map(int, text.split(",")))
 
 
 def result_file(folder: Path, n: int) -> Path:
@@ -101,7 +106,7 @@ def everything(
     jobs: Annotated[int, typer.Option(help="Trainings at once, one core each.")] = 1,
 ) -> None:
     """Measures all models, each after its shortest budget first."""
-    budgets, counts = sorted(minutes.split(","), key=float), sorted(map(int, n.split(",")))
+    budgets, counts = sorted(minutes.split(","), key=float), counts_of(n)
     wanted = [(model, seed) for seed in seeds.split(",") for model in models.split(",")]
 
     def measure(job: tuple[str, str]) -> None:
@@ -142,7 +147,9 @@ def draw(out: Path, n: int) -> None:
     from lapgan.files import write_atomically, write_json
     from lapgan.plots import COLOURS, MARKERS, look, svg
 
-    rows = [json.loads(path.read_text()) for path in sorted(out.glob(f"*/result-{n}.json"))]
+    rows = [
+        json.loads(path.read_text()) for path in sorted(out.glob(str(result_file(Path("*"), n))))
+    ]
     write_json(out / f"quality-{n}.json", rows)
     with look():
         figure = Figure(figsize=(6.4, 4), layout="constrained")

@@ -25,7 +25,7 @@ import lapgan.compute
 from lapgan.cascade import Cascade
 from lapgan.sampling import Draw, write_images
 if sys.argv[4] == "given back":
-    lapgan.compute.keep_freed_memory = lambda: False
+    lapgan.compute.keep_freed_memory = lambda: None
 cascade = Cascade.load(sys.argv[1])
 cascade.sample(64)
 start = time.perf_counter()

@@ -17,17 +17,17 @@ _MIB = 2**20
 
 
 @cache
-def keep_freed_memory() -> bool:
-    """Lets the process keep up to 256 MiB of freed memory; returns whether it could be arranged.
+def keep_freed_memory() -> None:
+    """Lets the process keep up to 256 MiB of freed memory.
 
     Only glibc needs it and is told; nothing happens elsewhere.
 
     Source: mallopt(3). PyTorch's tuning guide advises the same by environment variables.
     """
     if platform.libc_ver()[0] != "glibc":
-        return False
+        return
     mallopt = ctypes.CDLL(None).mallopt
     # The last comes too: once the others are set, glibc no longer raises it by itself, and larger
     # blocks than 128 KiB would be mapped and unmapped one by one.
-    chosen = {_TRIM_THRESHOLD: 256, _TOP_PAD: 64, _MMAP_THRESHOLD: 256}
-    return all(mallopt(parameter, size * _MIB) for parameter, size in chosen.items())
+    for parameter, size in ((_TRIM_THRESHOLD, 256), (_TOP_PAD, 64), (_MMAP_THRESHOLD, 256)):
+        mallopt(parameter, size * _MIB)
