@@ -188,3 +188,9 @@ def test_sizes_are_square_or_height_by_width():
 def test_instance_noise_must_fit(name: str, overrides: list[str], message: str):
     with pytest.raises(LapganError, match=message):
         read_recipe(name, overrides)
+
+
+def test_augmentation_needs_a_discriminator_that_looks():
+    assert read_recipe("photos64", ["training.augment=true"]).training.augment
+    with pytest.raises(LapganError, match=r"training\.augment.*only the objective 'relativistic'"):
+        read_recipe("paper-cifar10", ["training.augment=true"])

@@ -335,7 +335,8 @@ class TrainingRecipe(_Strict):
     many examples a level sees unless the command line says otherwise. The averaged weights forget
     half in `ema_half_life` images. `exposure` is the share of a minibatch for which G works on
     low-pass images that the levels below generate, not on real ones; levels then have to be trained
-    coarsest first.
+    coarsest first. With `augment` D sees no image as it is, which keeps it from learning few
+    pictures by heart; see `lapgan.training.augment`.
     """
 
     batch: Annotated[int, Field(ge=2, multiple_of=2)] = 128
@@ -345,6 +346,7 @@ class TrainingRecipe(_Strict):
     optimiser: Annotated[Sgd | Adam, Field(discriminator="kind")] = Sgd()
     ema_half_life: Count = 20_000
     exposure: Share = 0.0
+    augment: bool = False
 
 
 class PyramidRecipe(_Strict):
@@ -398,6 +400,8 @@ class Recipe(_Strict):
                 )
             if level.instance_noise:
                 self._needs_looking(f"{where}.instance_noise", key)
+            if self.training.augment:
+                self._needs_looking("training.augment", key)
             if level.supervised:
                 self._supervision_fits(f"{where}.supervised", level)
             if level.discriminator.kind == "projected":

@@ -92,6 +92,25 @@ def test_instance_noise_is_on_all_that_d_judges():
         assert torch.allclose(deviation, torch.tensor(0.3), atol=0.02)
 
 
+def test_an_augmented_image_is_all_that_d_judges_and_g_learns_through_it():
+    torch.manual_seed(0)
+    # l + h = 0 is grey all over: brightness alone changes it, so D sees images of one value each.
+    low = torch.randn(64, 3, 4, 4)
+    d, g = Watched((4, 4), patch=1, maps=8, units=16), Bias()
+    d.fit(torch.randn(64, 3, 4, 4), None)
+    g_sgd, d_sgd = torch.optim.SGD(g.parameters(), lr=1.0), torch.optim.SGD(d.parameters(), lr=0.0)
+    examples = Examples(-low, low, torch.zeros_like(low), torch.zeros(64, 1, 4, 4), None)
+    update_pairs(g, d, g_sgd, d_sgd, examples, augmented=True)
+    both, generated = (d.basis.colour(judged) for judged in d.judged)
+    assert torch.allclose(both, both.mean(dim=(1, 2, 3), keepdim=True).expand_as(both), atol=1e-5)
+    values = both[:, 0, 0, 0]
+    assert values.min() < -0.4
+    assert values.max() > 0.4
+    # The generated ones are looked at once, for D's update and for G's.
+    assert torch.equal(generated, both[64:])
+    assert g.by != 0
+
+
 def test_supervision_alone_learns_the_residual():
     """D is constant, so the distance is all that G hears; it has to fall to near 0."""
     torch.manual_seed(0)

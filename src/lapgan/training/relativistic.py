@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from lapgan.losses import difference_penalty, relativistic_loss
 from lapgan.models.modern import Looking, PatchGenerator, Views
+from lapgan.pyramid import image_of
 from lapgan.recipe import DifferencePenalty
+from lapgan.training.augment import augment
 from lapgan.training.step import Examples, Judgement, step, unchanged
 
 __all__ = ["update_pairs"]
@@ -28,12 +30,13 @@ def update_pairs(
     penalty: DifferencePenalty | None = None,
     supervised: float = 0.0,
     instance_noise: float = 0.0,
+    augmented: bool = False,
 ) -> tuple[Judgement, Tensor, Tensor]:
     """Makes one step of D and one of G.
 
     Args:
         generator: G.
-        discriminator: D; a penalty and instance noise need one that is `Looking`.
+        discriminator: D; a penalty, instance noise and augmentation need one that is `Looking`.
         generator_optimiser: of G.
         discriminator_optimiser: of D.
         examples: n real examples, and noise and low-pass images for n generated ones.
@@ -42,6 +45,7 @@ def update_pairs(
             `PatchGenerator`; the low-pass images have to be real.
         instance_noise: of the noise that is added to all that D judges, in standard deviations of
             its views.
+        augmented: D looks at images that `lapgan.training.augment` has changed.
 
     Returns:
         How the update of D went, the adversarial loss of G, and what it generated.
@@ -49,8 +53,8 @@ def update_pairs(
     eyes = discriminator if isinstance(discriminator, Looking) else _Bare(discriminator)
     fake = generator(examples.given, examples.z, examples.label)
     with unchanged(discriminator):
-        real_views = eyes.look(examples.high, examples.low)
-        fake_views = eyes.look(fake, examples.given)
+        real_views = _look(eyes, examples.high, examples.low, augmented)
+        fake_views = _look(eyes, fake, examples.given, augmented)
     views = tuple(
         _disturbed(torch.cat((real, fake.detach().to(real.dtype))), instance_noise)
         for real, fake in zip(real_views, fake_views, strict=True)
@@ -98,6 +102,11 @@ class _Bare:
         high, *rest = views
         logits: Tensor = self.discriminator(high, rest[0] if rest else None, label)
         return logits
+
+
+def _look(eyes: Looking, high: Tensor, low: Tensor | None, augmented: bool) -> Views:
+    """Looks at residuals on their low-pass images, or at their sums after augmentation."""
+    return eyes.look(augment(image_of(high, low)), None) if augmented else eyes.look(high, low)
 
 
 def _disturbed(view: Tensor, scale: float) -> Tensor:
