@@ -47,19 +47,15 @@ def _recoloured(x: Tensor) -> Tensor:
 
 
 def _moved(x: Tensor) -> Tensor:
-    n, _, height, width = x.shape
-    down, right = int(_SHIFT * height), int(_SHIFT * width)
-    framed = F.pad(x, (right, right, down, down))
-    rows = _places(n, height, down, x.device)[:, :, None]
-    columns = _places(n, width, right, x.device)[:, None, :]
-    image = torch.arange(n, device=x.device)[:, None, None]
-    return framed.permute(0, 2, 3, 1)[image, rows, columns].permute(0, 3, 1, 2)
+    return _rows_moved(_rows_moved(x).mT).mT
 
 
-def _places(n: int, side: int, shift: int, device: torch.device) -> Tensor:
-    """Returns which places of a framed side each of n images shows, (n, side)."""
-    first = torch.randint(0, 2 * shift + 1, (n, 1), device=device)
-    return first + torch.arange(side, device=device)
+def _rows_moved(x: Tensor) -> Tensor:
+    n, _, height, _ = x.shape
+    shift = int(_SHIFT * height)
+    first = torch.randint(0, 2 * shift + 1, (n, 1, 1, 1), device=x.device)
+    rows = first + torch.arange(height, device=x.device)[:, None]
+    return F.pad(x, (0, 0, shift, shift)).gather(2, rows.expand_as(x))
 
 
 def _uniform(x: Tensor, low: float, high: float) -> Tensor:
