@@ -39,6 +39,17 @@ def test_with_oracles_the_cascade_returns_the_image(tiny: Recipe):
     assert (refined.int() - pixels.int()).abs().max() <= 2
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_images_are_the_same_on_any_number_of_threads(cascade: Cascade, threads: int):
+    before = torch.get_num_threads()
+    expected = cascade.sample(3 * BLOCK, seed=5)
+    torch.set_num_threads(threads)
+    try:
+        assert torch.equal(cascade.sample(3 * BLOCK, seed=5), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_seed_gives_the_same_images_however_many_are_made(cascade: Cascade):
     many = cascade.sample(BLOCK + 10, seed=5)
     assert torch.equal(cascade.sample(7, seed=5), many[:7])

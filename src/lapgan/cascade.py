@@ -5,6 +5,7 @@
 Source: Denton et al. (2015), equation 5.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from lapgan.compute import Compute, choose_compute
 from lapgan.data import Normalisation
 from lapgan.errors import LapganError
 from lapgan.noise import Noise
+from lapgan.parallel import map_in_order
 from lapgan.pyramid import Operator, Size, image_of, size_of, upsample
 from lapgan.recipe import Recipe
 from lapgan.weights import (
@@ -220,7 +222,6 @@ class Cascade:
         """
         return self._runs(n, seed, self._check_labels(n, labels), finest=finest)
 
-    @torch.inference_mode()
     def residuals(
         self,
         k: int,
@@ -246,13 +247,15 @@ class Cascade:
                 "below it."
             )
         checked = self._check_labels(len(low), labels)
-        blocks = []
-        for block, start in enumerate(range(0, len(low), BLOCK)):
-            span = slice(start, start + BLOCK)
+
+        @torch.inference_mode()
+        def run(block: int) -> Tensor:
+            span = _span(block, len(low))
             given = _filled(low[span]).to(self.compute.device)
             label = None if checked is None else _filled(checked[span]).to(self.compute.device)
-            high = self._residual(k, given, label, (seed, block))
-            blocks.append(high[: len(low[span])].cpu())
+            return self._residual(k, given, label, (seed, block))[: len(low[span])].cpu()
+
+        blocks = list(map_in_order(run, _blocks(len(low)), self.compute.device))
         return torch.cat(blocks) if blocks else low
 
     def refine(
@@ -305,7 +308,6 @@ class Cascade:
         n = len(images)
         return self._runs(n, seed, self._check_labels(n, labels), images)
 
-    @torch.inference_mode()
     def _runs(
         self,
         n: int,
@@ -315,13 +317,17 @@ class Cascade:
         finest: int = 0,
     ) -> Iterator[list[Step]]:
         """Yields low-pass image and image of every level, coarsest first, a block at a time."""
-        for block, start in enumerate(range(0, n, BLOCK)):
-            span = slice(start, min(start + BLOCK, n))
+
+        @torch.inference_mode()
+        def run(block: int) -> list[Step]:
+            span = _span(block, n)
             x = None if given is None else _filled(self.normalisation.normalise(given[span]))
             label = None if labels is None else _filled(labels[span])
             pairs = self._run(x, label, (seed, block), finest)
             count = span.stop - span.start
-            yield [(None if low is None else low[:count], x[:count]) for low, x in pairs]
+            return [(None if low is None else low[:count], x[:count]) for low, x in pairs]
+
+        return map_in_order(run, _blocks(n), self.compute.device)
 
     def _run(
         self, x: Tensor | None, label: Tensor | None, key: tuple[int, int], finest: int
@@ -410,6 +416,16 @@ def _generator(seed: int, block: int, k: int) -> torch.Generator:
     """Returns the generator of one block's noise at one level, apart from all others."""
     state = np.random.SeedSequence((seed, block, k)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) >> 1)
+
+
+def _blocks(n: int) -> range:
+    """Numbers the blocks of n images."""
+    return range(math.ceil(n / BLOCK))
+
+
+def _span(block: int, n: int) -> slice:
+    """Returns where the images of a block stand among all n."""
+    return slice(block * BLOCK, min((block + 1) * BLOCK, n))
 
 
 def _filled(x: Float[Tensor, "n ..."]) -> Float[Tensor, "block ..."]:
