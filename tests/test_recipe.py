@@ -191,6 +191,6 @@ def test_instance_noise_must_fit(name: str, overrides: list[str], message: str):
 
 
 def test_augmentation_needs_a_discriminator_that_looks():
-    assert read_recipe("photos64", ["training.augment=true"]).training.augment
-    with pytest.raises(LapganError, match=r"training\.augment.*only the objective 'relativistic'"):
-        read_recipe("paper-cifar10", ["training.augment=true"])
+    assert read_recipe("cifar10", ["levels.8.augment=true"]).levels["8"].augment
+    with pytest.raises(LapganError, match=r"levels\.14\.augment.*only the objective 'relativ"):
+        read_recipe("paper-cifar10", ["levels.14.augment=true"])

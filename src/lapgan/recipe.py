@@ -254,7 +254,9 @@ class LevelRecipe(_Strict):
     al., 2017). `penalty` stands in for that of `training`. `supervised` is the weight of the
     distance between generated and real residual in the loss of G; see
     `lapgan.models.modern.PatchGenerator.distance`. `instance_noise` is added to all that D judges,
-    in standard deviations of what it looks at (Sonderby et al., 2017).
+    in standard deviations of what it looks at (Sonderby et al., 2017). With `augment` D sees no
+    image as it is, which keeps it from learning few pictures by heart; see
+    `lapgan.training.augment`.
     """
 
     generator: Annotated[AnyGenerator, Field(discriminator="kind")]
@@ -265,6 +267,7 @@ class LevelRecipe(_Strict):
     penalty: DifferencePenalty | None = None
     supervised: NotNegative = 0.0
     instance_noise: NotNegative = 0.0
+    augment: bool = False
 
     @model_validator(mode="after")
     def _noise_fits(self) -> "LevelRecipe":
@@ -335,8 +338,7 @@ class TrainingRecipe(_Strict):
     many examples a level sees unless the command line says otherwise. The averaged weights forget
     half in `ema_half_life` images. `exposure` is the share of a minibatch for which G works on
     low-pass images that the levels below generate, not on real ones; levels then have to be trained
-    coarsest first. With `augment` D sees no image as it is, which keeps it from learning few
-    pictures by heart; see `lapgan.training.augment`.
+    coarsest first.
     """
 
     batch: Annotated[int, Field(ge=2, multiple_of=2)] = 128
@@ -346,7 +348,6 @@ class TrainingRecipe(_Strict):
     optimiser: Annotated[Sgd | Adam, Field(discriminator="kind")] = Sgd()
     ema_half_life: Count = 20_000
     exposure: Share = 0.0
-    augment: bool = False
 
 
 class PyramidRecipe(_Strict):
@@ -400,8 +401,8 @@ class Recipe(_Strict):
                 )
             if level.instance_noise:
                 self._needs_looking(f"{where}.instance_noise", key)
-            if self.training.augment:
-                self._needs_looking("training.augment", key)
+            if level.augment:
+                self._needs_looking(f"{where}.augment", key)
             if level.supervised:
                 self._supervision_fits(f"{where}.supervised", level)
             if level.discriminator.kind == "projected":

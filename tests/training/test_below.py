@@ -81,11 +81,12 @@ def test_levels_that_wait_for_each_other_are_not_trained_at_once(order: Order):
 
 
 def test_an_interrupted_modern_run_ends_in_the_same_weights(run_folder: Path):
-    small = ["training.batch=8", "training.penalty.every=2", "training.augment=true"]
+    small = ["training.batch=8", "training.penalty.every=2"]
     for size, patch in (("32", 4), ("16", 2), ("8", 2)):
         small += [
             f"levels.{size}.generator={{kind='modern-patch',patch={patch},maps=8,blocks=1}}",
             f"levels.{size}.discriminator={{kind='modern-patch',patch={patch},maps=8,units=8}}",
+            f"levels.{size}.augment=true",
         ]
     order = Order(
         read_recipe("cifar10", small), "dead-leaves:40", run_folder, images=48, device="cpu"

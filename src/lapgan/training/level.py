@@ -163,7 +163,7 @@ def _update(
             penalty if penalty is not None and steps % penalty.every == 0 else None,
             level.supervised,
             level.instance_noise,
-            training.augment,
+            level.augment,
         )
     judgement = update_discriminator(*nets, state.discriminator_optimiser, examples)
     loss_g, fake = update_generator(
