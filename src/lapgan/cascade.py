@@ -253,7 +253,8 @@ class Cascade:
             span = _span(block, len(low))
             given = _filled(low[span]).to(self.compute.device)
             label = None if checked is None else _filled(checked[span]).to(self.compute.device)
-            return self._residual(k, given, label, (seed, block))[: len(low[span])].cpu()
+            high = self._residual(k, given, label, (seed, block))
+            return high[: span.stop - span.start].cpu()
 
         blocks = list(map_in_order(run, _blocks(len(low)), self.compute.device))
         return torch.cat(blocks) if blocks else low

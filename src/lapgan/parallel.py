@@ -17,7 +17,7 @@ __all__ = ["map_in_order"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Beyond as many Python itself, which runs one thread at a time, would keep them waiting.
+# Python itself runs one thread at a time, so there is a limit; this one was not measured.
 _MOST = 8
 
 
