@@ -5,6 +5,7 @@
 Source: Denton et al. (2015), equation 5.
 """
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,10 +22,12 @@ from lapgan.data import Normalisation
 from lapgan.errors import LapganError
 from lapgan.noise import Noise
 from lapgan.parallel import map_in_order
-from lapgan.pyramid import Operator, Size, image_of, size_of, upsample
+from lapgan.pyramid import Operator, Size, image_of, size_of, size_text, upsample
 from lapgan.recipe import Recipe
+from lapgan.selection import Selector, Step, best
 from lapgan.weights import (
     Weights,
+    classifier_tensors,
     generator_state,
     generator_tensors,
     read_weights,
@@ -36,9 +39,6 @@ __all__ = ["BLOCK", "Cascade", "Level", "Link", "Step", "build_level"]
 # Images are made in blocks of this many, whatever is asked for: image i of a seed is the same
 # however many come after it, and memory does not grow with their number.
 BLOCK = 64
-
-# The low-pass image that a level was given (None at the coarsest) and the image it made of it.
-Step = tuple[Tensor | None, Tensor]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class Cascade:
         class_names: empty without classes.
         training: figures of training by level.
         compute: where to run; chosen by default.
+        selector: what `best_of` chooses by.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Cascade:
         class_names: Sequence[str] = (),
         training: dict[str, Any] | None = None,
         compute: Compute | None = None,
+        selector: Selector | None = None,
     ) -> None:
         self.recipe = recipe
         self.levels = list(levels)
@@ -104,8 +106,12 @@ class Cascade:
         self.class_names = tuple(class_names)
         self.training = training or {}
         self.compute = compute or choose_compute()
+        self.selector = selector
+        self.candidates = 1
         for level in self.levels:
             level.prepare(self.compute)
+        if selector is not None:
+            selector.prepare(self.compute)
 
     @property
     def sizes(self) -> list[Size]:
@@ -143,6 +149,7 @@ class Cascade:
             class_names=weights.class_names,
             training=weights.training,
             compute=compute,
+            selector=Selector.of_weights(weights, path),
         )
 
     def save(self, path: str | Path) -> None:
@@ -152,7 +159,43 @@ class Cascade:
             tensors |= generator_tensors(key, level.generator)
         tensors["normalisation.mean"] = self.normalisation.mean
         tensors["normalisation.std"] = self.normalisation.std
-        write_weights(Path(path), Weights(tensors, self.recipe, self.class_names, self.training))
+        selector = self.selector
+        if selector is not None:
+            tensors |= classifier_tensors(selector.net)
+        of_classifier = None if selector is None else selector.recipe
+        write_weights(
+            Path(path),
+            Weights(tensors, self.recipe, self.class_names, self.training, of_classifier),
+        )
+
+    def best_of(self, candidates: int) -> "Cascade":
+        """Returns this cascade with each image the best of several candidates.
+
+        Each image is drawn that often, down to the level that the classifier judges, and the
+        candidate is kept in which it sees the class best; see `lapgan.selection`. The first
+        candidate is what the cascade draws without a choice.
+
+        Args:
+            candidates: how many; 1 for no choice.
+
+        Raises:
+            LapganError: fewer than 1, or the model has no classifier.
+        """
+        if candidates < 1:
+            raise LapganError(f"best of {candidates}: expected 1 candidate or more.")
+        if candidates > 1 and self.selector is None:
+            hint = (
+                "train one with `lapgan classifier RUN`"
+                if self.class_names
+                else "it was trained without classes, and can have none"
+            )
+            raise LapganError(
+                f"best of {candidates}: this model ({self.recipe.name}) has no classifier to "
+                f"choose by; {hint}."
+            )
+        choosing = copy.copy(self)
+        choosing.candidates = candidates
+        return choosing
 
     def labels(self, n: int, classes: Sequence[str | int] = ()) -> Int64[Tensor, " n"] | None:
         """Returns n labels, as many of each class as of any other, in the order of the classes.
@@ -253,7 +296,7 @@ class Cascade:
             span = _span(block, len(low))
             given = _filled(low[span]).to(self.compute.device)
             label = None if checked is None else _filled(checked[span]).to(self.compute.device)
-            high = self._residual(k, given, label, (seed, block))
+            high = self._residual(k, given, label, (seed, block, 0))
             return high[: span.stop - span.start].cpu()
 
         blocks = list(map_in_order(run, _blocks(len(low)), self.compute.device))
@@ -306,6 +349,12 @@ class Cascade:
                 f"the image to refine is {size[0]}x{size[1]}; this model refines images of "
                 f"{accepted}. Resize it to one of these first."
             )
+        if self.candidates > 1 and self.sizes.index(size) <= self._judged:
+            raise LapganError(
+                f"the image to refine is {size_text(size)}, and the classifier chooses among "
+                f"images of {size_text(self.sizes[self._judged])}, so there is nothing to choose "
+                "from. Give a coarser image, or take the best of 1."
+            )
         n = len(images)
         return self._runs(n, seed, self._check_labels(n, labels), images)
 
@@ -334,20 +383,48 @@ class Cascade:
         self, x: Tensor | None, label: Tensor | None, key: tuple[int, int], finest: int
     ) -> list[Step]:
         """Runs a full block through levels down to `finest`, from noise or given coarse images."""
-        device = self.compute.device
-        x, label = (None if t is None else t.to(device) for t in (x, label))
+        x, label = (None if t is None else t.to(self.compute.device) for t in (x, label))
         pairs: list[Step] = [] if x is None else [(None, x)]
-        coarsest = len(self.levels) if x is None else self.sizes.index(size_of(x))
-        for k in reversed(range(finest, coarsest)):
-            level = self.levels[k]
-            low = None if x is None else upsample(x, level.size, self.operator)
+        if self.candidates > 1:
+            pairs = best(self._candidates(pairs, label, key))
+        pairs = self._descended(pairs, label, (*key, 0), finest)
+        wanted = pairs[: len(pairs) - max(0, finest - self._reached(pairs))]
+        return [(None if low is None else low.cpu(), x.cpu()) for low, x in wanted]
+
+    def _candidates(
+        self, pairs: list[Step], label: Tensor | None, key: tuple[int, int]
+    ) -> Iterator[tuple[list[Step], Tensor]]:
+        """Makes a block's candidates down to the level that is judged, each with its scores."""
+        assert self.selector is not None
+        assert label is not None
+        for candidate in range(self.candidates):
+            made = self._descended(pairs, label, (*key, candidate), self._judged)
+            yield made, self.selector.scores(made[-1][1], label, self.compute)
+
+    def _descended(
+        self, pairs: list[Step], label: Tensor | None, key: tuple[int, int, int], finest: int
+    ) -> list[Step]:
+        """Adds the levels down to `finest` to the steps of a full block."""
+        pairs = list(pairs)
+        for k in reversed(range(finest, self._reached(pairs))):
+            size = self.levels[k].size
+            low = upsample(pairs[-1][1], size, self.operator) if pairs else None
             high = self._residual(k, low, label, key)
-            x = image_of(high, low)
-            pairs.append((low, x))
-        return [(None if low is None else low.cpu(), x.cpu()) for low, x in pairs]
+            pairs.append((low, image_of(high, low)))
+        return pairs
+
+    def _reached(self, pairs: list[Step]) -> int:
+        """Returns the finest level that steps hold; one beyond the coarsest if they hold none."""
+        return self.sizes.index(size_of(pairs[-1][1])) if pairs else len(self.levels)
+
+    @property
+    def _judged(self) -> int:
+        """The level whose images the classifier judges."""
+        assert self.selector is not None
+        return self.sizes.index(self.selector.size)
 
     def _residual(
-        self, k: int, low: Tensor | None, label: Tensor | None, key: tuple[int, int]
+        self, k: int, low: Tensor | None, label: Tensor | None, key: tuple[int, int, int]
     ) -> Tensor:
         """Returns h~_k = G_k(z_k, l_k) of a full block."""
         level = self.levels[k]
@@ -413,9 +490,10 @@ def build_level(path: Path, weights: Weights, k: int) -> Level:
     return Level(size, recipe.noise.build(), generator)
 
 
-def _generator(seed: int, block: int, k: int) -> torch.Generator:
+def _generator(seed: int, block: int, candidate: int, k: int) -> torch.Generator:
     """Returns the generator of one block's noise at one level, apart from all others."""
-    state = np.random.SeedSequence((seed, block, k)).generate_state(1, np.uint64)[0]
+    key = (seed, block, k, candidate) if candidate else (seed, block, k)
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) >> 1)
 
 

@@ -4,7 +4,7 @@ PyTorch takes seconds to import, so each command imports what it needs.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,8 +17,10 @@ from lapgan.errors import LapganError
 from lapgan.study.commands import study_app
 
 if TYPE_CHECKING:
+    from lapgan.cascade import Cascade
     from lapgan.evaluation.entropy import EntropySettings
     from lapgan.recipe import Recipe
+    from lapgan.training.listener import Listener
     from lapgan.training.run import Order
 
 __all__ = ["app", "main"]
@@ -39,6 +41,12 @@ RunOrFile = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
+BestOf = Annotated[
+    int,
+    typer.Option(
+        min=1, metavar="K", help="Of K candidates keep the one that shows its class best."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:INDEX.")]
 
 
@@ -116,6 +124,46 @@ def train(
 
 
 @app.command()
+def classifier(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `train`.")],
+    data: Annotated[
+        str | None, typer.Option(help="What the run learns from, as for `train`.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0, help="Training time.")] = 10.0,
+    level: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Judge this level; by default the one below the finest."),
+    ] = None,
+    maps: Annotated[int | None, typer.Option(min=1, help="How wide it is; 64 by default.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out images that cannot be used.")
+    ] = False,
+) -> None:
+    """Give a class-conditional run a classifier, for `sample --best-of`.
+
+    It learns from the real images alone, and the levels are left as they are. Stop with Ctrl-C;
+    the same command goes on where it stopped.
+    """
+    from lapgan.training.classifier import ClassifierOrder, train_classifier
+    from lapgan.training.folder import recipe_of
+    from lapgan.training.job import Budget
+
+    order = ClassifierOrder(
+        out=run,
+        data=_source(data, recipe_of(run)),
+        budget=Budget(2**62, 60 * minutes),
+        level=level,
+        maps=maps,
+        seed=seed,
+        device=device,
+        on_bad="skip" if skip_bad else "stop",
+    )
+    _trained(run, device, lambda listener: train_classifier(order, listener))
+
+
+@app.command()
 def sample(
     model: RunOrFile,
     out: Annotated[
@@ -134,6 +182,7 @@ def sample(
         Path | None,
         typer.Option("--from", help="Refine this coarse image, as n samples of it."),
     ] = None,
+    best_of: BestOf = 1,
     zoom: Annotated[int, typer.Option(min=1, max=16, help="Enlarge the sheet.")] = 1,
     device: Device = "auto",
 ) -> None:
@@ -142,7 +191,7 @@ def sample(
     from lapgan.compute import choose_compute
     from lapgan.sampling import Draw, read_coarse, write_chain, write_images
 
-    cascade = Cascade.load(model, choose_compute(device))
+    cascade = Cascade.load(model, choose_compute(device)).best_of(best_of)
     coarse = None if from_ is None else read_coarse(from_)
     draw = Draw(cascade, n, seed, cascade.labels(n, class_ or ()), coarse)
     write = write_chain if chain else write_images
@@ -181,6 +230,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Inception's weights, for FID; fetched by --extractor inception."),
     ] = None,
+    best_of: BestOf = 1,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("evaluation"),
     device: Device = "auto",
@@ -200,6 +250,7 @@ def evaluate(
         scale=scale,
         extractors=extractor or (),
         inception_weights=inception_weights,
+        best_of=best_of,
         seed=seed,
         device=device,
     )
@@ -211,7 +262,7 @@ def evaluate(
 @app.command()
 def info(model: RunOrFile) -> None:
     """Describe a trained model."""
-    from lapgan.weights import read_weights
+    from lapgan.weights import CLASSIFIER, read_weights
 
     weights = read_weights(model)
     recipe = weights.recipe
@@ -223,6 +274,9 @@ def info(model: RunOrFile) -> None:
         figures = weights.training.get(key)
         told = "no weights yet" if figures is None else _told(figures)
         console.print(f"level {key}: {count:,} parameters in G, {told}")
+    if weights.classifier is not None:
+        chosen, figures = weights.classifier, weights.training[CLASSIFIER]
+        console.print(f"classifier of level {chosen.level}: {_told(figures)}")
 
 
 @app.command()
@@ -370,21 +424,32 @@ def _level_index(recipe: "Recipe", name: str) -> int:
 
 
 def _train(order: "Order", tensorboard: bool) -> None:
-    from lapgan.compute import choose_compute
-    from lapgan.training.display import Several, TensorBoard, shown
-    from lapgan.training.run import CASCADE_FILE, train
+    from lapgan.training.display import Several, TensorBoard
+    from lapgan.training.run import train
 
-    console.print(f"computing on {choose_compute(order.device)}")
+    def run(listener: "Listener") -> "Cascade | None":
+        if tensorboard:
+            listener = Several([listener, TensorBoard(order.out)])
+        return train(order, listener)
+
+    _trained(order.out, order.device, run)
+
+
+def _trained(out: Path, device: str, run: "Callable[[Listener], Cascade | None]") -> None:
+    """Shows a training run while it goes, and says how it ended."""
+    from lapgan.compute import choose_compute
+    from lapgan.training.display import shown
+    from lapgan.training.folder import CASCADE_FILE
+
+    console.print(f"computing on {choose_compute(device)}")
     try:
         with shown(console) as listener:
-            if tensorboard:
-                listener = Several([listener, TensorBoard(order.out)])
-            cascade = train(order, listener)
+            cascade = run(listener)
     except KeyboardInterrupt:
-        console.print(f"stopped; the same command goes on from {escape(str(order.out))}")
+        console.print(f"stopped; the same command goes on from {escape(str(out))}")
         raise typer.Exit(130) from None
     if cascade is not None:
-        console.print(f"wrote {escape(str(order.out / CASCADE_FILE))}")
+        console.print(f"wrote {escape(str(out / CASCADE_FILE))}")
 
 
 def _describe(order: "Order") -> None:

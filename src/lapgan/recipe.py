@@ -17,11 +17,13 @@ from torch import nn
 
 from lapgan.errors import LapganError
 from lapgan.models import modern, paper, projected
+from lapgan.models.classifier import ImageClassifier
 from lapgan.noise import HashedNoise, LowRankNoise, Noise, NoisePlane, NoiseVector
 from lapgan.pyramid import Operator, Size, check_sizes
 
 __all__ = [
     "Adam",
+    "ClassifierRecipe",
     "DifferencePenalty",
     "LevelRecipe",
     "Recipe",
@@ -348,6 +350,21 @@ class TrainingRecipe(_Strict):
     optimiser: Annotated[Sgd | Adam, Field(discriminator="kind")] = Sgd()
     ema_half_life: Count = 20_000
     exposure: Share = 0.0
+
+
+class ClassifierRecipe(_Strict):
+    """The classifier that chooses among candidates; see `lapgan.selection`.
+
+    It is no part of a recipe: it can be added to any class-conditional run, and is kept with the
+    weights. `level` is the size of the images that it judges, one of the recipe's.
+    """
+
+    level: str
+    maps: Count = 64
+
+    def build(self, num_classes: int) -> ImageClassifier:
+        """Makes the net."""
+        return ImageClassifier(parse_size(self.level), self.maps, num_classes)
 
 
 class PyramidRecipe(_Strict):

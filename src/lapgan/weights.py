@@ -1,9 +1,10 @@
 """The file format of trained weights: one safetensors file that alone rebuilds the model.
 
 Tensors are named `levels.<size>.generator.<parameter>`, `normalisation.mean` and
-`normalisation.std`. The metadata has the format's number, the recipe, the class names, the figures
-of training, and a SHA-256 digest over all of it. A file may hold some of a cascade's levels only: a
-run folder has one such file a level, and reading the folder joins them. Generators may be stored in
+`normalisation.std`, and `classifier.<parameter>` where there is one. The metadata has the format's
+number, the recipe, that of the classifier, the class names, the figures of training, and a SHA-256
+digest over all of it. A file may hold some of a cascade's levels only: a run folder has one such
+file a level and one for the classifier, and reading the folder joins them. Nets may be stored in
 half precision, which halves the file; they are computed in float32 all the same.
 """
 
@@ -18,17 +19,21 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from lapgan.errors import LapganError
 from lapgan.files import atomic_path
-from lapgan.recipe import Recipe, check_recipe
+from lapgan.recipe import ClassifierRecipe, Recipe, check_recipe
 
 __all__ = [
+    "CLASSIFIER",
     "FORMAT",
     "LEVEL_FILE",
     "Weights",
+    "classifier_state",
+    "classifier_tensors",
     "generator_state",
     "generator_tensors",
     "halved",
@@ -40,6 +45,8 @@ __all__ = [
 
 FORMAT = 1
 LEVEL_FILE = "weights.safetensors"
+# The classifier's folder in a run, its figures among those of the levels, its tensors' prefix.
+CLASSIFIER = "classifier"
 
 
 @dataclass(frozen=True)
@@ -51,12 +58,14 @@ class Weights:
         recipe: how the model is built and was trained.
         class_names: empty without classes.
         training: figures of training by level: images seen, seconds, data, seed, machine.
+        classifier: how the classifier is built, if there is one.
     """
 
     tensors: dict[str, Tensor]
     recipe: Recipe
     class_names: tuple[str, ...]
     training: dict[str, Any]
+    classifier: ClassifierRecipe | None = None
 
     @property
     def missing(self) -> list[str]:
@@ -80,7 +89,20 @@ def generator_tensors(level: str, generator: nn.Module) -> dict[str, Tensor]:
 
 def generator_state(level: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns a generator's state from a file's tensors: what `generator_tensors` was given."""
-    prefix = _prefix(level)
+    return _below(_prefix(level), tensors)
+
+
+def classifier_tensors(net: nn.Module) -> dict[str, Tensor]:
+    """Returns a classifier's tensors under the names they have in a file; see the module."""
+    return {f"{CLASSIFIER}.{name}": t for name, t in net.state_dict().items()}
+
+
+def classifier_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns a classifier's state from a file's tensors: what `classifier_tensors` was given."""
+    return _below(f"{CLASSIFIER}.", tensors)
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
 
@@ -89,14 +111,18 @@ def _prefix(level: str) -> str:
 
 
 def halved(weights: Weights) -> Weights:
-    """Returns weights with their generators in float16: half the size, 11 bits of precision."""
+    """Returns weights with their nets in float16: half the size, 11 bits of precision."""
     return replace(
         weights,
         tensors={
-            name: tensor.half() if name.startswith("levels.") else tensor
+            name: tensor.half() if _of_net(name, tensor) else tensor
             for name, tensor in weights.tensors.items()
         },
     )
+
+
+def _of_net(name: str, tensor: Tensor) -> bool:
+    return name.startswith(("levels.", f"{CLASSIFIER}.")) and tensor.is_floating_point()
 
 
 def pretrained_names() -> list[str]:
@@ -118,6 +144,7 @@ def write_weights(path: Path, weights: Weights) -> None:
         "recipe": weights.recipe.model_dump(mode="json"),
         "class_names": list(weights.class_names),
         "training": weights.training,
+        "classifier": weights.classifier and weights.classifier.model_dump(),
     }
     # safetensors stores tensors row by row; channels-last ones are laid out anew.
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.tensors.items()}
@@ -154,9 +181,9 @@ def read_weights(path: Path) -> Weights:
             newer version.
     """
     if path.is_dir():
-        return _join(
-            path, [_read_file(file) for file in sorted(path.glob(f"level-*/{LEVEL_FILE}"))]
-        )
+        levels = sorted(path.glob(f"level-*/{LEVEL_FILE}"))
+        added = path.glob(f"{CLASSIFIER}/{LEVEL_FILE}")
+        return _join(path, [_read_file(file) for file in (*levels, *added)])
     if not path.exists() and str(path) in pretrained_names():
         with resources.as_file(resources.files("lapgan.pretrained") / f"{path}.safetensors") as own:
             return _read_file(own)
@@ -186,6 +213,7 @@ def _join(folder: Path, parts: list[Weights]) -> Weights:
         recipe=first.recipe,
         class_names=first.class_names,
         training={size: figures for part in parts for size, figures in part.training.items()},
+        classifier=next((part.classifier for part in parts if part.classifier), None),
     )
 
 
@@ -212,7 +240,15 @@ def _read_file(path: Path) -> Weights:
         recipe=check_recipe(content["recipe"], f"in {path}"),
         class_names=tuple(content["class_names"]),
         training=content["training"],
+        classifier=_classifier_recipe(path, content.get("classifier")),
     )
+
+
+def _classifier_recipe(path: Path, content: Any) -> ClassifierRecipe | None:
+    try:
+        return None if content is None else ClassifierRecipe.model_validate(content)
+    except ValidationError as error:
+        raise LapganError(f"{path}: its classifier is not one that lapgan knows: {error}") from None
 
 
 def _check_format(path: Path, metadata: Mapping[str, str]) -> None:

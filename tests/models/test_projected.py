@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lapgan.models.projected import ImageClassifier, ProjectedDiscriminator, _turned
+from lapgan.models.projected import ProjectedDiscriminator, _turned
 
 
 def striped(n: int, size: tuple[int, int] = (16, 16)) -> tuple[Tensor, Tensor]:
@@ -85,12 +85,6 @@ def test_the_judges_hear_of_the_class():
     d = taught()
     image, label = striped(8)
     assert not torch.equal(d(image, None, label), d(image, None, 1 - label))
-
-
-def test_the_classifier_halves_its_grid_down_to_four_places():
-    assert ImageClassifier((32, 32), 4, 10).shapes == [(4, (16, 16)), (8, (8, 8)), (16, (4, 4))]
-    assert ImageClassifier((8, 8), 4, 10).shapes == [(4, (4, 4))]
-    assert ImageClassifier((16, 24), 4, 10).shapes == [(4, (8, 12)), (8, (4, 6))]
 
 
 @pytest.mark.parametrize(("size", "turns"), [((4, 4), [0, 1, 2, 3]), ((4, 6), [0, 2, 0, 2])])

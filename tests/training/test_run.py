@@ -122,7 +122,7 @@ def test_a_second_training_of_a_level_is_refused(order: Order):
     folder.mkdir(parents=True)
     with (
         FileLock(folder / ".lock"),
-        pytest.raises(LapganError, match="another process is training this level"),
+        pytest.raises(LapganError, match="another process is training this part"),
     ):
         train(order, Listener())
 

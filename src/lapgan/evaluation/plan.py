@@ -198,6 +198,7 @@ def make_plan(
     scale: str = "standardised",
     extractors: Sequence[str] = (),
     inception_weights: Path | None = None,
+    best_of: int = 1,
     seed: int = 0,
     device: str = "auto",
 ) -> Plan:
@@ -213,6 +214,7 @@ def make_plan(
         scale: by name.
         extractors: by name; by default `lite0`, and `inception` too if its weights are given.
         inception_weights: see `Plan`.
+        best_of: candidates that cascades make for each image; see `Cascade.best_of`.
         seed: see `Plan`.
         device: see `choose_compute`.
 
@@ -223,7 +225,7 @@ def make_plan(
     named = [_known("--extractor", name, tuple(DIMENSIONS)) for name in extractors or usual]
     by_name = _known("--scale", scale, SCALES)
     compute = choose_compute(device)
-    subjects = [open_subject(model, compute) for model in models]
+    subjects = [open_subject(model, compute, best_of) for model in models]
     training, held_out = (open_images(data, split=split) for split in ("train", "test"))
     limited = counts.within(len(training), len(held_out))
     if images is not None:

@@ -72,14 +72,21 @@ class Subject:
         return None
 
 
-def open_subject(text: str, compute: Compute) -> Subject:
+def open_subject(text: str, compute: Compute, best_of: int = 1) -> Subject:
     """Opens `PATH` or `NAME=PATH`: a run folder, a weights file or name, or a source of images.
 
+    Args:
+        text: what to open.
+        compute: where a cascade runs.
+        best_of: how many candidates a cascade makes for each image; see `Cascade.best_of`.
+
     Raises:
-        LapganError: there is nothing of that kind.
+        LapganError: there is nothing of that kind, or the cascade cannot choose.
     """
     name, _, path = text.rpartition("=")
     found = below_data(path)
     if found.suffix == ".safetensors" or holds_weights(found) or path in pretrained_names():
-        return Subject(name or found.stem, cascade=Cascade.load(found, compute))
+        suffix = f" (best of {best_of})" if best_of > 1 else ""
+        cascade = Cascade.load(found, compute).best_of(best_of)
+        return Subject((name or found.stem) + suffix, cascade=cascade)
     return Subject(name or found.name, source=open_images(path))

@@ -12,6 +12,7 @@ from lapgan.errors import LapganError
 from lapgan.training.job import Budget
 from lapgan.training.listener import Listener
 from lapgan.training.log import AnyRecord, StudyRecord
+from lapgan.weights import CLASSIFIER
 
 __all__ = ["Bars", "Lines", "Several", "TensorBoard", "shown"]
 
@@ -25,14 +26,14 @@ class Bars(Listener):
 
     def started(self, level: str, images: int, seconds: float, budget: Budget) -> None:
         """Adds a bar."""
-        task = self.progress.add_task(f"level {level}", total=1.0, figures="starting")
+        task = self.progress.add_task(_title(level), total=1.0, figures="starting")
         self.tasks[level] = (task, budget)
-        self.progress.update(task, completed=_share(budget, images, seconds))
+        self.progress.update(task, completed=budget.spent(images, seconds))
 
     def recorded(self, level: str, record: AnyRecord) -> None:
         """Moves a bar."""
         task, budget = self.tasks[level]
-        completed = _share(budget, record.images_seen, record.seconds)
+        completed = budget.spent(record.images_seen, record.seconds)
         self.progress.update(task, completed=completed, figures=_figures(record))
 
     def warned(self, message: str) -> None:
@@ -49,12 +50,12 @@ class Lines(Listener):
     def started(self, level: str, images: int, seconds: float, budget: Budget) -> None:
         """Prints a line."""
         origin = f"goes on after {images / 1000:.0f} kimg" if images else "starts"
-        self.console.print(f"level {level} {origin}")
+        self.console.print(f"{_title(level)} {origin}")
 
     def recorded(self, level: str, record: AnyRecord) -> None:
         """Prints a line."""
         self.console.print(
-            f"level {level}  {record.images_seen / 1000:.1f} kimg  {record.seconds:.0f} s  "
+            f"{_title(level)}  {record.images_seen / 1000:.1f} kimg  {record.seconds:.0f} s  "
             + _figures(record)
         )
 
@@ -136,8 +137,8 @@ def shown(console: Console) -> Iterator[Listener]:
         yield Bars(progress)
 
 
-def _share(budget: Budget, images: int, seconds: float) -> float:
-    return min(1.0, max(images / budget.images, seconds / budget.seconds))
+def _title(level: str) -> str:
+    return level if level == CLASSIFIER else f"level {level}"
 
 
 def _figures(record: AnyRecord) -> str:

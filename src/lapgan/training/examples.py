@@ -5,13 +5,19 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from lapgan.data import Batches, Images
+from lapgan.data import Batches, Images, Normalisation, standardised, symmetric
 from lapgan.pyramid import gaussian_pyramid, upsample
 from lapgan.recipe import Recipe
 from lapgan.training.job import LevelJob
 from lapgan.training.step import Examples
 
-__all__ = ["level_examples", "make_examples", "real_examples", "training_batches"]
+__all__ = [
+    "level_examples",
+    "make_examples",
+    "normalisation_of",
+    "real_examples",
+    "training_batches",
+]
 
 
 def training_batches(recipe: Recipe, images: Images, seed: int) -> Batches:
@@ -25,6 +31,15 @@ def training_batches(recipe: Recipe, images: Images, seed: int) -> Batches:
         corners=data.crop == "corners",
         flip=data.flip,
     )
+
+
+def normalisation_of(recipe: Recipe, images: Images) -> Normalisation:
+    """Returns the normalisation of the finest level that the recipe asks for."""
+    size = recipe.sizes[0]
+    if recipe.data.normalisation == "symmetric":
+        return symmetric(size)
+    corners = recipe.data.crop == "corners"
+    return standardised(images, size, corners=corners, flip=recipe.data.flip)
 
 
 def level_examples(job: LevelJob, batches: Batches, images_seen: int) -> Examples:

@@ -26,6 +26,10 @@ class Budget:
     images: int
     seconds: float = math.inf
 
+    def spent(self, images: int, seconds: float) -> float:
+        """Returns the share of the budget that so many images and seconds are; 1 is all of it."""
+        return max(images / self.images, seconds / self.seconds)
+
 
 @dataclass(frozen=True)
 class Intervals:

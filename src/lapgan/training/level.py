@@ -4,7 +4,6 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from lapgan.losses import minimax_generator_loss, nonsaturating_generator_loss
 from lapgan.models.modern import Fitted
 from lapgan.training.ema import update_average
 from lapgan.training.examples import level_examples, real_examples, training_batches
-from lapgan.training.job import Budget, LevelJob
+from lapgan.training.job import LevelJob
 from lapgan.training.listener import Listener
 from lapgan.training.log import (
     AnyRecord,
@@ -25,6 +24,7 @@ from lapgan.training.log import (
     Watch,
     append_record,
     rewind_records,
+    training_figures,
 )
 from lapgan.training.optimiser import make_optimiser, set_schedule
 from lapgan.training.relativistic import update_pairs
@@ -82,7 +82,7 @@ def _loop(
     logged = saved = state.seconds
     logged_images = state.images_seen
     next_sheet = state.seconds + every.first_sheet
-    while not (done := _spent(job.budget, state)) or meter.steps:
+    while not (done := _progress(job, state) >= 1) or meter.steps:
         done = done or stopped()
         turned = _of_study(meter.sums) != _studies(job, state)
         if meter.steps and (done or turned or state.seconds - logged >= every.log):
@@ -109,7 +109,7 @@ def training_step(job: LevelJob, state: LevelState, batches: Batches) -> dict[st
     Raises:
         LapganError: a figure is infinite or not a number.
     """
-    progress, studied = _progress(job.budget, state), study_share(job)
+    progress, studied = _progress(job, state), study_share(job)
     if progress < studied:
         figures, images = study_step(job, state, batches, progress / studied)
     else:
@@ -230,19 +230,9 @@ def _checkpoint(job: LevelJob, state: LevelState) -> None:
     tensors["normalisation.mean"] = job.normalisation.mean
     tensors["normalisation.std"] = job.normalisation.std
     class_names = job.images.class_names if job.recipe.data.classes else ()
-    figures = {job.name: _figures(job, state)}
+    spent = (state.images_seen, state.seconds)
+    figures = {job.name: training_figures(*spent, job.seed, job.images, job.compute)}
     write_weights(job.folder / LEVEL_FILE, Weights(tensors, job.recipe, class_names, figures))
-
-
-def _figures(job: LevelJob, state: LevelState) -> dict[str, Any]:
-    return {
-        "images_seen": state.images_seen,
-        "seconds": round(state.seconds, 1),
-        "seed": job.seed,
-        "data": {"name": job.images.name, "fingerprint": job.images.fingerprint},
-        "compute": str(job.compute),
-        "torch": torch.__version__,
-    }
 
 
 def _diverged(job: LevelJob, state: LevelState) -> LapganError:
@@ -255,8 +245,9 @@ def _diverged(job: LevelJob, state: LevelState) -> LapganError:
     )
 
 
-def _spent(budget: Budget, state: LevelState) -> bool:
-    return _progress(budget, state) >= 1
+def _progress(job: LevelJob, state: LevelState) -> float:
+    """Returns the share of the budget that is spent."""
+    return job.budget.spent(state.images_seen, state.seconds)
 
 
 def _of_study(figures: dict[str, float]) -> bool:
@@ -265,12 +256,7 @@ def _of_study(figures: dict[str, float]) -> bool:
 
 
 def _studies(job: LevelJob, state: LevelState) -> bool:
-    return _progress(job.budget, state) < study_share(job)
-
-
-def _progress(budget: Budget, state: LevelState) -> float:
-    """Returns the share of the budget that is spent."""
-    return max(state.images_seen / budget.images, state.seconds / budget.seconds)
+    return _progress(job, state) < study_share(job)
 
 
 def _spread(*, fake: Tensor, real: Tensor) -> float:

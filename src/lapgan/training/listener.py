@@ -9,6 +9,8 @@ __all__ = ["Listener"]
 class Listener:
     """What a training run tells while it goes; this one hears nothing.
 
+    A level is named by its size; the classifier of a run, which is told of likewise, by that word.
+
     A plain object with three callbacks, so that a terminal, a queue between processes and a
     TensorBoard writer can listen to the same loop.
     """

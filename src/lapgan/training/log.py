@@ -5,7 +5,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from lapgan.compute import Compute
+from lapgan.data import Images
 from lapgan.files import append_line, write_atomically
 
 __all__ = [
@@ -17,6 +22,7 @@ __all__ = [
     "append_record",
     "read_records",
     "rewind_records",
+    "training_figures",
 ]
 
 
@@ -49,7 +55,7 @@ class Record:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """The means over the steps since the last record, while the classifier of D learns.
+    """The means over the steps since the last record, while a classifier learns.
 
     Args:
         images_seen: examples seen so far.
@@ -115,6 +121,20 @@ def rewind_records(path: Path, images_seen: int) -> None:
     content = "".join(json.dumps(record) + "\n" for record in kept)
     if content != path.read_text(encoding="utf-8"):
         write_atomically(path, content.encode())
+
+
+def training_figures(
+    images_seen: int, seconds: float, seed: int, images: Images, compute: Compute
+) -> dict[str, Any]:
+    """Returns what a weights file tells of the training of a level or of the classifier."""
+    return {
+        "images_seen": images_seen,
+        "seconds": round(seconds, 1),
+        "seed": seed,
+        "data": {"name": images.name, "fingerprint": images.fingerprint},
+        "compute": str(compute),
+        "torch": torch.__version__,
+    }
 
 
 # A level begins with next to nothing in its residuals, and D may lead for a while.

@@ -1,18 +1,9 @@
-"""A run: a folder, one recipe, and its levels, one after another or side by side.
+"""A run: one recipe, and its levels, one after another or side by side."""
 
-run.json             what the run is: recipe, data, seed
-level-28/            a level: state.safetensors, weights.safetensors, log.jsonl, samples/
-cascade.safetensors  all levels' averaged weights, written when every level has some
-"""
-
-import json
 import math
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.context import SpawnProcess
 from multiprocessing.queues import SimpleQueue
@@ -20,27 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from lapgan.cascade import Cascade
 from lapgan.compute import choose_compute
-from lapgan.data import Images, Normalisation, OnBad, open_images, standardised, symmetric
+from lapgan.data import Images, Normalisation, OnBad, open_images
 from lapgan.errors import LapganError
-from lapgan.files import write_json
-from lapgan.recipe import Recipe, check_recipe
+from lapgan.recipe import Recipe
 from lapgan.training.below import load_below
-from lapgan.training.examples import training_batches
+from lapgan.training.examples import normalisation_of, training_batches
+from lapgan.training.folder import assemble, check_run, claim, locked
 from lapgan.training.job import Budget, Intervals, LevelJob
 from lapgan.training.level import train_level
 from lapgan.training.listener import Listener
 from lapgan.training.log import AnyRecord
-from lapgan.weights import LEVEL_FILE, read_weights
+from lapgan.training.signals import stop_signals
 
-__all__ = ["CASCADE_FILE", "Order", "check_run", "plan", "train"]
-
-RUN_FILE = "run.json"
-CASCADE_FILE = "cascade.safetensors"
-LOCK_FILE = ".lock"
+__all__ = ["Order", "plan", "train"]
 
 
 @dataclass(frozen=True)
@@ -104,11 +90,11 @@ def train(order: Order, listener: Listener) -> Cascade | None:
     _check_jobs(order)
     images = open_images(order.data, on_bad=order.on_bad)
     _check_images(order, images)
-    _claim(order, images)
+    claim(order.out, order.recipe, order.seed, images)
     run = _one_by_one if order.jobs == 1 or len(order.chosen) == 1 else _side_by_side
-    with _stop_signals() as stopped:
+    with stop_signals() as stopped:
         run(order, images, listener, stopped)
-        cascade = _assemble(order.out)
+        cascade = assemble(order.out)
         if stopped():
             raise KeyboardInterrupt
     return cascade
@@ -119,7 +105,7 @@ def plan(order: Order) -> Iterator[str]:
     _check_jobs(order)
     images = open_images(order.data, on_bad=order.on_bad)
     _check_images(order, images)
-    check_run(order.out, order.recipe, order.seed, _identified(images))
+    check_run(order.out, order.recipe, order.seed, images)
     yield f"data: {images.name}, {len(images):,} images of {images.size[0]}x{images.size[1]}"
     num_classes = len(images.class_names) if order.recipe.data.classes else 0
     for k in order.chosen:
@@ -134,44 +120,6 @@ def plan(order: Order) -> Iterator[str]:
             limit = f"{budget.seconds / 60:.1f} minutes"
         yield f"level {order.recipe.level_name(k)}: G {g:,} and D {d:,} parameters, for {limit}"
     yield f"run folder: {order.out}"
-
-
-def check_run(out: Path, recipe: Recipe, seed: int, data: dict[str, str]) -> None:
-    """Raises a LapganError unless a run folder is new, or of this very recipe, seed and data."""
-    path = out / RUN_FILE
-    if not path.exists():
-        if out.exists() and not out.is_dir():
-            raise LapganError(f"--out {out}: this is a file; name a folder for the run.")
-        return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        # Keys that a later version added have their defaults in an older run.
-        found["recipe"] = check_recipe(found["recipe"], f"in {path}").model_dump(mode="json")
-        differences = list(_differences(found, _identity(recipe, seed, data)))
-    except (ValueError, AttributeError, KeyError, TypeError, LapganError) as error:
-        raise LapganError(f"{path}: cannot be read ({error}); use another --out folder.") from None
-    if differences:
-        raise LapganError(
-            f"--out {out}: this folder holds another run. It differs in "
-            + "; ".join(differences)
-            + ". Use another folder, or the options it was begun with."
-        )
-
-
-def _identified(images: Images) -> dict[str, str]:
-    return {"name": images.name, "fingerprint": images.fingerprint}
-
-
-def _identity(recipe: Recipe, seed: int, data: dict[str, str]) -> dict[str, Any]:
-    return {"recipe": recipe.model_dump(mode="json"), "seed": seed, "data": data}
-
-
-def _differences(found: Any, expected: Any, path: str = "") -> Iterator[str]:
-    if isinstance(found, dict) and isinstance(expected, dict):
-        for key in sorted(found.keys() | expected.keys()):
-            yield from _differences(found.get(key), expected.get(key), f"{path}.{key}".strip("."))
-    elif found != expected:
-        yield f"{path} (there {found!r}, here {expected!r})"
 
 
 def _check_jobs(order: Order) -> None:
@@ -193,21 +141,6 @@ def _check_images(order: Order, images: Images) -> None:
         )
 
 
-def _claim(order: Order, images: Images) -> None:
-    check_run(order.out, order.recipe, order.seed, _identified(images))
-    if not (order.out / RUN_FILE).exists():
-        identity = _identity(order.recipe, order.seed, _identified(images))
-        write_json(order.out / RUN_FILE, identity)
-
-
-def _normalisation(recipe: Recipe, images: Images) -> Normalisation:
-    size = recipe.sizes[0]
-    if recipe.data.normalisation == "symmetric":
-        return symmetric(size)
-    corners = recipe.data.crop == "corners"
-    return standardised(images, size, corners=corners, flip=recipe.data.flip)
-
-
 def _train_one(
     order: Order,
     k: int,
@@ -217,7 +150,7 @@ def _train_one(
     stopped: Callable[[], bool],
 ) -> None:
     folder = order.out / f"level-{order.recipe.level_name(k)}"
-    with _locked(folder):
+    with locked(folder):
         compute = choose_compute(order.device)
         exposed = order.recipe.training.exposure > 0 and k < len(order.recipe.levels) - 1
         job = LevelJob(
@@ -238,54 +171,10 @@ def _train_one(
 def _one_by_one(
     order: Order, images: Images, listener: Listener, stopped: Callable[[], bool]
 ) -> None:
-    normalisation = _normalisation(order.recipe, images)
+    normalisation = normalisation_of(order.recipe, images)
     for k in order.chosen:
         if not stopped():
             _train_one(order, k, images, normalisation, listener, stopped)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / LOCK_FILE, timeout=0):
-            yield
-    except Timeout:
-        raise LapganError(
-            f"{folder}: another process is training this level; wait for it, or use another --out."
-        ) from None
-
-
-def _assemble(out: Path) -> Cascade | None:
-    if not list(out.glob(f"level-*/{LEVEL_FILE}")):
-        return None
-    weights = read_weights(out)
-    if weights.missing:
-        return None
-    cascade = Cascade.of_weights(weights, out)
-    cascade.save(out / CASCADE_FILE)
-    return cascade
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turns Ctrl-C and SIGTERM into a question to ask between steps; a second Ctrl-C is final."""
-    asked = threading.Event()
-
-    def ask(number: int, frame: object) -> None:
-        if asked.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # Side by side: one process a level. Messages to the listener travel over a queue as plain tuples.
@@ -349,8 +238,8 @@ def _work(order: Order, k: int, threads: int, queue: "SimpleQueue[Any]") -> None
     torch.set_num_threads(threads)
     try:
         images = open_images(order.data, on_bad=order.on_bad)
-        with _stop_signals() as stopped:
-            normalisation = _normalisation(order.recipe, images)
+        with stop_signals() as stopped:
+            normalisation = normalisation_of(order.recipe, images)
             _train_one(order, k, images, normalisation, _Queued(queue), stopped)
     except LapganError as error:
         queue.put(("failed", (str(error),)))

@@ -1,6 +1,7 @@
 """The state of a level in training: saved whole, read back exactly."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from lapgan.errors import LapganError
 from lapgan.weights import write_tensors
 
-__all__ = ["LevelState", "NotFiniteError"]
+__all__ = ["LevelState", "NotFiniteError", "load_state", "save_state"]
 
 
 class NotFiniteError(LapganError):
@@ -51,18 +52,7 @@ class LevelState:
             NotFiniteError: a weight is infinite or not a number; nothing is written.
             LapganError: the file cannot be written.
         """
-        tensors = {
-            f"{part}.{name}": tensor.detach().cpu().contiguous()
-            for part, module in self._modules().items()
-            for name, tensor in module.state_dict().items()
-        }
-        for name, tensor in tensors.items():
-            if not torch.isfinite(tensor).all():
-                raise NotFiniteError(f"{name} has become infinite or not a number.")
-        for part, optimiser in self._optimisers().items():
-            tensors |= _flattened(part, optimiser)
-        metadata = {"images_seen": str(self.images_seen), "seconds": json.dumps(self.seconds)}
-        write_tensors(path, tensors, metadata)
+        save_state(path, self._modules(), self._optimisers(), (self.images_seen, self.seconds))
 
     def load(self, path: Path) -> None:
         """Reads a state that `save` wrote, into this one.
@@ -70,20 +60,7 @@ class LevelState:
         Raises:
             LapganError: the file is damaged or of another recipe.
         """
-        try:
-            with safetensors.safe_open(path, framework="pt") as file:
-                metadata = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            for part, module in self._modules().items():
-                module.load_state_dict(_within(part, tensors))
-            for part, optimiser in self._optimisers().items():
-                _restore(optimiser, _within(part, tensors))
-            self.images_seen = int(metadata["images_seen"])
-            self.seconds = float(metadata["seconds"])
-        except (SafetensorError, OSError, RuntimeError, KeyError) as error:
-            raise LapganError(
-                f"{path}: cannot be used to resume ({error}). Delete it to train this level anew."
-            ) from None
+        self.images_seen, self.seconds = load_state(path, self._modules(), self._optimisers())
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"g": self.generator, "d": self.discriminator, "average": self.average}
@@ -93,6 +70,57 @@ class LevelState:
             "g_optimiser": self.generator_optimiser,
             "d_optimiser": self.discriminator_optimiser,
         }
+
+
+def save_state(
+    path: Path,
+    modules: Mapping[str, nn.Module],
+    optimisers: Mapping[str, torch.optim.Optimizer],
+    spent: tuple[int, float],
+) -> None:
+    """Writes nets, their optimisers, and the images and seconds spent, whole or not at all.
+
+    Raises:
+        NotFiniteError: a weight is infinite or not a number; nothing is written.
+        LapganError: the file cannot be written.
+    """
+    tensors = {
+        f"{part}.{name}": tensor.detach().cpu().contiguous()
+        for part, module in modules.items()
+        for name, tensor in module.state_dict().items()
+    }
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise NotFiniteError(f"{name} has become infinite or not a number.")
+    for part, optimiser in optimisers.items():
+        tensors |= _flattened(part, optimiser)
+    images_seen, seconds = spent
+    write_tensors(path, tensors, {"images_seen": str(images_seen), "seconds": json.dumps(seconds)})
+
+
+def load_state(
+    path: Path,
+    modules: Mapping[str, nn.Module],
+    optimisers: Mapping[str, torch.optim.Optimizer],
+) -> tuple[int, float]:
+    """Reads what `save_state` wrote, into these; returns the images and seconds spent.
+
+    Raises:
+        LapganError: the file is damaged or of other nets.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        for part, module in modules.items():
+            module.load_state_dict(_within(part, tensors))
+        for part, optimiser in optimisers.items():
+            _restore(optimiser, _within(part, tensors))
+        return int(metadata["images_seen"]), float(metadata["seconds"])
+    except (SafetensorError, OSError, RuntimeError, KeyError) as error:
+        raise LapganError(
+            f"{path}: cannot be used to resume ({error}). Delete it to train this part anew."
+        ) from None
 
 
 def _within(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,274 @@
+"""The training of a run's classifier, by which `Cascade.best_of` chooses, on real images alone."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lapgan.cascade import Cascade
+from lapgan.compute import Compute, choose_compute
+from lapgan.data import Batches, Images, Normalisation, OnBad, open_images
+from lapgan.errors import LapganError
+from lapgan.models.classifier import ImageClassifier
+from lapgan.pyramid import gaussian_pyramid
+from lapgan.recipe import Adam, ClassifierRecipe, Recipe
+from lapgan.training.examples import normalisation_of, training_batches
+from lapgan.training.folder import assemble, check_images, locked, recipe_of
+from lapgan.training.job import Budget, Intervals
+from lapgan.training.listener import Listener
+from lapgan.training.log import Meter, StudyRecord, append_record, rewind_records, training_figures
+from lapgan.training.optimiser import make_optimiser, set_schedule
+from lapgan.training.signals import stop_signals
+from lapgan.training.state import NotFiniteError, load_state, save_state
+from lapgan.training.step import step
+from lapgan.weights import (
+    CLASSIFIER,
+    LEVEL_FILE,
+    Weights,
+    classifier_tensors,
+    read_weights,
+    write_weights,
+)
+
+__all__ = ["ClassifierOrder", "train_classifier"]
+
+_STATE_FILE = "state.safetensors"
+_LOG_FILE = "log.jsonl"
+_OPTIMISER = Adam(learning_rate=2e-3, betas=(0.9, 0.99), decay="cosine")
+_BATCH = 128
+_FIT_EXAMPLES = 4096
+
+
+@dataclass(frozen=True)
+class ClassifierOrder:
+    """Which classifier to train.
+
+    Args:
+        out: the run's folder.
+        data: what the run learns from; see `lapgan.data.open_images`.
+        budget: when to stop.
+        level: the size of the images that it judges, as the recipe writes it; by default that of
+            the level below the finest.
+        maps: on its first grid; see `lapgan.models.classifier.ImageClassifier`. 64 by default.
+        seed: of weights, order and shifts.
+        device: `auto`, `cpu`, `cuda`.
+        on_bad: what to do with images that cannot be used: `stop` or `skip`.
+        intervals: how often to report.
+    """
+
+    out: Path
+    data: str
+    budget: Budget
+    level: str | None = None
+    maps: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    on_bad: OnBad = "stop"
+    intervals: Intervals = field(default_factory=Intervals)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that the training needs, checked."""
+
+    order: ClassifierOrder
+    recipe: Recipe
+    classifier: ClassifierRecipe
+    images: Images
+    normalisation: Normalisation
+    batches: Batches
+    compute: Compute
+
+    @property
+    def folder(self) -> Path:
+        return self.order.out / CLASSIFIER
+
+    def seed(self, images_seen: int) -> None:
+        """Seeds what is random in the step that follows; -1 is for the first weights."""
+        key = (self.order.seed, 0, images_seen + 1)
+        self.compute.seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+
+    def examples(self, images_seen: int, count: int = _BATCH) -> tuple[Tensor, Tensor]:
+        """Returns I_k and the classes of the examples that follow `images_seen`."""
+        pixels, labels = dataclasses.replace(self.batches, batch=count).at(images_seen)
+        assert labels is not None
+        k = list(self.recipe.levels).index(self.classifier.level)
+        pyramid = gaussian_pyramid(
+            self.normalisation.normalise(pixels),
+            self.recipe.sizes[: k + 1],
+            self.recipe.pyramid.operator,
+        )
+        return self.compute.place(pyramid[k]), labels.to(self.compute.device)
+
+
+@dataclass
+class _State:
+    """Everything that a step changes."""
+
+    net: ImageClassifier
+    optimiser: torch.optim.Optimizer
+    images_seen: int = 0
+    seconds: float = 0.0
+
+    def save(self, path: Path) -> None:
+        spent = (self.images_seen, self.seconds)
+        save_state(path, {"net": self.net}, {"optimiser": self.optimiser}, spent)
+
+    def load(self, path: Path) -> None:
+        found = load_state(path, {"net": self.net}, {"optimiser": self.optimiser})
+        self.images_seen, self.seconds = found
+
+
+def train_classifier(order: ClassifierOrder, listener: Listener) -> Cascade | None:
+    """Trains a run's classifier until its budget is spent, going on from its checkpoint.
+
+    The levels are left alone; they may be trained before, at the same time, or after.
+
+    Returns:
+        The cascade, or None while some level has no weights yet.
+
+    Raises:
+        LapganError: there is no such run, it has no classes or learns from other images, its
+            classifier is another one, or training diverged (the last good checkpoint is kept).
+        KeyboardInterrupt: training was stopped by a signal, after a checkpoint was written.
+    """
+    job = _job(order)
+    devices = [job.compute.device] if job.compute.device.type == "cuda" else []
+    with locked(job.folder), stop_signals() as stopped, torch.random.fork_rng(devices=devices):
+        state = _initial_state(job)
+        if (job.folder / _STATE_FILE).exists():
+            state.load(job.folder / _STATE_FILE)
+        rewind_records(job.folder / _LOG_FILE, state.images_seen)
+        listener.started(CLASSIFIER, state.images_seen, state.seconds, order.budget)
+        _loop(job, state, listener, stopped)
+        cascade = assemble(order.out)
+        if stopped():
+            raise KeyboardInterrupt
+    return cascade
+
+
+def _job(order: ClassifierOrder) -> _Job:
+    recipe = recipe_of(order.out)
+    if not recipe.data.classes:
+        raise LapganError(
+            f"{order.out}: this run ({recipe.name}) was begun without classes, so there is nothing "
+            "for a classifier to tell apart."
+        )
+    images = open_images(order.data, on_bad=order.on_bad)
+    check_images(order.out, images)
+    return _Job(
+        order=order,
+        recipe=recipe,
+        classifier=_described(order, recipe),
+        images=images,
+        normalisation=normalisation_of(recipe, images),
+        batches=training_batches(recipe, images, order.seed),
+        compute=choose_compute(order.device),
+    )
+
+
+def _described(order: ClassifierOrder, recipe: Recipe) -> ClassifierRecipe:
+    """Returns the classifier that is asked for, which is the one that the run has, if any."""
+    names = list(recipe.levels)
+    weights = order.out / CLASSIFIER / LEVEL_FILE
+    known = read_weights(weights).classifier if weights.exists() else None
+    usual = known or ClassifierRecipe(level=names[min(1, len(names) - 1)])
+    asked = ClassifierRecipe(level=order.level or usual.level, maps=order.maps or usual.maps)
+    if asked.level not in names:
+        raise LapganError(
+            f"--level {asked.level}: recipe {recipe.name} has the levels {', '.join(names)}."
+        )
+    if asked != usual and known is not None:
+        raise LapganError(
+            f"{weights.parent}: the run's classifier judges level {known.level} with {known.maps} "
+            f"maps, asked for is level {asked.level} with {asked.maps}; leave --level and --maps "
+            "out, or delete the folder to begin anew."
+        )
+    return asked
+
+
+def _initial_state(job: _Job) -> _State:
+    job.seed(-1)
+    net = job.classifier.build(len(job.images.class_names))
+    net.basis.fit(job.examples(0, _FIT_EXAMPLES)[0].cpu())
+    job.compute.place(net)
+    return _State(net, make_optimiser(net.parameters(), _OPTIMISER))
+
+
+def _loop(job: _Job, state: _State, listener: Listener, stopped: Callable[[], bool]) -> None:
+    budget, every, meter = job.order.budget, job.order.intervals, Meter()
+    begun = time.monotonic() - state.seconds
+    logged, logged_images, saved = state.seconds, state.images_seen, state.seconds
+    while not (done := budget.spent(state.images_seen, state.seconds) >= 1) or meter.steps:
+        done = done or stopped()
+        if meter.steps and (done or state.seconds - logged >= every.log):
+            rate = (state.images_seen - logged_images) / (state.seconds - logged)
+            _tell(job, state, listener, meter.take(), rate)
+            logged, logged_images = state.seconds, state.images_seen
+        if done or state.seconds - saved >= every.checkpoint:
+            _checkpoint(job, state)
+            saved = time.monotonic() - begun
+        if done:
+            return
+        meter.add(**_step(job, state))
+        state.seconds = time.monotonic() - begun
+
+
+def _step(job: _Job, state: _State) -> dict[str, float]:
+    """Updates the classifier once, and returns the figures of the step."""
+    job.seed(state.images_seen)
+    images, target = job.examples(state.images_seen)
+    progress = job.order.budget.spent(state.images_seen, state.seconds)
+    set_schedule(state.optimiser, _OPTIMISER, state.images_seen / job.batches.epoch, progress)
+    with job.compute.autocast():
+        learnt = state.net.study(images, target)
+    step(state.optimiser, learnt.loss)
+    loss = learnt.loss.item()
+    if not math.isfinite(loss):
+        raise _diverged(job, state)
+    state.images_seen += len(images)
+    return {"loss_classifier": loss, "accuracy": learnt.accuracy.item()}
+
+
+def _tell(
+    job: _Job, state: _State, listener: Listener, means: dict[str, float], rate: float
+) -> None:
+    record = StudyRecord(
+        images_seen=state.images_seen,
+        seconds=state.seconds,
+        images_per_second=rate,
+        learning_rate=state.optimiser.param_groups[0]["lr"],
+        **means,
+    )
+    append_record(job.folder / _LOG_FILE, record)
+    listener.recorded(CLASSIFIER, record)
+
+
+def _checkpoint(job: _Job, state: _State) -> None:
+    try:
+        state.save(job.folder / _STATE_FILE)
+    except NotFiniteError as error:
+        raise _diverged(job, state) from error
+    tensors = classifier_tensors(state.net)
+    tensors["normalisation.mean"] = job.normalisation.mean
+    tensors["normalisation.std"] = job.normalisation.std
+    spent = (state.images_seen, state.seconds)
+    figures = training_figures(*spent, job.order.seed, job.images, job.compute)
+    class_names = job.images.class_names
+    write_weights(
+        job.folder / LEVEL_FILE,
+        Weights(tensors, job.recipe, class_names, {CLASSIFIER: figures}, job.classifier),
+    )
+
+
+def _diverged(job: _Job, state: _State) -> LapganError:
+    return LapganError(
+        f"{job.folder}: the classifier's training diverged after {state.images_seen} images. "
+        "Delete the folder and use another --seed."
+    )
