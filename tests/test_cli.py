@@ -106,6 +106,16 @@ def test_wrong_arguments_are_named(trained: Path, tmp_path: Path):
             "trained without classes",
             ("sample", trained, "--class", "cat", "--out", tmp_path / "a.png"),
         ),
+        (
+            "best of 2: this model (dead-leaves) has no classifier to choose by; it was trained",
+            ("sample", trained, "--best-of", "2", "--out", tmp_path / "a.png"),
+        ),
+        (
+            "best of 2: this model",
+            ("evaluate", trained, "--data", "dead-leaves:60", "--best-of", "2"),
+        ),
+        ("there is nothing for a classifier to tell apart", ("classifier", trained)),
+        ("no run folder (no run.json)", ("classifier", tmp_path / "none")),
         ("no such file or folder", ("sample", tmp_path / "none", "--out", tmp_path / "a.png")),
         ("--device gpu", ("sample", trained, "--out", tmp_path / "a.png", "--device", "gpu")),
     ):

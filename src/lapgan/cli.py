@@ -146,7 +146,7 @@ def classifier(
     It learns from the real images alone, and the levels are left as they are. Stop with Ctrl-C;
     the same command goes on where it stopped.
     """
-    from lapgan.training.classifier import ClassifierOrder, train_classifier
+    from lapgan.training.classifier import ClassifierOrder, held_out_accuracy, train_classifier
     from lapgan.training.folder import recipe_of
     from lapgan.training.job import Budget
 
@@ -161,6 +161,9 @@ def classifier(
         on_bad="skip" if skip_bad else "stop",
     )
     _trained(run, device, lambda listener: train_classifier(order, listener))
+    found = held_out_accuracy(order)
+    if found is not None:
+        console.print(f"right on {found[0]:.1%} of {found[1]:,} held-out images")
 
 
 @app.command()

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from lapgan.cascade import Cascade
+from lapgan.compute import choose_compute
 from lapgan.data import Images
 from lapgan.errors import LapganError
 from lapgan.evaluation.measurement import Measurement
@@ -18,6 +20,8 @@ from lapgan.evaluation.plan import METRICS, Counts, Plan, make_plan, usual_metri
 from lapgan.evaluation.report import write_report
 from lapgan.evaluation.subject import Subject, open_subject
 from lapgan.evaluation.suite import CENTROIDS, HELD_OUT, TRAINING, Evaluation, evaluate
+from lapgan.recipe import ClassifierRecipe
+from lapgan.selection import Selector
 
 COUNTS = Counts(
     samples=24, test=40, validation=16, multiscale=8, draws=4, fit=100, centroids=10, pairs=64,
@@ -206,8 +210,6 @@ def test_unknown_names_are_told_the_known_ones(
 
 def test_models_are_named_and_opened(cascade: Cascade, tmp_path: Path):
     cascade.save(tmp_path / "tiny.safetensors")
-    from lapgan.compute import choose_compute
-
     compute = choose_compute("cpu")
     assert open_subject(str(tmp_path / "tiny.safetensors"), compute).name == "tiny"
     assert open_subject(f"mine={tmp_path / 'tiny.safetensors'}", compute).name == "mine"
@@ -216,6 +218,17 @@ def test_models_are_named_and_opened(cascade: Cascade, tmp_path: Path):
     assert other.images(30, 0).shape == (30, 3, *other.size)
     with pytest.raises(LapganError, match="nowhere: there is no such file"):
         open_subject(str(tmp_path / "nowhere"), compute)
+
+
+def test_a_model_may_choose_among_candidates(cascade_with_classes: Cascade, tmp_path: Path):
+    chooser = ClassifierRecipe(level="12", maps=4)
+    cascade_with_classes.selector = Selector(chooser, chooser.build(3))
+    cascade_with_classes.save(tmp_path / "tiny.safetensors")
+    subject = open_subject(str(tmp_path / "tiny.safetensors"), choose_compute("cpu"), 4)
+    assert subject.name == "tiny (best of 4)"
+    expected = cascade_with_classes.best_of(4).sample(9, seed=2)
+    assert torch.equal(subject.images(9, seed=2), expected)
+    assert not torch.equal(expected, cascade_with_classes.sample(9, seed=2))
 
 
 def test_few_images_lower_the_counts():

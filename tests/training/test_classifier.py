@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from lapgan.cascade import Cascade
 from lapgan.data import open_images, symmetric
 from lapgan.errors import LapganError
 from lapgan.recipe import Recipe
-from lapgan.training.classifier import ClassifierOrder, train_classifier
+from lapgan.training.classifier import ClassifierOrder, held_out_accuracy, train_classifier
 from lapgan.training.job import Budget, Intervals
 from lapgan.training.listener import Listener
 from lapgan.training.log import AnyRecord
@@ -61,6 +62,23 @@ def test_it_learns_to_tell_classes_apart_and_joins_the_run(order: ClassifierOrde
     one = Cascade.load(order.out / "cascade.safetensors").best_of(3)
     assert torch.equal(one.sample(9, seed=1), found.best_of(3).sample(9, seed=1))
     assert found.training["classifier"]["images_seen"] == 128 * 60
+
+
+def test_its_accuracy_on_held_out_images_is_counted(order: ClassifierOrder, data: str):
+    train_classifier(order, Listener())
+    assert held_out_accuracy(order) is None
+    for split in ("train", "test"):
+        shutil.copytree(data, Path(data).with_name("split") / split)
+    # The split `test` is a copy, so that the share can be computed from the training images.
+    again = replace(order, data=str(Path(data).with_name("split")))
+    found, images = held_out_accuracy(again), open_images(data)
+    cascade = Cascade.load(order.out)
+    assert found is not None
+    assert cascade.selector is not None
+    assert images.labels is not None
+    x = symmetric((12, 12)).normalise(torch.from_numpy(images.pixels.copy()))
+    right = cascade.selector.net(x).argmax(dim=1) == torch.from_numpy(images.labels)
+    assert found == (pytest.approx(right.float().mean().item()), 80)
 
 
 def test_best_of_raises_the_probability_of_the_class(order: ClassifierOrder):

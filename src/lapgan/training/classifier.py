@@ -36,13 +36,14 @@ from lapgan.weights import (
     write_weights,
 )
 
-__all__ = ["ClassifierOrder", "train_classifier"]
+__all__ = ["ClassifierOrder", "held_out_accuracy", "train_classifier"]
 
 _STATE_FILE = "state.safetensors"
 _LOG_FILE = "log.jsonl"
 _OPTIMISER = Adam(learning_rate=2e-3, betas=(0.9, 0.99), decay="cosine")
 _BATCH = 128
 _FIT_EXAMPLES = 4096
+_JUDGED = 500
 
 
 @dataclass(frozen=True)
@@ -153,11 +154,38 @@ def train_classifier(order: ClassifierOrder, listener: Listener) -> Cascade | No
     return cascade
 
 
+def held_out_accuracy(order: ClassifierOrder) -> tuple[float, int] | None:
+    """Returns how often a trained classifier is right on the images of the split `test`.
+
+    Returns:
+        The share of them, and how many they are; None if the data have no such split.
+
+    Raises:
+        LapganError: see `train_classifier`.
+    """
+    job = _job(order)
+    try:
+        images = open_images(order.data, split="test", on_bad=order.on_bad)
+    except LapganError:
+        return None
+    if images.class_names != job.images.class_names:
+        return None
+    batches = dataclasses.replace(job.batches, images=images, flip=False)
+    state = _initial_state(job)
+    state.load(job.folder / _STATE_FILE)
+    held_out, right = dataclasses.replace(job, batches=batches), 0
+    with torch.inference_mode(), job.compute.autocast():
+        for start in range(0, batches.epoch, _JUDGED):
+            shown, target = held_out.examples(start, min(_JUDGED, batches.epoch - start))
+            right += int((state.net(shown).argmax(dim=1) == target).sum())
+    return right / batches.epoch, batches.epoch
+
+
 def _job(order: ClassifierOrder) -> _Job:
     recipe = recipe_of(order.out)
     if not recipe.data.classes:
         raise LapganError(
-            f"{order.out}: this run ({recipe.name}) was begun without classes, so there is nothing "
+            f"{order.out}: this run ({recipe.name}) was begun without classes; there is nothing "
             "for a classifier to tell apart."
         )
     images = open_images(order.data, on_bad=order.on_bad)
