@@ -324,6 +324,9 @@ def prepare(
     n: Annotated[
         int | None, typer.Option("--n", "-n", min=1, help="Only the first n pictures.")
     ] = None,
+    split: Annotated[
+        str, typer.Option(help="Which part of the data: train, test, or a name they have for it.")
+    ] = "train",
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be used.")
     ] = False,
@@ -333,7 +336,7 @@ def prepare(
         from lapgan.data import prepare_images
 
         count = prepare_images(
-            data, out, (size, size), count=n, on_bad="skip" if skip_bad else "stop"
+            data, out, (size, size), split=split, count=n, on_bad="skip" if skip_bad else "stop"
         )
     console.print(f"wrote {count:,} pictures to {escape(str(out))}")
 

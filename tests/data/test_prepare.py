@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from lapgan.cli import app
 from lapgan.data import open_images, prepare_images
 from lapgan.data.decode import BadImageError
 from lapgan.data.prepare import fitted
@@ -37,6 +39,18 @@ def test_classes_stay(photos, tmp_path):
 def test_takes_the_first_pictures_only(snaps, tmp_path):
     assert prepare_images(snaps, tmp_path / "out", (16, 16), count=2) == 2
     assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_splits_are_prepared_into_splits(photos, tmp_path):
+    (tmp_path / "data").mkdir()
+    photos.rename(tmp_path / "data" / "test")
+    out = tmp_path / "out"
+    arguments = ["prepare", str(tmp_path / "data"), "--size", "2", "--split", "test"]
+    result = CliRunner().invoke(app, [*arguments, "--out", str(out / "test")])
+    assert "wrote 8 pictures" in result.output
+    assert len(open_images(out, split="test")) == 8
+    with pytest.raises(LapganError, match="expected a folder train"):
+        open_images(out)
 
 
 def test_cuts_the_middle_and_never_stretches():
