@@ -9,14 +9,20 @@ from lapgan.parallel import map_in_order
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(params=[1, 2, 3], autouse=True)
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
+    yield
     torch.set_num_threads(before)
 
 
+@pytest.fixture(params=[1, 2, 3])
+def threads(request: pytest.FixtureRequest) -> int:
+    torch.set_num_threads(request.param)
+    return int(request.param)
+
+
+@pytest.mark.usefixtures("threads")
 def test_results_come_in_the_order_of_the_items():
     delays = [0.05, 0.0, 0.02, 0.0, 0.01]
 

@@ -7,7 +7,7 @@ chosen. Since the classifier learns from real images alone and G has never met i
 best looks like its class rather than like a trick; and since candidates are G's own samples,
 nothing is drawn that G could not draw.
 
-Source: Razavi et al. (2019), "Generating diverse high-fidelity images with VQ-VAE-2", section 3.4,
+Source: Razavi et al. (2019), "Generating diverse high-fidelity images with VQ-VAE-2", section 3.3,
 for rejection by a classifier.
 """
 
