@@ -12,7 +12,7 @@ from lapgan.errors import LapganError
 from lapgan.evaluation.distances import Score, check_counts
 from lapgan.evaluation.features import DIMENSIONS, ExtractorName
 from lapgan.evaluation.parzen import SCALES, Scale
-from lapgan.evaluation.real import RealImages
+from lapgan.evaluation.real import RealImages, mixed
 from lapgan.evaluation.subject import Subject, open_subject
 
 __all__ = ["DEFAULT", "METRICS", "QUICK", "Counts", "Metric", "Plan", "make_plan", "usual_metrics"]
@@ -226,7 +226,7 @@ def make_plan(
     by_name = _known("--scale", scale, SCALES)
     compute = choose_compute(device)
     subjects = [open_subject(model, compute, best_of) for model in models]
-    training, held_out = (open_images(data, split=split) for split in ("train", "test"))
+    training, held_out = (mixed(open_images(data, split=split)) for split in ("train", "test"))
     limited = counts.within(len(training), len(held_out))
     if images is not None:
         multiscale = min(limited.multiscale, max(_FEWEST, images // 20))

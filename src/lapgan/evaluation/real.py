@@ -13,7 +13,30 @@ from lapgan.data import Images, corner_crops
 from lapgan.errors import LapganError
 from lapgan.pyramid import Size
 
-__all__ = ["RealImages", "checked_indices", "real_crops"]
+__all__ = ["RealImages", "checked_indices", "mixed", "real_crops"]
+
+# More than an evaluation uses; they are copied.
+_MIXED = 60_000
+
+
+def mixed(images: Images) -> Images:
+    """Returns images that come class by class, as from class folders, in a random order.
+
+    The first of them then stand for all classes. Others are returned as they are. Of more than
+    60,000 so many are taken.
+    """
+    if images.labels is None or len(images) == 0 or (np.diff(images.labels) < 0).any():
+        return images
+    if images.labels[0] == images.labels[-1]:
+        return images
+    order = np.random.default_rng(0).permutation(len(images))[:_MIXED]
+    return Images(
+        pixels=images.pixels[order],
+        labels=images.labels[order],
+        class_names=images.class_names,
+        name=images.name,
+        fingerprint=f"{images.fingerprint}-mixed",
+    )
 
 
 def real_crops(

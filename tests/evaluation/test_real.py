@@ -1,0 +1,34 @@
+import dataclasses
+
+import numpy as np
+
+from lapgan.data import Images
+from lapgan.evaluation.real import mixed
+
+
+def folders() -> Images:
+    """Sixty images of three classes, class by class; image i is of the colour i."""
+    pixels = np.broadcast_to(np.arange(60, dtype=np.uint8)[:, None, None, None], (60, 3, 4, 4))
+    return Images(pixels, np.arange(60) // 20, ("a", "b", "c"), "folders", "f" * 8)
+
+
+def test_images_that_come_class_by_class_are_mixed():
+    images, found = folders(), mixed(folders())
+    assert found.labels is not None
+    colours = found.pixels[:, 0, 0, 0]
+    assert sorted(colours) == list(range(60))
+    assert (found.labels == colours // 20).all()
+    assert set(found.labels[:20]) == {0, 1, 2}
+    assert found.fingerprint != images.fingerprint
+    assert (mixed(folders()).pixels == found.pixels).all()
+
+
+def test_other_images_stay_as_they_are():
+    images = folders()
+    assert images.labels is not None
+    shuffled = dataclasses.replace(images, labels=images.labels[::-1].copy())
+    assert mixed(shuffled) is shuffled
+    unlabelled = dataclasses.replace(images, labels=None, class_names=())
+    assert mixed(unlabelled) is unlabelled
+    one = dataclasses.replace(images, labels=np.zeros(60, np.int64), class_names=("a",))
+    assert mixed(one) is one
