@@ -206,7 +206,9 @@ def test_a_killed_run_goes_on_to_the_same_weights(order: Order, number: signal.S
         assert process.wait(timeout=120) == 0
     assert_same_states(order.out, straight.out)
     leftovers = [path for path in order.out.rglob(".*") if path.name != ".lock"]
-    assert all(path.suffix in (".safetensors", ".jsonl", ".png") for path in leftovers)
+    # Unfinished files only: ours, or those that safetensors itself writes first.
+    unfinished = (".safetensors", ".jsonl", ".png")
+    assert all(path.suffix in unfinished or path.name.startswith(".tmp") for path in leftovers)
     logs = [(folder / "level-32" / "log.jsonl").read_text() for folder in (order.out, straight.out)]
     seen = [[json.loads(line)["images_seen"] for line in log.splitlines()] for log in logs]
     assert seen[0] == seen[1]
