@@ -18,6 +18,7 @@ from lapgan.errors import LapganError
 from lapgan.models.classifier import ImageClassifier
 from lapgan.pyramid import gaussian_pyramid
 from lapgan.recipe import Adam, ClassifierRecipe, Recipe
+from lapgan.selection import Selector
 from lapgan.training.examples import normalisation_of, training_batches
 from lapgan.training.folder import assemble, check_images, locked, recipe_of
 from lapgan.training.job import Budget, Intervals
@@ -171,13 +172,15 @@ def held_out_accuracy(order: ClassifierOrder) -> tuple[float, int] | None:
     if images.class_names != job.images.class_names:
         return None
     batches = dataclasses.replace(job.batches, images=images, flip=False)
-    state = _initial_state(job)
-    state.load(job.folder / _STATE_FILE)
+    path = job.folder / LEVEL_FILE
+    selector = Selector.of_weights(read_weights(path), path)
+    assert selector is not None
+    selector.prepare(job.compute)
     held_out, right = dataclasses.replace(job, batches=batches), 0
     with torch.inference_mode(), job.compute.autocast():
         for start in range(0, batches.epoch, _JUDGED):
             shown, target = held_out.examples(start, min(_JUDGED, batches.epoch - start))
-            right += int((state.net(shown).argmax(dim=1) == target).sum())
+            right += int((selector.net(shown).argmax(dim=1) == target).sum())
     return right / batches.epoch, batches.epoch
 
 

@@ -28,12 +28,12 @@ class Bars(Listener):
         """Adds a bar."""
         task = self.progress.add_task(_title(level), total=1.0, figures="starting")
         self.tasks[level] = (task, budget)
-        self.progress.update(task, completed=budget.spent(images, seconds))
+        self.progress.update(task, completed=min(1.0, budget.spent(images, seconds)))
 
     def recorded(self, level: str, record: AnyRecord) -> None:
         """Moves a bar."""
         task, budget = self.tasks[level]
-        completed = budget.spent(record.images_seen, record.seconds)
+        completed = min(1.0, budget.spent(record.images_seen, record.seconds))
         self.progress.update(task, completed=completed, figures=_figures(record))
 
     def warned(self, message: str) -> None:

@@ -72,7 +72,7 @@ def _read(out: Path) -> tuple[dict[str, Any], Recipe]:
         found = json.loads(path.read_text(encoding="utf-8"))
         recipe = check_recipe(found["recipe"], f"in {path}")
         str(found["data"]["name"] + found["data"]["fingerprint"])
-    except (ValueError, KeyError, TypeError, LapganError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError, LapganError) as error:
         raise LapganError(f"{path}: cannot be read ({error}); use another --out folder.") from None
     return found, recipe
 
