@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,8 +19,15 @@ from lapgan.pyramid import gaussian_pyramid
 from lapgan.recipe import Adam, ClassifierRecipe, Recipe
 from lapgan.selection import Selector
 from lapgan.training.examples import normalisation_of, training_batches
-from lapgan.training.folder import assemble, check_images, locked, recipe_of
-from lapgan.training.job import Budget, Intervals
+from lapgan.training.folder import (
+    LOG_FILE,
+    STATE_FILE,
+    assemble,
+    check_images,
+    locked,
+    recipe_of,
+)
+from lapgan.training.job import Budget, Intervals, seed_of
 from lapgan.training.listener import Listener
 from lapgan.training.log import Meter, StudyRecord, append_record, rewind_records, training_figures
 from lapgan.training.optimiser import make_optimiser, set_schedule
@@ -39,8 +45,6 @@ from lapgan.weights import (
 
 __all__ = ["ClassifierOrder", "held_out_accuracy", "train_classifier"]
 
-_STATE_FILE = "state.safetensors"
-_LOG_FILE = "log.jsonl"
 _OPTIMISER = Adam(learning_rate=2e-3, betas=(0.9, 0.99), decay="cosine")
 _BATCH = 128
 _FIT_EXAMPLES = 4096
@@ -93,8 +97,7 @@ class _Job:
 
     def seed(self, images_seen: int) -> None:
         """Seeds what is random in the step that follows; -1 is for the first weights."""
-        key = (self.order.seed, 0, images_seen + 1)
-        self.compute.seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+        self.compute.seed(seed_of(self.order.seed, 0, images_seen + 1))
 
     def examples(self, images_seen: int, count: int = _BATCH) -> tuple[Tensor, Tensor]:
         """Returns I_k and the classes of the examples that follow `images_seen`."""
@@ -144,9 +147,9 @@ def train_classifier(order: ClassifierOrder, listener: Listener) -> Cascade | No
     devices = [job.compute.device] if job.compute.device.type == "cuda" else []
     with locked(job.folder), stop_signals() as stopped, torch.random.fork_rng(devices=devices):
         state = _initial_state(job)
-        if (job.folder / _STATE_FILE).exists():
-            state.load(job.folder / _STATE_FILE)
-        rewind_records(job.folder / _LOG_FILE, state.images_seen)
+        if (job.folder / STATE_FILE).exists():
+            state.load(job.folder / STATE_FILE)
+        rewind_records(job.folder / LOG_FILE, state.images_seen)
         listener.started(CLASSIFIER, state.images_seen, state.seconds, order.budget)
         _loop(job, state, listener, stopped)
         cascade = assemble(order.out)
@@ -277,13 +280,13 @@ def _tell(
         learning_rate=state.optimiser.param_groups[0]["lr"],
         **means,
     )
-    append_record(job.folder / _LOG_FILE, record)
+    append_record(job.folder / LOG_FILE, record)
     listener.recorded(CLASSIFIER, record)
 
 
 def _checkpoint(job: _Job, state: _State) -> None:
     try:
-        state.save(job.folder / _STATE_FILE)
+        state.save(job.folder / STATE_FILE)
     except NotFiniteError as error:
         raise _diverged(job, state) from error
     tensors = classifier_tensors(state.net)

@@ -21,11 +21,24 @@ from lapgan.files import write_json
 from lapgan.recipe import Recipe, check_recipe
 from lapgan.weights import LEVEL_FILE, read_weights
 
-__all__ = ["CASCADE_FILE", "assemble", "check_images", "check_run", "claim", "locked", "recipe_of"]
+__all__ = [
+    "CASCADE_FILE",
+    "LOG_FILE",
+    "STATE_FILE",
+    "assemble",
+    "check_images",
+    "check_run",
+    "claim",
+    "locked",
+    "recipe_of",
+]
 
 RUN_FILE = "run.json"
 CASCADE_FILE = "cascade.safetensors"
 LOCK_FILE = ".lock"
+# In the folder of each level, and of the classifier.
+STATE_FILE = "state.safetensors"
+LOG_FILE = "log.jsonl"
 
 
 def check_run(out: Path, recipe: Recipe, seed: int, images: Images) -> None:

@@ -11,7 +11,7 @@ from lapgan.data import Images, Normalisation
 from lapgan.recipe import Recipe
 from lapgan.training.below import Below
 
-__all__ = ["Budget", "Intervals", "LevelJob"]
+__all__ = ["Budget", "Intervals", "LevelJob", "seed_of"]
 
 
 @dataclass(frozen=True)
@@ -88,5 +88,9 @@ class LevelJob:
 
     def seed_after(self, images_seen: int) -> int:
         """Returns the seed of the step that follows `images_seen`; -1 is for the first weights."""
-        key = (self.seed, *self.recipe.sizes[self.k], images_seen + 1)
-        return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+        return seed_of(self.seed, *self.recipe.sizes[self.k], images_seen + 1)
+
+
+def seed_of(*key: int) -> int:
+    """Returns a seed of 63 bits that is a key's own."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)

@@ -14,6 +14,7 @@ from lapgan.losses import minimax_generator_loss, nonsaturating_generator_loss
 from lapgan.models.modern import Fitted
 from lapgan.training.ema import update_average
 from lapgan.training.examples import level_examples, real_examples, training_batches
+from lapgan.training.folder import LOG_FILE, STATE_FILE
 from lapgan.training.job import LevelJob
 from lapgan.training.listener import Listener
 from lapgan.training.log import (
@@ -36,8 +37,6 @@ from lapgan.weights import LEVEL_FILE, Weights, generator_tensors, write_weights
 
 __all__ = ["initial_state", "train_level", "training_step"]
 
-STATE_FILE = "state.safetensors"
-LOG_FILE = "log.jsonl"
 # Enough for the covariance of the components of an 8x8 image, of which there are 192.
 FIT_EXAMPLES = 4096
 GENERATOR_LOSSES = {
