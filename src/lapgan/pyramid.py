@@ -4,10 +4,9 @@
     I_k = u(I_{k+1}) + h_k
 
 Index 0 is the finest level, in the order of Denton et al. (2015, section 2.2). Both d(.) and u(.)
-take the size they shall reach, never a factor, so 28 -> 14 -> 8 and 96 -> 64 need no special case.
+take the size to reach, never a factor, so 28 -> 14 -> 8 and 96 -> 64 need no special case.
 
-Every operator is linear and separable: one matrix an axis, x -> A_h x A_w^T. Three are known by
-name:
+Every operator is linear and separable: one matrix per axis, x -> A_h x A_w^T. There are three:
 
 - `burt-adelson`: blur with the 5-tap binomial [1 4 6 4 1] / 16 and decimate (Burt & Adelson, 1983),
   as OpenCV's pyrDown and pyrUp do it;
@@ -20,30 +19,30 @@ name:
 import itertools
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lapgan.errors import LapganError
+from lapgan.sizes import Size, check_sizes, check_step, size_text
 
 __all__ = [
     "OPERATORS",
     "Operator",
-    "Size",
-    "check_sizes",
+    "Stage",
     "downsample",
     "gaussian_pyramid",
     "image_of",
     "laplacian_pyramid",
     "reconstruct",
+    "residual_of",
     "size_of",
-    "size_text",
+    "stages_of",
     "upsample",
 ]
 
-Size = tuple[int, int]
 Operator = Literal["burt-adelson", "bilinear", "block-mean"]
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
 
@@ -64,7 +63,7 @@ def downsample(
     Raises:
         LapganError: `size` is not positive or larger than the images.
     """
-    _check_step(fine=size_of(x), coarse=size)
+    check_step(fine=size_of(x), coarse=size)
     return _resample(x, size, _DOWN[operator])
 
 
@@ -84,7 +83,7 @@ def upsample(
     Raises:
         LapganError: `size` is smaller than the images.
     """
-    _check_step(fine=size, coarse=size_of(x))
+    check_step(fine=size, coarse=size_of(x))
     return _resample(x, size, _UP[operator])
 
 
@@ -113,6 +112,37 @@ def gaussian_pyramid(
     return pyramid
 
 
+class Stage(NamedTuple):
+    """One level of an image's Laplacian pyramid.
+
+    Args:
+        low: l_k = u(I_{k+1}), the low-pass image; None at the coarsest level.
+        high: h_k, the residual; the image itself at the coarsest level.
+        image: I_k = l_k + h_k.
+    """
+
+    low: Tensor | None
+    high: Tensor
+    image: Tensor
+
+
+def stages_of(
+    image: Float[Tensor, "b c h w"], sizes: Sequence[Size], operator: Operator = "burt-adelson"
+) -> list[Stage]:
+    """Computes low-pass image, residual and image of every level, finest first.
+
+    Arguments and errors are those of `gaussian_pyramid`.
+    """
+    images = gaussian_pyramid(image, sizes, operator)
+    lows = [
+        upsample(coarse, size_of(fine), operator) for fine, coarse in itertools.pairwise(images)
+    ]
+    return [
+        Stage(low, residual_of(fine, low), fine)
+        for fine, low in zip(images, [*lows, None], strict=True)
+    ]
+
+
 def laplacian_pyramid(
     image: Float[Tensor, "b c h w"], sizes: Sequence[Size], operator: Operator = "burt-adelson"
 ) -> list[Tensor]:
@@ -120,14 +150,10 @@ def laplacian_pyramid(
 
     Arguments and errors are those of `gaussian_pyramid`.
 
-    Source: Denton et al. (2015), equation 3.
+    References:
+        Denton et al. (2015), equation 3.
     """
-    images = gaussian_pyramid(image, sizes, operator)
-    highs = [
-        fine - upsample(coarse, size_of(fine), operator)
-        for fine, coarse in itertools.pairwise(images)
-    ]
-    return [*highs, images[-1]]
+    return [stage.high for stage in stages_of(image, sizes, operator)]
 
 
 def reconstruct(
@@ -135,11 +161,12 @@ def reconstruct(
 ) -> Float[Tensor, "b c _ _"]:
     """Inverts `laplacian_pyramid`: I_k = u(I_{k+1}) + h_k, from I_K = h_K down to I_0.
 
-    Source: Denton et al. (2015), equation 4.
+    References:
+        Denton et al. (2015), equation 4.
     """
-    image = highs[-1]
+    image = image_of(highs[-1], None)
     for high in reversed(highs[:-1]):
-        image = upsample(image, size_of(high), operator) + high
+        image = image_of(high, upsample(image, size_of(high), operator))
     return image
 
 
@@ -150,41 +177,16 @@ def image_of(
     return high if low is None else low + high
 
 
-def check_sizes(sizes: Sequence[Size]) -> None:
-    """Raises a LapganError unless `sizes` are positive and descend from finest to coarsest."""
-    if not sizes:
-        raise LapganError("pyramid: no sizes given; name at least one, finest first.")
-    for fine, coarse in itertools.pairwise(sizes):
-        _check_step(fine=fine, coarse=coarse)
-        if tuple(fine) == tuple(coarse):
-            raise LapganError(
-                f"pyramid: the level {size_text(fine)} stands twice; sizes must descend, finest "
-                "first."
-            )
-    _check_step(fine=sizes[0], coarse=sizes[-1])
-
-
-def _check_step(*, fine: Size, coarse: Size) -> None:
-    if min(*fine, *coarse) < 1:
-        raise LapganError(
-            f"pyramid: sizes must be at least 1 pixel, found {size_text(fine)} and "
-            f"{size_text(coarse)}."
-        )
-    if coarse[0] > fine[0] or coarse[1] > fine[1]:
-        raise LapganError(
-            f"pyramid: sizes must descend from finest to coarsest, but {size_text(fine)} is "
-            f"followed by {size_text(coarse)}; put the larger first."
-        )
+def residual_of(
+    image: Float[Tensor, "b c h w"], low: Float[Tensor, "b c h w"] | None
+) -> Float[Tensor, "b c h w"]:
+    """Returns h_k = I_k - l_k, or I_K at the coarsest level: the inverse of `image_of`."""
+    return image if low is None else image - low
 
 
 def size_of(x: Tensor) -> Size:
     """Returns height and width of images."""
     return x.shape[-2], x.shape[-1]
-
-
-def size_text(size: Size) -> str:
-    """Returns a size as people read it: 28x28."""
-    return f"{size[0]}x{size[1]}"
 
 
 AxisMatrix = Callable[[int, int], Float[Tensor, "target source"]]
@@ -200,7 +202,9 @@ def _resample(x: Tensor, size: Size, matrix: AxisMatrix) -> Tensor:
 def _matrix(
     matrix: AxisMatrix, source: int, target: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    weights = matrix(source, target)
+    # A device context of the caller shall not reach the cache.
+    with torch.device("cpu"):
+        weights = matrix(source, target)
     return (weights / weights.sum(dim=1, keepdim=True)).to(device, dtype)
 
 
@@ -238,8 +242,8 @@ def _burt_adelson_down(source: int, target: int) -> Tensor:
         return torch.eye(source, dtype=torch.float64)
     ratio = _ratio(source, target)
     positions, pixels = _mirrored(source, margin=int(2 * ratio) + 2)
-    centres = _positions(target) * ratio
-    weights = _binomial((positions[None, :] - centres[:, None]) * 2 / ratio)
+    centers = _positions(target) * ratio
+    weights = _binomial((positions[None, :] - centers[:, None]) * 2 / ratio)
     return _fold(weights, pixels, source)
 
 
@@ -250,8 +254,8 @@ def _burt_adelson_up(source: int, target: int) -> Tensor:
     positions = torch.arange(-2, source + 2)
     # OpenCV mirrors the coarse image at its first pixel and repeats its last one.
     pixels = positions.abs().clamp(max=source - 1)
-    centres = positions.double() * ratio
-    weights = _binomial((_positions(target)[:, None] - centres[None, :]) * 2 / ratio)
+    centers = positions.double() * ratio
+    weights = _binomial((_positions(target)[:, None] - centers[None, :]) * 2 / ratio)
     return _fold(weights, pixels, source)
 
 

@@ -1,1 +1,1 @@
-"""Training: each level is a unit of its own, with its own folder, log and checkpoint."""
+"""Training: each level is a task of its own, with its own folder, log and checkpoint."""

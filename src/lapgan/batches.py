@@ -1,0 +1,141 @@
+"""Minibatches as a function of how many images were seen.
+
+Nothing is remembered between calls: the examples at a given count follow from the seed alone, so an
+interrupted run continues with exactly the examples that it would have seen.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lapgan.data import Images, corner_crops
+from lapgan.errors import LapganError
+from lapgan.sizes import Size, size_text
+
+__all__ = ["Batches", "TrainingSet"]
+
+Batch = tuple[UInt8[Tensor, "b 3 h w"], Int64[Tensor, " b"] | None]
+
+
+class TrainingSet(Protocol):
+    """Training examples in an order of which every position can be asked for."""
+
+    @property
+    def name(self) -> str:
+        """A short name for people."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the content."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each class; empty if there are none."""
+
+    @property
+    def epoch(self) -> int:
+        """How many examples an epoch has."""
+
+    def at(self, images_seen: int, count: int) -> Batch:
+        """Returns the `count` examples that follow `images_seen`, with labels if there are any."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Shuffled training examples of one size, without end.
+
+    Each epoch runs through all examples once, in an order of its own.
+
+    Args:
+        images: the training images.
+        size: height and width of an example, in pixels.
+        seed: of order and mirroring.
+        corners: take the four corner crops of each image (Denton et al., 2015, section 4.1);
+            otherwise images must have the size already.
+        flip: mirror an example left to right with probability 1/2.
+
+    Raises:
+        LapganError: the images do not have the size, or are smaller than the crops.
+    """
+
+    images: Images
+    size: Size
+    seed: int
+    corners: bool = False
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        actual, expected = size_text(self.images.size), size_text(self.size)
+        too_small = self.images.size[0] < self.size[0] or self.images.size[1] < self.size[1]
+        if self.corners and too_small:
+            raise LapganError(
+                f"{self.images.name}: images are {actual}, too small for corner crops of "
+                f"{expected}."
+            )
+        if not self.corners and tuple(self.images.size) != tuple(self.size):
+            raise LapganError(
+                f"{self.images.name}: images are {actual}, but the recipe's finest level is "
+                f"{expected}. Resize the images beforehand (nothing is resized silently), rename "
+                'the level, or set data.crop="corners" if they are a little larger.'
+            )
+
+    @property
+    def name(self) -> str:
+        """The name of the images."""
+        return self.images.name
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash of the images."""
+        return self.images.fingerprint
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each class; empty if there are none."""
+        return self.images.class_names
+
+    @property
+    def epoch(self) -> int:
+        """How many examples an epoch has: images, or four times as many crops."""
+        return len(self.images) * (4 if self.corners else 1)
+
+    def at(self, images_seen: int, count: int) -> Batch:
+        """Returns the `count` examples that follow `images_seen`, with labels if there are any."""
+        examples = self._examples(images_seen, count)
+        indices = examples // 4 if self.corners else examples
+        pixels = (
+            corner_crops(self.images, indices, examples % 4, self.size)
+            if self.corners
+            else self.images.pixels[indices]
+        )
+        if self.flip:
+            mirror = _random(self.seed, 1, images_seen).random(count) < 0.5
+            pixels[mirror] = pixels[mirror, ..., ::-1]
+        labels = self.images.labels
+        return (
+            torch.from_numpy(pixels),
+            None if labels is None else torch.from_numpy(labels[indices]),
+        )
+
+    def _examples(self, images_seen: int, count: int) -> NDArray[np.int64]:
+        positions = np.arange(images_seen, images_seen + count)
+        epochs, offsets = np.divmod(positions, self.epoch)
+        return np.concatenate([
+            _order(self.seed, int(epoch), self.epoch)[offsets[epochs == epoch]]
+            for epoch in np.unique(epochs)
+        ])  # fmt: skip
+
+
+def _random(*key: int) -> np.random.Generator:
+    return np.random.default_rng(key)
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
+    return _random(seed, 0, epoch).permutation(length)
