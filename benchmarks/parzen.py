@@ -52,16 +52,16 @@ def measure(method: Method, sizes: tuple[int, int, int], runs: int) -> tuple[flo
     m, n, d = sizes
     generator = torch.Generator().manual_seed(0)
     # Clustered as images are: the nearest samples decide.
-    centres = torch.randn(m, d, generator=generator)
-    x = centres[torch.randint(m, (n,), generator=generator)]
+    centers = torch.randn(m, d, generator=generator)
+    x = centers[torch.randint(m, (n,), generator=generator)]
     x = x + 0.7 * torch.randn(n, d, generator=generator)
-    method(x[:16], centres[:64])
+    method(x[:16], centers[:64])
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = _memory("VmRSS")
     seconds = []
     for _ in range(runs):
         start = time.perf_counter()
-        values = method(x, centres)
+        values = method(x, centers)
         seconds.append(time.perf_counter() - start)
     return min(seconds), _memory("VmHWM") - before, values
 

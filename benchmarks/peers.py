@@ -32,13 +32,13 @@ class Peer:
 
     Args:
         modules: its nets, by name.
-        optimisers: of the nets.
+        optimizers: of the nets.
         step: trains on images in [-1, 1], (64, 3, 32, 32), after so many images seen.
         sample: generates n images in [-1, 1].
     """
 
     modules: dict[str, nn.Module]
-    optimisers: dict[str, torch.optim.Optimizer]
+    optimizers: dict[str, torch.optim.Optimizer]
     step: Callable[[Tensor, int], None]
     sample: Callable[[int], Tensor]
 
@@ -52,7 +52,7 @@ class Peer:
             part.load_state_dict(state[name])
 
     def _parts(self) -> dict[str, Any]:
-        return {**self.modules, **self.optimisers}
+        return {**self.modules, **self.optimizers}
 
 
 def dcgan(compute: Compute) -> Peer:

@@ -39,7 +39,7 @@ def samples_of(model: str, minutes: float, seed: int, n: int, folder: Path) -> t
     from lapgan.compute import choose_compute
     from lapgan.data import open_images
     from lapgan.recipe import read_recipe
-    from lapgan.training.listener import Listener
+    from lapgan.training.listener import Callback
     from lapgan.training.run import Order, train
 
     if model in PEERS:
@@ -51,7 +51,7 @@ def samples_of(model: str, minutes: float, seed: int, n: int, folder: Path) -> t
     name, *changes = model.split(":")
     recipe = read_recipe(name, changes)
     cascade = train(
-        Order(recipe, "cifar10", folder / "run", minutes=minutes, seed=seed), Listener()
+        Order(recipe, "cifar10", folder / "run", minutes=minutes, seed=seed), Callback()
     )
     assert cascade is not None
     return cascade.sample(n, seed), cascade.training[recipe.level_name(0)]["images_seen"]
@@ -145,7 +145,7 @@ def draw(out: Path, n: int) -> None:
     from matplotlib.figure import Figure
 
     from lapgan.files import write_atomically, write_json
-    from lapgan.plots import COLOURS, MARKERS, look, svg
+    from lapgan.plots import COLORS, MARKERS, look, svg
 
     rows = [
         json.loads(path.read_text()) for path in sorted(out.glob(str(result_file(Path("*"), n))))
@@ -161,9 +161,9 @@ def draw(out: Path, n: int) -> None:
                     found[row["minutes"]].append(row["fd-lite0"])
             times = sorted(found)
             means = [statistics.mean(found[time]) for time in times]
-            axes.plot(times, means, color=COLOURS[i], label=model)
+            axes.plot(times, means, color=COLORS[i], label=model)
             dots = [(time, value) for time in times for value in found[time]]
-            axes.scatter(*zip(*dots, strict=True), color=COLOURS[i], marker=MARKERS[i])
+            axes.scatter(*zip(*dots, strict=True), color=COLORS[i], marker=MARKERS[i])
         axes.set(xlabel="minutes of one core", ylabel="fd-lite0", xscale="log", ylim=(0, None))
         axes.legend()
         write_atomically(out / f"quality-{n}.svg", svg(figure, "fd-lite0 against minutes").encode())

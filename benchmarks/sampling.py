@@ -36,7 +36,7 @@ print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_m
 
 def random_cascade(recipe: str, path: Path) -> None:
     from lapgan.cascade import Cascade, Level
-    from lapgan.data import symmetric
+    from lapgan.normalization import symmetric_normalization
     from lapgan.recipe import read_recipe
 
     chosen = read_recipe(recipe)
@@ -46,7 +46,7 @@ def random_cascade(recipe: str, path: Path) -> None:
               chosen.level(k).build_generator(size, len(names)))
         for k, size in enumerate(chosen.sizes)
     ]  # fmt: skip
-    Cascade(chosen, levels, symmetric(chosen.sizes[0]), names).save(path)
+    Cascade(chosen, levels, symmetric_normalization(chosen.sizes[0]), names).save(path)
 
 
 def peer_speed(name: str) -> float:

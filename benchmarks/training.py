@@ -4,7 +4,7 @@
 
 Both make the same steps on the same batch size in one run, by turns, so that the ratio holds on a
 noisy machine. The plain loop is float32 and NCHW, with direct convolutions, PyTorch's default
-optimiser, and gradients for D's weights in G's step that nobody uses. "data" is the share of our
+optimizer, and gradients for D's weights in G's step that nobody uses. "data" is the share of our
 step that goes into reading, cropping, normalising and building the pyramid.
 """
 
@@ -21,12 +21,13 @@ import typer
 from torch import nn
 
 from lapgan.compute import Compute, choose_compute
-from lapgan.data import Images, symmetric
+from lapgan.data import Images
 from lapgan.losses import discriminator_loss, nonsaturating_generator_loss
 from lapgan.models.paper import ConvGenerator
+from lapgan.normalization import symmetric_normalization
 from lapgan.recipe import Recipe, read_recipe
 from lapgan.training.examples import level_examples, training_batches
-from lapgan.training.job import Budget, LevelJob
+from lapgan.training.job import Budget, LevelTask
 from lapgan.training.level import initial_state, training_step
 
 
@@ -35,13 +36,13 @@ def noise_images(size: tuple[int, int]) -> Images:
     return Images(pixels, np.arange(4096) % 10, tuple("abcdefghij"), "noise", "0" * 8)
 
 
-def noise_job(recipe: Recipe, compute: Compute) -> LevelJob:
+def noise_job(recipe: Recipe, compute: Compute) -> LevelTask:
     side = max(recipe.sizes[0]) + (4 if recipe.data.crop == "corners" else 0)
-    return LevelJob(recipe, 0, noise_images((side, side)), symmetric(recipe.sizes[0]), Path(),
+    return LevelTask(recipe, 0, noise_images((side, side)), symmetric_normalization(recipe.sizes[0]), Path(),
                     Budget(1), 0, compute)  # fmt: skip
 
 
-def plain_step(job: LevelJob) -> Callable[[], None]:
+def plain_step(job: LevelTask) -> Callable[[], None]:
     level, size, batch = job.recipe.level(job.k), job.recipe.sizes[job.k], job.recipe.training.batch
     generator = level.build_generator(size, 0)
     discriminator = level.discriminator.build(size, 0)

@@ -28,7 +28,7 @@ def blur(image: np.ndarray) -> np.ndarray:
     return gaussian_filter(image.astype(float), (1, 1, 0)).round().astype(np.uint8)
 
 
-def posterise(image: np.ndarray) -> np.ndarray:
+def posterize(image: np.ndarray) -> np.ndarray:
     """Four grey levels a channel."""
     return (image // 64 * 64 + 32).astype(np.uint8)
 
@@ -53,7 +53,7 @@ def main() -> None:
     images = draw_images(str(parquet), 600, [99], "test")
     degraded = {
         "blurred": np.stack([blur(image) for image in images[:200]]),
-        "posterised": np.stack([posterise(image) for image in images[200:400]]),
+        "posterized": np.stack([posterize(image) for image in images[200:400]]),
         "phase-scrambled": np.stack([scramble_phases(image, rng) for image in images[400:]]),
     }
     with tempfile.TemporaryDirectory() as scratch:
@@ -66,7 +66,7 @@ def main() -> None:
         study = freeze(Path("demo"), design, parquet.name, fakes)
         store = Store(study)
         raters = Observers(
-            d_prime={"blurred": 1.2, "posterised": 2.2, "phase-scrambled": 4.0},
+            d_prime={"blurred": 1.2, "posterized": 2.2, "phase-scrambled": 4.0},
             half_ms=120,
             criterion=-0.8,
             spread=0.35,

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from lapgan.cascade import Cascade, Level
-from lapgan.data import Images, symmetric
+from lapgan.data import Images
+from lapgan.normalization import symmetric_normalization
 from lapgan.recipe import Recipe, check_recipe
 
 # Tiny nets gain nothing from threads that mostly wait for each other.
@@ -63,11 +64,11 @@ def tiny_with_classes() -> Recipe:
 
 @pytest.fixture
 def images() -> Images:
-    """Forty images of 12x12: a coloured gradient each, in two classes."""
+    """Forty images of 12x12: a colored gradient each, in two classes."""
     random = np.random.default_rng(0)
     ramp = np.linspace(0, 1, 12)
-    colours = random.uniform(0, 255, (40, 3, 1, 1))
-    pixels = (colours * (ramp[:, None] + ramp[None, :]) / 2).astype(np.uint8)
+    colors = random.uniform(0, 255, (40, 3, 1, 1))
+    pixels = (colors * (ramp[:, None] + ramp[None, :]) / 2).astype(np.uint8)
     return Images(pixels, np.arange(40) % 2, ("dim", "bright"), "gradients", "f" * 8)
 
 
@@ -87,7 +88,7 @@ def _cascade(recipe: Recipe, class_names: tuple[str, ...]) -> Cascade:
         level = recipe.level(k)
         generator = level.build_generator(size, len(class_names))
         levels.append(Level(size, level.noise.build(), generator))
-    return Cascade(recipe, levels, symmetric(recipe.sizes[0]), class_names)
+    return Cascade(recipe, levels, symmetric_normalization(recipe.sizes[0]), class_names)
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from lapgan.cascade import BLOCK, Cascade, Level
-from lapgan.data import symmetric
 from lapgan.errors import LapganError
 from lapgan.noise import NoisePlane, NoiseVector
+from lapgan.normalization import symmetric_normalization
 from lapgan.pyramid import laplacian_pyramid
 from lapgan.recipe import Recipe
 
@@ -25,11 +25,11 @@ class Oracle(nn.Module):
 
 def test_with_oracles_the_cascade_returns_the_image(tiny: Recipe):
     pixels = torch.randint(0, 256, (1, 3, 12, 12), dtype=torch.uint8)
-    normalisation = symmetric((12, 12))
-    highs = laplacian_pyramid(normalisation.normalise(pixels), tiny.sizes, tiny.pyramid.operator)
+    normalization = symmetric_normalization((12, 12))
+    highs = laplacian_pyramid(normalization.normalize(pixels), tiny.sizes, tiny.pyramid.operator)
     noises = (NoisePlane(), NoiseVector())
     levels = [Level(s, z, Oracle(h)) for s, z, h in zip(tiny.sizes, noises, highs, strict=True)]
-    cascade = Cascade(tiny, levels, normalisation)
+    cascade = Cascade(tiny, levels, normalization)
     assert torch.equal(cascade.sample(3), pixels.expand(3, -1, -1, -1))
     coarse, fine = cascade.chain(3)
     assert coarse.low is None

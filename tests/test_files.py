@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from lapgan.errors import LapganError
-from lapgan.files import as_file_name, atomic_path, below_data, write_atomically
+from lapgan.files import atomic_path, resolve_data_path, safe_file_name, write_atomically
 
 
 def test_content_is_written_with_its_folder(tmp_path: Path):
@@ -53,15 +53,15 @@ def test_a_path_is_found_below_the_data_folder_only_if_it_is_not_where_it_says(
     (tmp_path / "b").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAPGAN_DATA", str(tmp_path / "data"))
-    assert below_data("a") == tmp_path / "data" / "a"
-    assert below_data("b") == Path("b")
-    assert below_data("c") == Path("c")
+    assert resolve_data_path("a") == tmp_path / "data" / "a"
+    assert resolve_data_path("b") == Path("b")
+    assert resolve_data_path("c") == Path("c")
     monkeypatch.delenv("LAPGAN_DATA")
-    assert below_data("a") == Path("a")
+    assert resolve_data_path("a") == Path("a")
 
 
 @pytest.mark.parametrize("name", ["../up", "/etc/cat", "a\\b", "..", "x\0y"])
 def test_a_class_name_names_one_folder_below(name: str, tmp_path: Path):
-    folder = tmp_path / as_file_name(name)
+    folder = tmp_path / safe_file_name(name)
     folder.mkdir()
     assert folder.resolve().parent == tmp_path.resolve()

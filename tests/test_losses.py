@@ -5,8 +5,8 @@ import torch
 from torch.nn.functional import binary_cross_entropy
 
 from lapgan.losses import (
-    difference_penalty,
     discriminator_loss,
+    finite_difference_penalty,
     minimax_generator_loss,
     nonsaturating_generator_loss,
     relativistic_loss,
@@ -57,5 +57,5 @@ def test_the_relativistic_loss_is_minus_log_the_chance_that_the_winner_is_above(
 def test_the_difference_penalty_of_a_linear_function_is_its_squared_slope():
     w, x = torch.randn(20).double(), torch.randn(200_000, 20).double()
     e = torch.randn_like(x)
-    found = difference_penalty(x @ w, (x + 0.3 * e) @ w, 0.3)
+    found = finite_difference_penalty(x @ w, (x + 0.3 * e) @ w, 0.3)
     assert found.item() == pytest.approx(w.square().sum().item(), rel=0.02)

@@ -9,13 +9,13 @@ from lapgan.errors import LapganError
 from lapgan.pyramid import (
     OPERATORS,
     Operator,
-    Size,
     downsample,
     gaussian_pyramid,
     laplacian_pyramid,
     reconstruct,
     upsample,
 )
+from lapgan.sizes import Size
 
 PYRAMIDS: list[list[Size]] = [
     [(28, 28), (14, 14), (8, 8)],

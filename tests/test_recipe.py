@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from lapgan.errors import LapganError
-from lapgan.recipe import Recipe, check_recipe, parse_size, read_recipe, recipe_names, recipe_text
+from lapgan.recipe import Recipe, check_recipe, read_recipe, recipe_names, recipe_text
+from lapgan.sizes import parse_size
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from lapgan.cascade import BLOCK, Cascade, Level
 from lapgan.compute import choose_compute
-from lapgan.data import symmetric
 from lapgan.errors import LapganError
 from lapgan.noise import NoisePlane, NoiseVector
+from lapgan.normalization import symmetric_normalization
 from lapgan.recipe import ClassifierRecipe, Recipe
 from lapgan.selection import Selector, Step, best
 
@@ -38,7 +38,9 @@ class Brightness(nn.Module):
 def choosing(recipe: Recipe, level: str = "6x8") -> Cascade:
     levels = [Level((12, 12), NoisePlane(), Grain()), Level((6, 8), NoiseVector(5), Flat())]
     selector = Selector(ClassifierRecipe(level=level), Brightness())
-    return Cascade(recipe, levels, symmetric((12, 12)), ("bright", "dark"), selector=selector)
+    return Cascade(
+        recipe, levels, symmetric_normalization((12, 12)), ("bright", "dark"), selector=selector
+    )
 
 
 def coarse(steps: Iterator[list[Step]]) -> Tensor:

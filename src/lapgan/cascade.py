@@ -12,19 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from lapgan.compute import Compute, choose_compute
-from lapgan.data import Normalisation
 from lapgan.errors import LapganError
 from lapgan.noise import Noise
+from lapgan.normalization import Normalization
 from lapgan.parallel import map_in_order
-from lapgan.pyramid import Operator, Size, image_of, size_of, size_text, upsample
+from lapgan.pyramid import Operator, image_of, size_of, upsample
 from lapgan.recipe import Recipe
+from lapgan.seeds import generator_of
 from lapgan.selection import Selector, Step, best
+from lapgan.sizes import Size, size_text
 from lapgan.weights import (
     Weights,
     classifier_tensors,
@@ -83,7 +84,7 @@ class Cascade:
     Args:
         recipe: how the cascade was built.
         levels: finest first.
-        normalisation: from the scale of the nets to pixels.
+        normalization: from the scale of the nets to pixels.
         class_names: empty without classes.
         training: figures of training by level.
         compute: where to run; chosen by default.
@@ -94,7 +95,7 @@ class Cascade:
         self,
         recipe: Recipe,
         levels: Sequence[Level],
-        normalisation: Normalisation,
+        normalization: Normalization,
         class_names: Sequence[str] = (),
         training: dict[str, Any] | None = None,
         compute: Compute | None = None,
@@ -102,7 +103,7 @@ class Cascade:
     ) -> None:
         self.recipe = recipe
         self.levels = list(levels)
-        self.normalisation = normalisation
+        self.normalization = normalization
         self.class_names = tuple(class_names)
         self.training = training or {}
         self.compute = compute or choose_compute()
@@ -143,7 +144,7 @@ class Cascade:
         return cls(
             recipe=weights.recipe,
             levels=[build_level(path, weights, k) for k in range(len(weights.recipe.levels))],
-            normalisation=Normalisation(
+            normalization=Normalization(
                 mean=weights.tensors["normalisation.mean"], std=weights.tensors["normalisation.std"]
             ),
             class_names=weights.class_names,
@@ -157,8 +158,8 @@ class Cascade:
         tensors: dict[str, Tensor] = {}
         for key, level in zip(self.recipe.levels, self.levels, strict=True):
             tensors |= generator_tensors(key, level.generator)
-        tensors["normalisation.mean"] = self.normalisation.mean
-        tensors["normalisation.std"] = self.normalisation.std
+        tensors["normalisation.mean"] = self.normalization.mean
+        tensors["normalisation.std"] = self.normalization.std
         selector = self.selector
         if selector is not None:
             tensors |= classifier_tensors(selector.net)
@@ -237,7 +238,7 @@ class Cascade:
     ) -> Iterator[UInt8[Tensor, "b 3 h w"]]:
         """Generates the images of `sample` a block at a time, in constant memory."""
         for pairs in self._runs(n, seed, self._check_labels(n, labels)):
-            yield self.normalisation.denormalise(pairs[-1][1])
+            yield self.normalization.denormalize(pairs[-1][1])
 
     def chain(
         self, n: int, seed: int = 0, labels: Sequence[int] | Tensor | None = None
@@ -328,7 +329,7 @@ class Cascade:
     ) -> Iterator[UInt8[Tensor, "b 3 H W"]]:
         """Refines images as `refine` does, a block at a time, in constant memory."""
         for pairs in self._refined(images, seed, labels):
-            yield self.normalisation.denormalise(pairs[-1][1])
+            yield self.normalization.denormalize(pairs[-1][1])
 
     def refine_chain(
         self,
@@ -371,7 +372,7 @@ class Cascade:
         @torch.inference_mode()
         def run(block: int) -> list[Step]:
             span = _span(block, n)
-            x = None if given is None else _filled(self.normalisation.normalise(given[span]))
+            x = None if given is None else _filled(self.normalization.normalize(given[span]))
             label = None if labels is None else _filled(labels[span])
             pairs = self._run(x, label, (seed, block), finest)
             count = span.stop - span.start
@@ -436,10 +437,10 @@ class Cascade:
         return [self._link(pairs) for pairs in zip(*runs, strict=True)]
 
     def _link(self, pairs: Sequence[Step]) -> Link:
-        image = self.normalisation.denormalise(torch.cat([x for _, x in pairs]))
+        image = self.normalization.denormalize(torch.cat([x for _, x in pairs]))
         if pairs[0][0] is None:
             return Link(size_of(image), None, image, image)
-        low = self.normalisation.denormalise(
+        low = self.normalization.denormalize(
             torch.cat([low for low, _ in pairs if low is not None])
         )
         difference = (image.short() - low.short() + 128).clamp(0, 255).to(torch.uint8)
@@ -492,9 +493,7 @@ def build_level(path: Path, weights: Weights, k: int) -> Level:
 
 def _generator(seed: int, block: int, candidate: int, k: int) -> torch.Generator:
     """Returns the generator of one block's noise at one level, apart from all others."""
-    key = (seed, block, k, candidate) if candidate else (seed, block, k)
-    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state) >> 1)
+    return generator_of(*((seed, block, k, candidate) if candidate else (seed, block, k)))
 
 
 def _blocks(n: int) -> range:

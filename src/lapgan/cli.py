@@ -18,9 +18,9 @@ from lapgan.study.commands import study_app
 
 if TYPE_CHECKING:
     from lapgan.cascade import Cascade
-    from lapgan.evaluation.entropy import EntropySettings
+    from lapgan.evaluation.entropy import EntropyConfig
     from lapgan.recipe import Recipe
-    from lapgan.training.listener import Listener
+    from lapgan.training.listener import Callback
     from lapgan.training.run import Order
 
 __all__ = ["app", "main"]
@@ -115,7 +115,7 @@ def train(
         jobs=jobs,
         seed=seed,
         device=device,
-        on_bad="skip" if skip_bad else "stop",
+        on_invalid="skip" if skip_bad else "stop",
     )
     if dry_run:
         _describe(order)
@@ -146,11 +146,11 @@ def classifier(
     It learns from the real images alone, and the levels are left as they are. Stop with Ctrl-C;
     the same command goes on where it stopped.
     """
-    from lapgan.training.classifier import ClassifierOrder, held_out_accuracy, train_classifier
+    from lapgan.training.classifier import ClassifierConfig, held_out_accuracy, train_classifier
     from lapgan.training.folder import recipe_of
     from lapgan.training.job import Budget
 
-    order = ClassifierOrder(
+    order = ClassifierConfig(
         out=run,
         data=_source(data, recipe_of(run)),
         budget=Budget(2**62, 60 * minutes),
@@ -158,7 +158,7 @@ def classifier(
         maps=maps,
         seed=seed,
         device=device,
-        on_bad="skip" if skip_bad else "stop",
+        on_invalid="skip" if skip_bad else "stop",
     )
     _trained(run, device, lambda listener: train_classifier(order, listener))
     found = held_out_accuracy(order)
@@ -240,11 +240,11 @@ def evaluate(
 ) -> None:
     """Tell how good models are: likelihoods, distances, dependence between levels, and a report."""
     with _needs("eval"):
-        from lapgan.evaluation.plan import DEFAULT, QUICK, make_plan
+        from lapgan.evaluation.plan import DEFAULT, QUICK, make_config
         from lapgan.evaluation.report import write_report
         from lapgan.evaluation.suite import evaluate as run
 
-    plan = make_plan(
+    plan = make_config(
         models,
         data,
         counts=QUICK if quick else DEFAULT,
@@ -336,7 +336,7 @@ def prepare(
         from lapgan.data import prepare_images
 
         count = prepare_images(
-            data, out, (size, size), split=split, count=n, on_bad="skip" if skip_bad else "stop"
+            data, out, (size, size), split=split, count=n, on_invalid="skip" if skip_bad else "stop"
         )
     console.print(f"wrote {count:,} pictures to {escape(str(out))}")
 
@@ -405,19 +405,20 @@ def _source(data: str | None, recipe: "Recipe") -> str:
 
 def _entropy_settings(
     recipe: str | None, sizes: str | None, operator: str, minutes: float, n: int, seed: int
-) -> "EntropySettings":
-    from lapgan.evaluation.entropy import EntropySettings
+) -> "EntropyConfig":
+    from lapgan.evaluation.entropy import EntropyConfig
     from lapgan.pyramid import OPERATORS
-    from lapgan.recipe import parse_size, read_recipe
+    from lapgan.recipe import read_recipe
+    from lapgan.sizes import parse_size
 
     if (recipe is None) == (sizes is None):
         raise LapganError("entropy: say either --recipe NAME or --sizes such as 32,16,8,4.")
     if recipe is not None:
-        return EntropySettings.of_recipe(read_recipe(recipe), minutes, n, seed)
+        return EntropyConfig.of_recipe(read_recipe(recipe), minutes, n, seed)
     for known in OPERATORS:
         if operator == known:
             levels = tuple(parse_size(size.strip()) for size in (sizes or "").split(","))
-            return EntropySettings(levels, known, minutes, n, seed)
+            return EntropyConfig(levels, known, minutes, n, seed)
     raise LapganError(f"--operator {operator}: expected one of {', '.join(OPERATORS)}.")
 
 
@@ -430,18 +431,18 @@ def _level_index(recipe: "Recipe", name: str) -> int:
 
 
 def _train(order: "Order", tensorboard: bool) -> None:
-    from lapgan.training.display import Several, TensorBoard
+    from lapgan.training.display import CallbackList, TensorBoard
     from lapgan.training.run import train
 
-    def run(listener: "Listener") -> "Cascade | None":
+    def run(listener: "Callback") -> "Cascade | None":
         if tensorboard:
-            listener = Several([listener, TensorBoard(order.out)])
+            listener = CallbackList([listener, TensorBoard(order.out)])
         return train(order, listener)
 
     _trained(order.out, order.device, run)
 
 
-def _trained(out: Path, device: str, run: "Callable[[Listener], Cascade | None]") -> None:
+def _trained(out: Path, device: str, run: "Callable[[Callback], Cascade | None]") -> None:
     """Shows a training run while it goes, and says how it ended."""
     from lapgan.compute import choose_compute
     from lapgan.training.display import shown

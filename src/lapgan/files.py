@@ -14,17 +14,17 @@ from lapgan.errors import LapganError
 
 __all__ = [
     "append_line",
-    "as_file_name",
     "atomic_folder",
     "atomic_path",
-    "below_data",
-    "holds_weights",
+    "is_model_path",
+    "resolve_data_path",
+    "safe_file_name",
     "write_atomically",
     "write_json",
 ]
 
 
-def below_data(path: str | Path) -> Path:
+def resolve_data_path(path: str | Path) -> Path:
     """Returns the path itself, or its like below `$LAPGAN_DATA` if only that exists."""
     given, data = Path(path).expanduser(), os.environ.get("LAPGAN_DATA")
     if data and str(path) and not given.exists() and (Path(data) / given).exists():
@@ -32,7 +32,7 @@ def below_data(path: str | Path) -> Path:
     return given
 
 
-def holds_weights(path: Path) -> bool:
+def is_model_path(path: Path) -> bool:
     """Returns whether a path is a weights file, or a folder with one or with levels of a run."""
     if path.is_dir():
         return any(path.glob("level-*")) or any(path.glob("*.safetensors"))
@@ -93,7 +93,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise _unwritable(path, error) from error
 
 
-def as_file_name(class_name: str) -> str:
+def safe_file_name(class_name: str) -> str:
     """Keeps a class name, which a file may choose freely, from naming another folder."""
     return re.sub(r"[^\w -]", "_", class_name)
 

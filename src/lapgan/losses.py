@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 __all__ = [
-    "difference_penalty",
     "discriminator_loss",
+    "finite_difference_penalty",
     "minimax_generator_loss",
     "nonsaturating_generator_loss",
     "relativistic_loss",
@@ -60,7 +60,7 @@ def relativistic_loss(*, winner: Float[Tensor, "n ..."], loser: Float[Tensor, "n
     return F.softplus(loser - winner).mean()
 
 
-def difference_penalty(
+def finite_difference_penalty(
     logits: Float[Tensor, "n ..."], disturbed: Float[Tensor, "n ..."], scale: float
 ) -> Tensor:
     """Computes a gradient penalty from logits alone, with no second derivative.

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lapgan.pyramid import Size
+from lapgan.sizes import Size
 
 __all__ = [
     "VALUE_BITS",

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from lapgan.files import write_atomically
-from lapgan.pyramid import Size
+from lapgan.sizes import Size
 
 __all__ = ["encode_png", "sheet", "write_png", "zoomed"]
 

@@ -7,19 +7,19 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "GREY", "INK", "MARKERS", "look", "svg"]
+__all__ = ["COLORS", "GRAY", "INK", "MARKERS", "look", "svg"]
 
-# Okabe and Ito's colours, told apart by the colour-blind, each with its own marker.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#aa3377", "#b8860b", "#56b4e9", "#7a5195")
+# Okabe and Ito's colors, told apart by the color-blind, each with its own marker.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#aa3377", "#b8860b", "#56b4e9", "#7a5195")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK = "#1d2430"
-GREY = "#8b93a3"
+GRAY = "#8b93a3"
 _STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 10.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": GREY,
+    "axes.edgecolor": GRAY,
     "axes.labelcolor": INK,
     "axes.grid": True,
     "axes.axisbelow": True,

@@ -27,23 +27,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lapgan.errors import LapganError
+from lapgan.sizes import Size, check_sizes, check_step, size_text
 
 __all__ = [
     "OPERATORS",
     "Operator",
-    "Size",
-    "check_sizes",
     "downsample",
     "gaussian_pyramid",
     "image_of",
     "laplacian_pyramid",
     "reconstruct",
     "size_of",
-    "size_text",
     "upsample",
 ]
 
-Size = tuple[int, int]
 Operator = Literal["burt-adelson", "bilinear", "block-mean"]
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
 
@@ -64,7 +61,7 @@ def downsample(
     Raises:
         LapganError: `size` is not positive or larger than the images.
     """
-    _check_step(fine=size_of(x), coarse=size)
+    check_step(fine=size_of(x), coarse=size)
     return _resample(x, size, _DOWN[operator])
 
 
@@ -84,7 +81,7 @@ def upsample(
     Raises:
         LapganError: `size` is smaller than the images.
     """
-    _check_step(fine=size, coarse=size_of(x))
+    check_step(fine=size, coarse=size_of(x))
     return _resample(x, size, _UP[operator])
 
 
@@ -150,41 +147,9 @@ def image_of(
     return high if low is None else low + high
 
 
-def check_sizes(sizes: Sequence[Size]) -> None:
-    """Raises a LapganError unless `sizes` are positive and descend from finest to coarsest."""
-    if not sizes:
-        raise LapganError("pyramid: no sizes given; name at least one, finest first.")
-    for fine, coarse in itertools.pairwise(sizes):
-        _check_step(fine=fine, coarse=coarse)
-        if tuple(fine) == tuple(coarse):
-            raise LapganError(
-                f"pyramid: the level {size_text(fine)} stands twice; sizes must descend, finest "
-                "first."
-            )
-    _check_step(fine=sizes[0], coarse=sizes[-1])
-
-
-def _check_step(*, fine: Size, coarse: Size) -> None:
-    if min(*fine, *coarse) < 1:
-        raise LapganError(
-            f"pyramid: sizes must be at least 1 pixel, found {size_text(fine)} and "
-            f"{size_text(coarse)}."
-        )
-    if coarse[0] > fine[0] or coarse[1] > fine[1]:
-        raise LapganError(
-            f"pyramid: sizes must descend from finest to coarsest, but {size_text(fine)} is "
-            f"followed by {size_text(coarse)}; put the larger first."
-        )
-
-
 def size_of(x: Tensor) -> Size:
     """Returns height and width of images."""
     return x.shape[-2], x.shape[-1]
-
-
-def size_text(size: Size) -> str:
-    """Returns a size as people read it: 28x28."""
-    return f"{size[0]}x{size[1]}"
 
 
 AxisMatrix = Callable[[int, int], Float[Tensor, "target source"]]
@@ -238,8 +203,8 @@ def _burt_adelson_down(source: int, target: int) -> Tensor:
         return torch.eye(source, dtype=torch.float64)
     ratio = _ratio(source, target)
     positions, pixels = _mirrored(source, margin=int(2 * ratio) + 2)
-    centres = _positions(target) * ratio
-    weights = _binomial((positions[None, :] - centres[:, None]) * 2 / ratio)
+    centers = _positions(target) * ratio
+    weights = _binomial((positions[None, :] - centers[:, None]) * 2 / ratio)
     return _fold(weights, pixels, source)
 
 
@@ -250,8 +215,8 @@ def _burt_adelson_up(source: int, target: int) -> Tensor:
     positions = torch.arange(-2, source + 2)
     # OpenCV mirrors the coarse image at its first pixel and repeats its last one.
     pixels = positions.abs().clamp(max=source - 1)
-    centres = positions.double() * ratio
-    weights = _binomial((_positions(target)[:, None] - centres[None, :]) * 2 / ratio)
+    centers = positions.double() * ratio
+    weights = _binomial((_positions(target)[:, None] - centers[None, :]) * 2 / ratio)
     return _fold(weights, pixels, source)
 
 

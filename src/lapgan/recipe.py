@@ -16,10 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from torch import nn
 
 from lapgan.errors import LapganError
-from lapgan.models import modern, paper, projected
+from lapgan.models import paper, patch, projected
 from lapgan.models.classifier import ImageClassifier
 from lapgan.noise import HashedNoise, LowRankNoise, Noise, NoisePlane, NoiseVector
-from lapgan.pyramid import Operator, Size, check_sizes
+from lapgan.pyramid import Operator
+from lapgan.sizes import Size, check_sizes, parse_size
 
 __all__ = [
     "Adam",
@@ -30,7 +31,6 @@ __all__ = [
     "Sgd",
     "TrainingRecipe",
     "check_recipe",
-    "parse_size",
     "read_recipe",
     "recipe_names",
     "recipe_text",
@@ -128,7 +128,7 @@ class PaperConvGenerator(_Strict):
 
 
 class ModernDenseGenerator(_Strict):
-    """A dense G_K on principal components; see `lapgan.models.modern.VectorGenerator`."""
+    """A dense G_K on principal components; see `lapgan.models.patch.VectorGenerator`."""
 
     kind: Literal["modern-dense"] = "modern-dense"
     units: Count = 384
@@ -138,11 +138,11 @@ class ModernDenseGenerator(_Strict):
 
     def build(self, size: Size, noise: VectorNoise, num_classes: int) -> nn.Module:
         """Makes the net."""
-        return modern.VectorGenerator(size, noise.dimension, self.units, self.blocks, num_classes)
+        return patch.VectorGenerator(size, noise.dimension, self.units, self.blocks, num_classes)
 
 
 class ModernPatchGenerator(_Strict):
-    """A G_k on a grid of patches; see `lapgan.models.modern.PatchGenerator`."""
+    """A G_k on a grid of patches; see `lapgan.models.patch.PatchGenerator`."""
 
     kind: Literal["modern-patch"] = "modern-patch"
     patch: Count = 4
@@ -153,7 +153,7 @@ class ModernPatchGenerator(_Strict):
 
     def build(self, size: Size, noise: AnyPlaneNoise, num_classes: int) -> nn.Module:
         """Makes the net."""
-        return modern.PatchGenerator(
+        return patch.PatchGenerator(
             size, self.patch, self.maps, self.blocks, noise.planes, num_classes
         )
 
@@ -191,7 +191,7 @@ class PaperConvDiscriminator(_Strict):
 
 
 class ModernPatchDiscriminator(_Strict):
-    """A D on a grid of patches, for any level; see `lapgan.models.modern.PatchDiscriminator`."""
+    """A D on a grid of patches, for any level; see `lapgan.models.patch.PatchDiscriminator`."""
 
     kind: Literal["modern-patch"] = "modern-patch"
     patch: Count = 4
@@ -201,7 +201,7 @@ class ModernPatchDiscriminator(_Strict):
 
     def build(self, size: Size, num_classes: int) -> nn.Module:
         """Makes the net."""
-        return modern.PatchDiscriminator(size, self.patch, self.maps, self.units, num_classes)
+        return patch.PatchDiscriminator(size, self.patch, self.maps, self.units, num_classes)
 
 
 class ProjectedDiscriminator(_Strict):
@@ -237,7 +237,7 @@ AnyDiscriminator = (
 
 
 class DifferencePenalty(_Strict):
-    """A gradient penalty on D by finite differences; see `lapgan.losses.difference_penalty`.
+    """A gradient penalty on D by finite differences; see `lapgan.losses.finite_difference_penalty`.
 
     The loss of D is L + weight / 2 (R1 + R2). The penalty is computed every few steps, that many
     times as strong. `scale` is the length of the difference, in standard deviations of what D looks
@@ -255,7 +255,7 @@ class LevelRecipe(_Strict):
     `generator_rate` multiplies G's learning rate, so that G and D learn at two rates (Heusel et
     al., 2017). `penalty` stands in for that of `training`. `supervised` is the weight of the
     distance between generated and real residual in the loss of G; see
-    `lapgan.models.modern.PatchGenerator.distance`. `instance_noise` is added to all that D judges,
+    `lapgan.models.patch.PatchGenerator.distance`. `instance_noise` is added to all that D judges,
     in standard deviations of what it looks at (Sonderby et al., 2017). With `augment` D sees no
     image as it is, which keeps it from learning few pictures by heart; see
     `lapgan.training.augment`.
@@ -470,20 +470,6 @@ class Recipe(_Strict):
     def level(self, k: int) -> LevelRecipe:
         """Returns level k, with 0 the finest."""
         return list(self.levels.values())[k]
-
-
-def parse_size(text: str) -> Size:
-    """Reads `28` as (28, 28) and `48x64` as (48, 64), height first.
-
-    Raises:
-        LapganError: the text is neither.
-    """
-    sides = text.split("x")
-    if len(sides) not in (1, 2) or not all(side.isdecimal() for side in sides):
-        raise LapganError(
-            f"levels.{text}: a level is named by its size, such as 28 or 48x64 (height x width)."
-        )
-    return int(sides[0]), int(sides[-1])
 
 
 def recipe_names() -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lapgan.cascade import Cascade, Link
 from lapgan.errors import LapganError
-from lapgan.files import as_file_name, atomic_path, write_atomically
+from lapgan.files import atomic_path, safe_file_name, write_atomically
 from lapgan.pictures import encode_png, write_png, zoomed
 
 __all__ = ["Draw", "read_coarse", "write_chain", "write_images"]
@@ -132,4 +132,4 @@ def _write_folder(draw: Draw, out: Path) -> None:
 def _folder(draw: Draw, out: Path, index: int) -> Path:
     if draw.labels is None:
         return out
-    return out / as_file_name(draw.cascade.class_names[int(draw.labels[index])])
+    return out / safe_file_name(draw.cascade.class_names[int(draw.labels[index])])

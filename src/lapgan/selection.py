@@ -23,8 +23,8 @@ from torch import Tensor
 from lapgan.compute import Compute
 from lapgan.errors import LapganError
 from lapgan.models.classifier import ImageClassifier
-from lapgan.pyramid import Size
-from lapgan.recipe import ClassifierRecipe, parse_size
+from lapgan.recipe import ClassifierRecipe
+from lapgan.sizes import Size, parse_size
 from lapgan.weights import Weights, classifier_state
 
 __all__ = ["Selector", "Step", "best"]

@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lapgan.data.decode import BadImageError, decode, image_size
+from lapgan.data.decode import InvalidImageError, decode, image_size
 
 
-def deep_png(colour_type, channels):
-    """A 4x4 PNG with 16 bits a channel, which Pillow cannot write in colour."""
+def deep_png(color_type, channels):
+    """A 4x4 PNG with 16 bits a channel, which Pillow cannot write in color."""
 
     def chunk(kind, content):
         check = zlib.crc32(kind + content)
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
 
-    header = struct.pack(">IIBBBBB", 4, 4, 16, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", 4, 4, 16, color_type, 0, 0, 0)
     rows = (b"\0" + b"\1\2" * channels * 4) * 4
     return (
         b"\x89PNG\r\n\x1a\n"
@@ -99,7 +99,7 @@ def animation(encode):
         (lambda encode: deep_png(2, 3), "more than 8 bits"),
         (lambda encode: deep_png(6, 4), "more than 8 bits"),
         (lambda encode: deep_png(4, 2), "more than 8 bits"),
-        (lambda encode: encode(Image.new("CMYK", (4, 4)), "JPEG"), "has CMYK colours"),
+        (lambda encode: encode(Image.new("CMYK", (4, 4)), "JPEG"), "has CMYK colors"),
         (lambda encode: encode(see_through("RGBA")), "has transparent pixels"),
         (lambda encode: encode(see_through("LA")), "has transparent pixels"),
         (see_through_palette, "has transparent pixels"),
@@ -108,17 +108,17 @@ def animation(encode):
     ],
 )
 def test_refuses_what_would_lose_something(make, message, encode):
-    with pytest.raises(BadImageError, match=message):
+    with pytest.raises(InvalidImageError, match=message):
         decode(make(encode))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_refuses_a_truncated_file(kind, pixels, encode):
     content = encode(pixels(height=64, width=64), kind)
-    with pytest.raises(BadImageError, match="cannot be read"):
+    with pytest.raises(InvalidImageError, match="cannot be read"):
         decode(content[: len(content) // 2])
 
 
 def test_refuses_a_missing_file(tmp_path):
-    with pytest.raises(BadImageError, match=r"cannot be read \(No such file"):
+    with pytest.raises(InvalidImageError, match=r"cannot be read \(No such file"):
         decode(tmp_path / "gone.png")

@@ -35,8 +35,8 @@ def test_a_pattern_that_fits_nothing_is_named(tmp_path):
 
 
 def test_an_unknown_choice_for_bad_images_is_refused(photos):
-    with pytest.raises(ValueError, match="on_bad: expected 'stop' or 'skip', got 'ignore'"):
-        open_images(photos, on_bad="ignore")
+    with pytest.raises(ValueError, match="on_invalid: expected 'stop' or 'skip', got 'ignore'"):
+        open_images(photos, on_invalid="ignore")
 
 
 def test_relative_paths_are_found_below_the_data_folder(photos, monkeypatch):

@@ -163,7 +163,7 @@ def test_a_bad_row_is_named(tmp_path, pixels, encode):
     pq.write_table(pa.table({"img": pa.array(rows, IMAGE)}), tmp_path / "train.parquet")
     with pytest.raises(LapganError, match=r"(?s)row 1 \(bad.png\): is not.*row 2: is empty"):
         open_images(tmp_path)
-    assert len(open_images(tmp_path, on_bad="skip")) == 2
+    assert len(open_images(tmp_path, on_invalid="skip")) == 2
 
 
 def test_no_rows_is_an_error(write):

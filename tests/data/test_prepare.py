@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from lapgan.cli import app
 from lapgan.data import open_images, prepare_images
-from lapgan.data.decode import BadImageError
+from lapgan.data.decode import InvalidImageError
 from lapgan.data.prepare import fitted
 from lapgan.errors import LapganError
 
@@ -61,7 +61,7 @@ def test_cuts_the_middle_and_never_stretches():
 
 
 def test_refuses_to_enlarge():
-    with pytest.raises(BadImageError, match=r"is 8x4 pixels .* smaller than 6x6"):
+    with pytest.raises(InvalidImageError, match=r"is 8x4 pixels .* smaller than 6x6"):
         fitted(np.zeros((4, 8, 3), np.uint8), (6, 6))
 
 
@@ -72,7 +72,7 @@ def test_names_pictures_that_are_too_small_and_leaves_nothing(snaps, tmp_path):
 
 
 def test_can_leave_bad_pictures_out(snaps, tmp_path, caplog):
-    assert prepare_images(snaps, tmp_path / "out", (35, 35), on_bad="skip") == 1
+    assert prepare_images(snaps, tmp_path / "out", (35, 35), on_invalid="skip") == 1
     assert "2 images cannot be used" in caplog.text
 
 

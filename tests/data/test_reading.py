@@ -22,7 +22,7 @@ def test_stop_names_each_bad_image_and_its_size(photos, pixels, encode):
     assert "cat/0.png: is not a PNG" in message
     assert "dog/1.png: is 6x8 pixels (width x height), most are 8x6" in message
     assert "dog/3.png: is 8x9 pixels" in message
-    assert "on_bad='skip'" in message
+    assert "on_invalid='skip'" in message
 
 
 def test_stop_names_an_image_that_only_decoding_shows_broken(photos, cache):
@@ -37,7 +37,7 @@ def test_skip_leaves_them_out_and_names_them_on_every_start(photos, pixels, enco
     spoil(photos, pixels, encode)
     for _ in range(2):
         caplog.clear()
-        images = open_images(photos, on_bad="skip")
+        images = open_images(photos, on_invalid="skip")
         assert images.labels.tolist() == [0, 0, 1, 1]
         assert (images.pixels[0] == pixels(4).transpose(2, 0, 1)).all()
         [record] = caplog.records
@@ -49,7 +49,7 @@ def test_skip_leaves_them_out_and_names_them_on_every_start(photos, pixels, enco
 def test_only_ten_are_named_and_the_rest_counted(photos, caplog):
     for index in range(13):
         (photos / "cat" / f"bad{index:02}.png").write_text("hello")
-    open_images(photos, on_bad="skip")
+    open_images(photos, on_invalid="skip")
     assert caplog.text.count("is not a PNG") == 10
     assert "... and 3 more" in caplog.text
 
@@ -58,21 +58,21 @@ def test_nothing_left_is_an_error_even_on_skip(photos):
     for path in photos.rglob("*.png"):
         path.write_text("hello")
     with pytest.raises(LapganError, match=r"8 images cannot be used(.|\n)*No image is left"):
-        open_images(photos, on_bad="skip")
+        open_images(photos, on_invalid="skip")
 
 
 def test_nothing_left_after_decoding_is_an_error(tmp_path, pixels, encode):
     whole = encode(pixels())
     (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(LapganError, match="No image is left"):
-        open_images(tmp_path, on_bad="skip")
+        open_images(tmp_path, on_invalid="skip")
 
 
 def test_progress_is_drawn_on_stderr_only_when_asked(photos, capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any stream for a terminal
     open_images(photos)
     assert capsys.readouterr() == ("", "")
-    open_images(photos, on_bad="skip", progress=True)
+    open_images(photos, on_invalid="skip", progress=True)
     out, err = capsys.readouterr()
     assert out == ""
     assert "decoding images" in err

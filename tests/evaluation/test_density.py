@@ -14,7 +14,7 @@ from lapgan.evaluation.density import (
     log_mixture,
     train_density,
 )
-from lapgan.pyramid import Size
+from lapgan.sizes import Size
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def _random_level(n: int, size: Size, coarse: Size | None) -> LevelImages:
     return LevelImages(fine, torch.from_numpy(random.integers(0, 256, (n, 3, *coarse), np.uint8)))
 
 
-def test_the_probabilities_of_two_colours_sum_to_one():
+def test_the_probabilities_of_two_colors_sum_to_one():
     """All 256^2 values of green and blue, given red and the pixels before."""
     density, level = _random_density((1, 2), None), _random_level(1, (1, 2), None)
     green, blue = (
@@ -95,11 +95,11 @@ def test_no_mixture_depends_on_what_comes_later(coarse: Size | None):
     size = (6, 5)
     density, level = _random_density(size, coarse), _random_level(1, size, coarse)
     before = _every_pixel(density, level)
-    for row, column, colour in ((0, 0, 0), (0, 4, 2), (2, 3, 1), (3, 0, 0), (5, 4, 2)):
+    for row, column, color in ((0, 0, 0), (0, 4, 2), (2, 3, 1), (3, 0, 0), (5, 4, 2)):
         changed = level.fine.clone()
-        changed[0, colour, row, column] += 90
+        changed[0, color, row, column] += 90
         after = _every_pixel(density, LevelImages(changed, level.coarse))
-        position = (row * size[1] + column) * 3 + colour
+        position = (row * size[1] + column) * 3 + color
         for old, new in zip(before, after, strict=True):
             assert torch.allclose(old[: position + 1], new[: position + 1], rtol=1e-4, atol=1e-3)
         if position + 1 < len(before[0]):

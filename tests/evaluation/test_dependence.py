@@ -8,14 +8,16 @@ from torch import Tensor, nn
 
 from lapgan.cascade import Cascade, Level
 from lapgan.compute import Compute
-from lapgan.data import open_images, standardised, symmetric
+from lapgan.data import open_images
 from lapgan.errors import LapganError
 from lapgan.evaluation.critic import Critic, judge
 from lapgan.evaluation.dependence import LevelDependence, measure_dependence
 from lapgan.evaluation.estimate import Estimate, mean_estimate, quotient, ratio_estimate
 from lapgan.noise import NoisePlane, NoiseVector
-from lapgan.pyramid import Size, downsample, laplacian_pyramid, upsample
+from lapgan.normalization import standard_normalization, symmetric_normalization
+from lapgan.pyramid import downsample, laplacian_pyramid, upsample
 from lapgan.recipe import Recipe, check_recipe
+from lapgan.sizes import Size
 
 EXACT = Compute(torch.device("cpu"), torch.float32, "bfloat16 would blur what is exact")
 FINE, COARSE = (12, 16), (6, 8)
@@ -60,7 +62,7 @@ def toy(residual: Residual, fine: Size = FINE, coarse: Size = COARSE) -> Cascade
         Level(fine, NoisePlane(3), Made(residual)),
         Level(coarse, NoiseVector(3 * coarse[0] * coarse[1]), White(coarse)),
     ]
-    return Cascade(recipe(fine, coarse), levels, symmetric(fine), compute=EXACT)
+    return Cascade(recipe(fine, coarse), levels, symmetric_normalization(fine), compute=EXACT)
 
 
 def noise_images(n: int = 400, size: Size = FINE) -> Tensor:
@@ -132,7 +134,7 @@ def test_real_images_stand_beside():
 
 
 def gaussian_pairs(n: int, rho: float) -> tuple[Tensor, Tensor]:
-    """Flat images whose three colours correlate by rho, each colour for itself."""
+    """Flat images whose three colors correlate by rho, each color for itself."""
     low = torch.randn(n, 3, 1, 1)
     high = rho * low + (1 - rho**2) ** 0.5 * torch.randn(n, 3, 1, 1)
     return low.expand(-1, -1, 8, 6), high.expand(-1, -1, 8, 6)
@@ -180,7 +182,7 @@ def test_the_answers_are_a_mean_over_all_shuffled_pairs_with_its_error():
 def test_a_cascade_of_one_level_depends_on_nothing():
     whole = toy(orthogonal)
     single = recipe().model_copy(update={"levels": {"6x8": recipe().level(1)}})
-    cascade = Cascade(single, whole.levels[1:], symmetric(COARSE))
+    cascade = Cascade(single, whole.levels[1:], symmetric_normalization(COARSE))
     assert measure_dependence(cascade, noise_images(size=COARSE), n=64, training=128) == []
 
 
@@ -254,7 +256,7 @@ def test_real_images_of_cifar10_are_tied_to_what_is_below():
     held_out = open_images("cifar10", split="test")
     pixels = torch.from_numpy(held_out.pixels[:1000, :, 2:14, :16].copy())
     cascade = toy(lambda low, z: z)
-    cascade.normalisation = standardised(
+    cascade.normalization = standard_normalization(
         type(held_out)(pixels.numpy(), None, (), "crops", "0" * 8), FINE, corners=False, flip=False
     )
     (level,) = measure_dependence(cascade, pixels, n=256, training=512)

@@ -13,7 +13,7 @@ from lapgan.data import Images, open_images
 from lapgan.errors import LapganError
 from lapgan.evaluation import density, entropy
 from lapgan.evaluation.entropy import (
-    EntropySettings,
+    EntropyConfig,
     byte_pyramid,
     measure_entropy,
     recipe_noise_bits,
@@ -23,7 +23,7 @@ from lapgan.noise import NoisePlane, NoiseVector
 from lapgan.pyramid import OPERATORS, Operator
 from lapgan.recipe import Recipe, read_recipe
 
-SETTINGS = EntropySettings(((12, 12), (6, 6), (3, 3)), minutes=0.0, n=20)
+SETTINGS = EntropyConfig(((12, 12), (6, 6), (3, 3)), minutes=0.0, n=20)
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,7 @@ def test_noise_has_24_bits_a_number():
 
 
 def test_unused_noise_is_what_the_bound_leaves(tiny: Recipe, images: Images, other: Images):
-    settings = EntropySettings(((12, 12),), minutes=0.0, n=20, noise_bits=(48.0,))
+    settings = EntropyConfig(((12, 12),), minutes=0.0, n=20, noise_bits=(48.0,))
     level = measure_entropy(images, other, settings).levels[0]
     assert level.unused == pytest.approx(1 - level.bits / 48)
 
@@ -122,7 +122,7 @@ def test_a_report_of_other_settings_is_left_alone(images: Images, other: Images,
 )
 def test_bad_sizes_are_named(images: Images, sizes, crop: bool, named: str):
     with pytest.raises(LapganError, match=named):
-        measure_entropy(images, images, EntropySettings(sizes, crop=crop))
+        measure_entropy(images, images, EntropyConfig(sizes, crop=crop))
 
 
 def test_too_few_images_are_named(images: Images):
@@ -185,7 +185,7 @@ def test_plots_say_what_they_need(images: Images, tmp_path: Path, monkeypatch: p
 def test_the_learned_bound_beats_the_coders_on_cifar10(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(density, "ROWS", 10_000)
     train, test = (open_images("cifar10", split=split) for split in ("train", "test"))
-    settings = EntropySettings(((32, 32), (16, 16)), minutes=0.15, n=50)
+    settings = EntropyConfig(((32, 32), (16, 16)), minutes=0.15, n=50)
     finest, coarsest = measure_entropy(train, test, settings).levels
     assert 6 < finest.learned < finest.standard
     # A bit more than 3 bits a value is what the best published densities need without a condition.

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from lapgan.cascade import Cascade, Level
-from lapgan.data import symmetric
 from lapgan.errors import LapganError
 from lapgan.evaluation.multiscale_parzen import OrthogonalSplit, multiscale_parzen
 from lapgan.noise import NoisePlane, NoiseVector
-from lapgan.pyramid import OPERATORS, Operator, Size, downsample, gaussian_pyramid
+from lapgan.normalization import symmetric_normalization
+from lapgan.pyramid import OPERATORS, Operator, downsample, gaussian_pyramid
 from lapgan.recipe import check_recipe
+from lapgan.sizes import Size
 
 PYRAMIDS = [
     [(16, 16), (8, 8), (4, 4)],
@@ -93,7 +94,7 @@ def toy(nets: list[nn.Module], sizes: list[Size]) -> Cascade:
     )
     noises = [NoisePlane(3) for _ in keys[:-1]] + [NoiseVector(3 * math.prod(sizes[-1]))]
     made = [Level(*parts) for parts in zip(sizes, noises, nets, strict=True)]
-    return Cascade(recipe, made, symmetric(sizes[0]))
+    return Cascade(recipe, made, symmetric_normalization(sizes[0]))
 
 
 def test_a_silent_model_is_a_gaussian_of_the_images_variance():

@@ -88,7 +88,7 @@ def test_bad_sets_are_named(change: dict[str, torch.Tensor], message: str):
 def test_scales(images: Images):
     pixels = torch.from_numpy(np.array(images.pixels))
     unit, symmetric, standardised = (
-        scale_of(name, images, (12, 12)).normalise(pixels)
+        scale_of(name, images, (12, 12)).normalize(pixels)
         for name in ("unit", "symmetric", "standardised")
     )
     torch.testing.assert_close(unit, pixels / 255)
@@ -102,7 +102,7 @@ def test_real_training_images_of_cifar10_as_samples():
     training, held_out = (open_images("cifar10", split=split) for split in ("train", "test"))
     scale = scale_of("standardised", training, (32, 32))
     samples, validation, test = (
-        scale.normalise(torch.from_numpy(np.array(pixels)))
+        scale.normalize(torch.from_numpy(np.array(pixels)))
         for pixels in (training.pixels[:10_000], training.pixels[-500:], held_out.pixels[:2_000])
     )
     found = parzen_log_likelihood(samples, test, validation)

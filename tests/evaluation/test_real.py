@@ -7,7 +7,7 @@ from lapgan.evaluation.real import mixed
 
 
 def folders() -> Images:
-    """Sixty images of three classes, class by class; image i is of the colour i."""
+    """Sixty images of three classes, class by class; image i is of the color i."""
     pixels = np.broadcast_to(np.arange(60, dtype=np.uint8)[:, None, None, None], (60, 3, 4, 4))
     return Images(pixels, np.arange(60) // 20, ("a", "b", "c"), "folders", "f" * 8)
 
@@ -15,9 +15,9 @@ def folders() -> Images:
 def test_images_that_come_class_by_class_are_mixed():
     images, found = folders(), mixed(folders())
     assert found.labels is not None
-    colours = found.pixels[:, 0, 0, 0]
-    assert sorted(colours) == list(range(60))
-    assert (found.labels == colours // 20).all()
+    colors = found.pixels[:, 0, 0, 0]
+    assert sorted(colors) == list(range(60))
+    assert (found.labels == colors // 20).all()
     assert set(found.labels[:20]) == {0, 1, 2}
     assert found.fingerprint != images.fingerprint
     assert (mixed(folders()).pixels == found.pixels).all()

@@ -16,7 +16,7 @@ from lapgan.compute import choose_compute
 from lapgan.data import Images
 from lapgan.errors import LapganError
 from lapgan.evaluation.measurement import Measurement
-from lapgan.evaluation.plan import METRICS, Counts, Plan, make_plan, usual_metrics
+from lapgan.evaluation.plan import METRICS, Counts, Plan, make_config, usual_metrics
 from lapgan.evaluation.report import write_report
 from lapgan.evaluation.subject import Subject, open_subject
 from lapgan.evaluation.suite import CENTROIDS, HELD_OUT, TRAINING, Evaluation, evaluate
@@ -31,11 +31,11 @@ COUNTS = Counts(
 
 
 def photos(count: int, seed: int, size: int = 12) -> Images:
-    """Coloured gradients of two classes, with a little noise."""
+    """Colored gradients of two classes, with a little noise."""
     random = np.random.default_rng(seed)
     ramp = np.linspace(0, 1, size)
-    colours = random.uniform(0, 220, (count, 3, 1, 1))
-    pixels = colours * (ramp[:, None] + ramp) / 2 + random.uniform(0, 30, (count, 3, size, size))
+    colors = random.uniform(0, 220, (count, 3, 1, 1))
+    pixels = colors * (ramp[:, None] + ramp) / 2 + random.uniform(0, 30, (count, 3, size, size))
     labels = np.arange(count) % 3
     names = ("cat", "dog", "7")
     return Images(pixels.astype(np.uint8), labels, names, f"photos-{seed}", f"{seed}" * 8)
@@ -205,7 +205,7 @@ def test_unknown_names_are_told_the_known_ones(
 ):
     cascade.save(tmp_path / "tiny.safetensors")
     with pytest.raises(LapganError, match=message):
-        make_plan([str(tmp_path / "tiny.safetensors")], "dead-leaves:40", **options)  # type: ignore[arg-type]
+        make_config([str(tmp_path / "tiny.safetensors")], "dead-leaves:40", **options)  # type: ignore[arg-type]
 
 
 def test_models_are_named_and_opened(cascade: Cascade, tmp_path: Path):

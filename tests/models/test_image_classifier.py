@@ -31,7 +31,7 @@ def test_one_image_is_judged_as_it_is_among_others():
 def test_the_loss_is_the_cross_entropy_with_smoothed_labels():
     torch.manual_seed(0)
     net = ImageClassifier((4, 4), 4, 3)
-    # Images of one colour are the same however they are shifted; no weights but the last bias.
+    # Images of one color are the same however they are shifted; no weights but the last bias.
     images, target = torch.ones(5, 3, 4, 4), torch.tensor([0, 1, 2, 0, 0])
     nn.init.zeros_(net.last.weight)
     net.last.bias.data = torch.tensor([1.0, 0.0, -1.0])

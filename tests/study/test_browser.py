@@ -319,7 +319,7 @@ def test_every_page_fits_and_can_be_read(browser, tmp_path, width):
 
 
 def test_text_has_enough_contrast(browser, tmp_path):
-    """WCAG 2.1 AA: 4.5 to 1 for text, from the computed colours of every element with text."""
+    """WCAG 2.1 AA: 4.5 to 1 for text, from the computed colors of every element with text."""
     with study_of(tmp_path, trials=4, blocks=1) as (_, base, _), page_of(browser) as page:
         script = """() => [...document.querySelectorAll("body *")].filter((node) =>
           [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim())
@@ -340,8 +340,8 @@ def test_text_has_enough_contrast(browser, tmp_path):
 
 
 def _contrast(one, other):
-    def luminance(colour):
-        parts = [int(part) / 255 for part in colour[4:-1].split(",")[:3]]
+    def luminance(color):
+        parts = [int(part) / 255 for part in color[4:-1].split(",")[:3]]
         linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
         return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 

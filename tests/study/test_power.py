@@ -17,8 +17,8 @@ def test_raters_who_are_alike_are_not_correlated():
 
 
 def test_correlation_agrees_with_integration():
-    centre = norm.ppf(0.3) * np.sqrt(1 + 0.5**2)
-    square = quad(lambda z: norm.cdf(centre + 0.5 * z) ** 2 * norm.pdf(z), -9, 9)[0]
+    center = norm.ppf(0.3) * np.sqrt(1 + 0.5**2)
+    square = quad(lambda z: norm.cdf(center + 0.5 * z) ** 2 * norm.pdf(z), -9, 9)[0]
     assert intra_rater_correlation(0.3, 0.5) == pytest.approx((square - 0.09) / 0.21, abs=1e-9)
 
 

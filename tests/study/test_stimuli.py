@@ -178,11 +178,11 @@ def test_catch_images_are_real_ones_with_shuffled_pixels(tmp_path, sources):
     catches = [item for item in study.manifest.stimuli if item.source == CATCH]
     assert len(catches) == 2
     reals = make_images(30, seed=1)
-    colours = {tuple(sorted(map(bytes, image.reshape(-1, 3)))) for image in reals}
+    colors = {tuple(sorted(map(bytes, image.reshape(-1, 3)))) for image in reals}
     for item in catches:
         with Image.open(study.path_of(item.name)) as image:
             small = np.asarray(image)[:: study.manifest.zoom, :: study.manifest.zoom]
-        assert tuple(sorted(map(bytes, small.reshape(-1, 3)))) in colours
+        assert tuple(sorted(map(bytes, small.reshape(-1, 3)))) in colors
         assert small.tobytes() not in as_set(reals)
 
 
@@ -199,11 +199,11 @@ def test_sizes_must_agree_or_be_cropped_openly(tmp_path, sources):
     design = SMALL.model_copy(update={"crop": 6})
     study = freeze(tmp_path / "study", design, sources["real"], fakes)
     assert study.manifest.crop == 6
-    centres = as_set(make_images(30, size=8, seed=3)[:, 1:7, 1:7])
+    centers = as_set(make_images(30, size=8, seed=3)[:, 1:7, 1:7])
     item = next(item for item in study.manifest.stimuli if item.source == "large")
     with Image.open(study.path_of(item.name)) as image:
         small = np.asarray(image)[:: study.manifest.zoom, :: study.manifest.zoom]
-    assert small.tobytes() in centres
+    assert small.tobytes() in centers
     with pytest.raises(LapganError, match="crop: 7, but 'real' is 6x6"):
         freeze(tmp_path / "other", SMALL.model_copy(update={"crop": 7}), sources["real"], fakes)
 

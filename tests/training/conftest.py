@@ -3,19 +3,20 @@ from pathlib import Path
 import pytest
 
 from lapgan.compute import choose_compute
-from lapgan.data import Images, symmetric
+from lapgan.data import Images
+from lapgan.normalization import symmetric_normalization
 from lapgan.recipe import Recipe
-from lapgan.training.job import Budget, LevelJob
+from lapgan.training.job import Budget, LevelTask
 
 
 @pytest.fixture
-def job(tiny: Recipe, images: Images, tmp_path: Path) -> LevelJob:
+def job(tiny: Recipe, images: Images, tmp_path: Path) -> LevelTask:
     """The finest level of the tiny recipe, for eight steps."""
-    return LevelJob(
+    return LevelTask(
         recipe=tiny,
         k=0,
         images=images,
-        normalisation=symmetric((12, 12)),
+        normalization=symmetric_normalization((12, 12)),
         folder=tmp_path / "level-12",
         budget=Budget(images=64),
         seed=0,

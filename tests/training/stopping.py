@@ -5,10 +5,10 @@ from collections.abc import Callable
 import safetensors.torch
 from torch import Tensor
 
-from lapgan.training.job import LevelJob
+from lapgan.training.job import LevelTask
 
 
-def state_of(job: LevelJob) -> dict[str, Tensor]:
+def state_of(job: LevelTask) -> dict[str, Tensor]:
     return safetensors.torch.load_file(job.folder / "state.safetensors")
 
 

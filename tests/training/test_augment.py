@@ -12,13 +12,13 @@ def test_brightness_saturation_and_contrast_have_their_ranges():
     brighter = (y - x).mean(dim=(1, 2, 3))
     assert brighter.abs().max() <= 0.5 + 1e-5
     assert torch.isclose(brighter.std(), torch.tensor(1 / 12**0.5), rtol=0.05)
-    # The greys are stretched by the contrast alone, the colours by contrast and saturation.
+    # The greys are stretched by the contrast alone, the colors by contrast and saturation.
     grey = y.mean(dim=1).flatten(1).std(dim=1) / x.mean(dim=1).flatten(1).std(dim=1)
     assert 0.5 - 1e-4 <= grey.min() < 0.52
     assert 1.48 < grey.max() <= 1.5 + 1e-4
-    colour = (y[:, 0] - y[:, 1])[:, 0, 0] / (x[:, 0] - x[:, 1])[:, 0, 0] / grey
-    assert -1e-3 <= colour.min() < 0.02
-    assert 1.98 < colour.max() <= 2 + 1e-3
+    color = (y[:, 0] - y[:, 1])[:, 0, 0] / (x[:, 0] - x[:, 1])[:, 0, 0] / grey
+    assert -1e-3 <= color.min() < 0.02
+    assert 1.98 < color.max() <= 2 + 1e-3
 
 
 def test_images_move_by_whole_pixels_up_to_an_eighth_of_a_side():

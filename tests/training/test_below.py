@@ -12,15 +12,15 @@ from lapgan.pyramid import upsample
 from lapgan.recipe import Recipe, check_recipe, read_recipe
 from lapgan.training.below import load_below
 from lapgan.training.examples import make_examples
-from lapgan.training.job import Intervals, LevelJob
-from lapgan.training.listener import Listener
+from lapgan.training.job import Intervals, LevelTask
+from lapgan.training.listener import Callback
 from lapgan.training.log import Record
 from lapgan.training.run import Order, plan, train
 
-SILENT = Listener()
+SILENT = Callback()
 
 
-class Interrupting(Listener):
+class Interrupting(Callback):
     """Presses Ctrl-C after three steps of eight examples."""
 
     def recorded(self, level: str, record: Record) -> None:
@@ -41,12 +41,12 @@ def order(tiny: Recipe, run_folder: Path) -> Order:
 
 
 def test_g_is_given_samples_of_the_level_below_and_d_real_low_pass_images(
-    order: Order, job: LevelJob
+    order: Order, job: LevelTask
 ):
     train(replace(order, levels=(1,)), SILENT)
     below = load_below(order.out, order.recipe, 0, choose_compute("cpu"))
     job = replace(job, recipe=order.recipe, below=below)
-    job = replace(job, normalisation=Cascade.load(trained(order)).normalisation)
+    job = replace(job, normalization=Cascade.load(trained(order)).normalization)
     pixels = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
     examples = make_examples(job, pixels, None, torch.Generator().manual_seed(3))
     assert examples.low is not None

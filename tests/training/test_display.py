@@ -4,9 +4,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lapgan.training.display import Several, TensorBoard, shown
+from lapgan.training.display import CallbackList, TensorBoard, shown
 from lapgan.training.job import Budget
-from lapgan.training.log import Record, StudyRecord
+from lapgan.training.log import ClassifierRecord, Record
 
 RECORD = Record(
     images_seen=5000,
@@ -19,7 +19,7 @@ RECORD = Record(
     spread=1.0,
     learning_rate=0.02,
 )
-STUDY = StudyRecord(
+STUDY = ClassifierRecord(
     images_seen=2000,
     seconds=5.0,
     images_per_second=400.0,
@@ -79,7 +79,7 @@ def test_elsewhere_each_record_is_a_line():
 def test_tensorboard_gets_every_figure_against_images_seen(tmp_path: Path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    board = Several([TensorBoard(tmp_path)])
+    board = CallbackList([TensorBoard(tmp_path)])
     board.started("28", 0, 0.0, Budget(images=20_000))
     board.recorded("28", STUDY)
     board.recorded("28", RECORD)

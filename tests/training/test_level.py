@@ -11,20 +11,20 @@ from lapgan.errors import LapganError
 from lapgan.pyramid import gaussian_pyramid, upsample
 from lapgan.recipe import check_recipe
 from lapgan.training.examples import make_examples
-from lapgan.training.job import Budget, Intervals, LevelJob
+from lapgan.training.job import Budget, Intervals, LevelTask
 from lapgan.training.level import train_level
-from lapgan.training.listener import Listener
+from lapgan.training.listener import Callback
 from lapgan.training.log import Record, read_records
 from lapgan.weights import read_weights
 
-SILENT = Listener()
+SILENT = Callback()
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_examples_are_the_coefficients_of_the_pyramid(job: LevelJob):
+def test_examples_are_the_coefficients_of_the_pyramid(job: LevelTask):
     pixels = torch.randint(0, 256, (8, 3, 12, 12), dtype=torch.uint8)
     examples = make_examples(job, pixels, None, torch.Generator().manual_seed(0))
     image, coarse = gaussian_pyramid(pixels / 127.5 - 1, job.recipe.sizes)
@@ -41,9 +41,9 @@ def test_examples_are_the_coefficients_of_the_pyramid(job: LevelJob):
 
 @pytest.mark.parametrize("k", [0, 1])
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
-def test_a_resumed_level_equals_one_that_was_never_stopped(job: LevelJob, k: int, kind: str):
+def test_a_resumed_level_equals_one_that_was_never_stopped(job: LevelTask, k: int, kind: str):
     content = job.recipe.model_dump(mode="json")
-    content["training"]["optimiser"] = {"kind": kind, "learning_rate": 1e-3}
+    content["training"]["optimizer"] = {"kind": kind, "learning_rate": 1e-3}
     job = replace(job, k=k, recipe=check_recipe(content, "tiny"))
     straight = replace(job, folder=job.folder.with_name("straight"))
     train_level(straight, SILENT)
@@ -58,43 +58,43 @@ def test_a_resumed_level_equals_one_that_was_never_stopped(job: LevelJob, k: int
     }
 
 
-def test_another_seed_gives_other_weights(job: LevelJob):
+def test_another_seed_gives_other_weights(job: LevelTask):
     other = replace(job, seed=1, folder=job.folder.with_name("other"))
     train_level(job, SILENT)
     train_level(other, SILENT)
     assert not same(state_of(job), state_of(other))
 
 
-def test_training_leaves_the_random_state_of_its_caller_alone(job: LevelJob):
+def test_training_leaves_the_random_state_of_its_caller_alone(job: LevelTask):
     before = torch.random.get_rng_state()
     train_level(job, SILENT)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_a_finished_level_is_left_as_it_is(job: LevelJob):
+def test_a_finished_level_is_left_as_it_is(job: LevelTask):
     train_level(job, SILENT)
     written = {path: path.stat().st_mtime_ns for path in job.folder.rglob("*")}
     train_level(job, SILENT)
     assert {path: path.stat().st_mtime_ns for path in job.folder.rglob("*")} == written
 
 
-def test_a_level_with_more_budget_goes_on(job: LevelJob):
+def test_a_level_with_more_budget_goes_on(job: LevelTask):
     train_level(job, SILENT)
     state = train_level(replace(job, budget=Budget(128)), SILENT)
     assert state.images_seen == 128
     assert [r["images_seen"] for r in read_records(job.folder / "log.jsonl")] == [64, 128]
 
 
-def test_a_budget_of_time_ends_a_level(job: LevelJob):
+def test_a_budget_of_time_ends_a_level(job: LevelTask):
     state = train_level(replace(job, budget=Budget(10**9, seconds=0.3)), SILENT)
     assert 0.3 <= state.seconds < 5
     assert 0 < state.images_seen < 10**9
 
 
-def test_the_listener_hears_of_start_and_records(job: LevelJob):
+def test_the_listener_hears_of_start_and_records(job: LevelTask):
     heard: list[tuple[str, object]] = []
 
-    class Ear(Listener):
+    class Ear(Callback):
         def started(self, level: str, images: int, seconds: float, budget: Budget) -> None:
             heard.append((level, images))
 
@@ -105,16 +105,16 @@ def test_the_listener_hears_of_start_and_records(job: LevelJob):
     assert heard == [("12", 0), *(("12", n) for n in range(8, 72, 8))]
 
 
-def test_sheets_are_drawn_in_rows_of_real_low_and_generated(job: LevelJob):
+def test_sheets_are_drawn_in_rows_of_real_low_and_generated(job: LevelTask):
     train_level(job, SILENT)
     (sheet,) = (job.folder / "samples").iterdir()
     with Image.open(sheet) as picture:
         assert picture.size == (2 * (8 * 12 + 7 * 2), 2 * (3 * 12 + 2 * 2))
 
 
-def test_what_is_generated_comes_to_look_like_the_data(job: LevelJob):
+def test_what_is_generated_comes_to_look_like_the_data(job: LevelTask):
     content = job.recipe.model_dump(mode="json")
-    content["training"] |= {"batch": 32, "optimiser": {"kind": "adam", "learning_rate": 2e-3}}
+    content["training"] |= {"batch": 32, "optimizer": {"kind": "adam", "learning_rate": 2e-3}}
     content["levels"]["6x8"]["discriminator"] |= {"units": 32, "dropout": 0.0}
     job = replace(job, k=1, recipe=check_recipe(content, "tiny"), budget=Budget(32 * 300))
     pixels = torch.from_numpy(job.images.pixels.copy())
@@ -131,18 +131,18 @@ def test_what_is_generated_comes_to_look_like_the_data(job: LevelJob):
     assert last < first / 2
 
 
-def test_divergence_stops_with_the_last_good_checkpoint(job: LevelJob):
+def test_divergence_stops_with_the_last_good_checkpoint(job: LevelTask):
     train_level(replace(job, budget=Budget(16)), SILENT)
     good = (job.folder / "state.safetensors").read_bytes()
     content = job.recipe.model_dump(mode="json")
-    content["training"]["optimiser"]["learning_rate"] = 1e30
+    content["training"]["optimizer"]["learning_rate"] = 1e30
     diverging = replace(job, recipe=check_recipe(content, "tiny"))
     with pytest.raises(LapganError, match=r"level 12: training diverged .* is kept in"):
         train_level(diverging, SILENT)
     assert (job.folder / "state.safetensors").read_bytes() == good
 
 
-def test_a_damaged_checkpoint_is_named_and_kept(job: LevelJob):
+def test_a_damaged_checkpoint_is_named_and_kept(job: LevelTask):
     train_level(job, SILENT)
     state = job.folder / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-10])
@@ -152,7 +152,7 @@ def test_a_damaged_checkpoint_is_named_and_kept(job: LevelJob):
     assert state.read_bytes() == damaged
 
 
-def test_a_full_disk_keeps_the_checkpoint(job: LevelJob):
+def test_a_full_disk_keeps_the_checkpoint(job: LevelTask):
     train_level(replace(job, budget=Budget(16)), SILENT)
     written = {path: path.read_bytes() for path in job.folder.rglob("*.safetensors")}
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

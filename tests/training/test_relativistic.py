@@ -2,7 +2,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from lapgan.models.modern import PatchDiscriminator, PatchGenerator, Views
+from lapgan.models.patch import PatchDiscriminator, PatchGenerator, Views
 from lapgan.recipe import DifferencePenalty
 from lapgan.training.relativistic import update_pairs
 from lapgan.training.step import Examples
@@ -101,7 +101,7 @@ def test_an_augmented_image_is_all_that_d_judges_and_g_learns_through_it():
     g_sgd, d_sgd = torch.optim.SGD(g.parameters(), lr=1.0), torch.optim.SGD(d.parameters(), lr=0.0)
     examples = Examples(-low, low, torch.zeros_like(low), torch.zeros(64, 1, 4, 4), None)
     update_pairs(g, d, g_sgd, d_sgd, examples, augmented=True)
-    both, generated = (d.basis.colour(judged) for judged in d.judged)
+    both, generated = (d.basis.color(judged) for judged in d.judged)
     assert torch.allclose(both, both.mean(dim=(1, 2, 3), keepdim=True).expand_as(both), atol=1e-5)
     values = both[:, 0, 0, 0]
     assert values.min() < -0.4

@@ -16,7 +16,7 @@ from torch import Tensor
 from lapgan.cascade import Cascade
 from lapgan.errors import LapganError
 from lapgan.recipe import Recipe, check_recipe
-from lapgan.training.listener import Listener
+from lapgan.training.listener import Callback
 from lapgan.training.run import Order, plan, train
 
 DATA = "dead-leaves:40"
@@ -47,7 +47,7 @@ def assert_same_states(a: Path, b: Path) -> None:
 
 
 def test_a_run_trains_every_level_into_a_cascade(order: Order):
-    cascade = train(order, Listener())
+    cascade = train(order, Callback())
     assert cascade is not None
     saved = Cascade.load(order.out / "cascade.safetensors")
     assert torch.equal(saved.sample(4), Cascade.load(order.out).sample(4))
@@ -55,10 +55,10 @@ def test_a_run_trains_every_level_into_a_cascade(order: Order):
 
 
 def test_single_levels_make_the_same_cascade(order: Order):
-    train(order, Listener())
+    train(order, Callback())
     single = replace(order, out=order.out.with_name("single"))
-    assert train(replace(single, levels=(0,)), Listener()) is None
-    assert train(replace(single, levels=(1,)), Listener()) is not None
+    assert train(replace(single, levels=(0,)), Callback()) is None
+    assert train(replace(single, levels=(1,)), Callback()) is not None
     assert_same_states(order.out, single.out)
 
 
@@ -67,13 +67,13 @@ def test_levels_side_by_side_make_the_same_cascade(order: Order):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        train(order, Listener())
+        train(order, Callback())
     finally:
         torch.set_num_threads(threads)
     parallel = replace(order, out=order.out.with_name("parallel"), jobs=2)
     heard: list[str] = []
 
-    class Ear(Listener):
+    class Ear(Callback):
         def started(self, level: str, *rest: object) -> None:
             heard.append(level)
 
@@ -85,7 +85,7 @@ def test_levels_side_by_side_make_the_same_cascade(order: Order):
 
 
 def test_a_folder_of_another_run_is_refused(order: Order):
-    train(replace(order, images=8), Listener())
+    train(replace(order, images=8), Callback())
     changed = check_recipe(
         order.recipe.model_dump(mode="json") | {"training": {"batch": 16}}, "tiny"
     )
@@ -95,17 +95,17 @@ def test_a_folder_of_another_run_is_refused(order: Order):
         (replace(order, data="dead-leaves:50"), r"data\.fingerprint"),
     ):
         with pytest.raises(LapganError, match=named):
-            train(other, Listener())
+            train(other, Callback())
         with pytest.raises(LapganError, match=named):
             list(plan(other))
 
 
 def test_a_run_of_an_earlier_version_goes_on(order: Order):
-    train(replace(order, images=8), Listener())
+    train(replace(order, images=8), Callback())
     content = json.loads((order.out / "run.json").read_text())
     del content["recipe"]["training"]["exposure"]
     (order.out / "run.json").write_text(json.dumps(content))
-    cascade = train(order, Listener())
+    cascade = train(order, Callback())
     assert cascade is not None
     assert {figures["images_seen"] for figures in cascade.training.values()} == {64}
 
@@ -114,7 +114,7 @@ def test_an_unreadable_run_file_is_named(order: Order):
     order.out.mkdir()
     (order.out / "run.json").write_text("[")
     with pytest.raises(LapganError, match=r"run\.json: cannot be read"):
-        train(order, Listener())
+        train(order, Callback())
 
 
 def test_a_second_training_of_a_level_is_refused(order: Order):
@@ -124,20 +124,20 @@ def test_a_second_training_of_a_level_is_refused(order: Order):
         FileLock(folder / ".lock"),
         pytest.raises(LapganError, match="another process is training this part"),
     ):
-        train(order, Listener())
+        train(order, Callback())
 
 
 def test_classes_are_needed_where_the_recipe_has_them(order: Order):
     content = order.recipe.model_dump(mode="json") | {"data": {"classes": True}}
     with pytest.raises(LapganError, match=r"class-conditional .* these images have no classes"):
-        train(replace(order, recipe=check_recipe(content, "tiny")), Listener())
+        train(replace(order, recipe=check_recipe(content, "tiny")), Callback())
 
 
 def test_images_of_another_size_are_refused_before_anything_is_written(order: Order):
     content = order.recipe.model_dump(mode="json")
     content["levels"] = {"30": content["levels"]["32"], "8": content["levels"]["8"]}
     with pytest.raises(LapganError, match="images are 32x32, but the recipe's finest level"):
-        train(replace(order, recipe=check_recipe(content, "tiny")), Listener())
+        train(replace(order, recipe=check_recipe(content, "tiny")), Callback())
     assert not order.out.exists()
 
 
@@ -159,10 +159,10 @@ import json, sys
 from pathlib import Path
 from lapgan.recipe import check_recipe
 from lapgan.training.job import Intervals
-from lapgan.training.listener import Listener
+from lapgan.training.listener import Callback
 from lapgan.training.run import Order, train
 
-class Ear(Listener):
+class Ear(Callback):
     def recorded(self, level, record):
         print("recorded", flush=True)
 

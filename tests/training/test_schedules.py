@@ -4,7 +4,7 @@ from torch import nn
 
 from lapgan.recipe import Adam, Sgd
 from lapgan.training.ema import update_average
-from lapgan.training.optimiser import make_optimiser, set_schedule
+from lapgan.training.optimizers import make_optimizer, set_schedule
 
 
 @pytest.mark.parametrize(
@@ -19,33 +19,33 @@ from lapgan.training.optimiser import make_optimiser, set_schedule
     ],
 )
 def test_the_schedule_of_the_paper(epochs: float, rate: float, momentum: float):
-    optimiser = make_optimiser(nn.Linear(2, 2).parameters(), Sgd())
-    set_schedule(optimiser, Sgd(), epochs)
-    assert optimiser.param_groups[0]["lr"] == pytest.approx(rate, rel=1e-12)
-    assert optimiser.param_groups[0]["momentum"] == pytest.approx(momentum, rel=1e-12)
+    optimizer = make_optimizer(nn.Linear(2, 2).parameters(), Sgd())
+    set_schedule(optimizer, Sgd(), epochs)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(rate, rel=1e-12)
+    assert optimizer.param_groups[0]["momentum"] == pytest.approx(momentum, rel=1e-12)
 
 
 def test_adam_stays_as_it_is():
     recipe = Adam(learning_rate=1e-3, betas=(0.0, 0.9))
-    optimiser = make_optimiser(nn.Linear(2, 2).parameters(), recipe)
-    set_schedule(optimiser, recipe, 1000)
-    assert optimiser.param_groups[0]["lr"] == 1e-3
-    assert optimiser.param_groups[0]["betas"] == (0.0, 0.9)
+    optimizer = make_optimizer(nn.Linear(2, 2).parameters(), recipe)
+    set_schedule(optimizer, recipe, 1000)
+    assert optimizer.param_groups[0]["lr"] == 1e-3
+    assert optimizer.param_groups[0]["betas"] == (0.0, 0.9)
 
 
 @pytest.mark.parametrize(("progress", "rate"), [(0, 2e-3), (0.5, 1.05e-3), (1, 1e-4), (1.2, 1e-4)])
 def test_a_cosine_falls_to_a_twentieth(progress: float, rate: float):
     recipe = Adam(learning_rate=2e-3, decay="cosine")
-    optimiser = make_optimiser(nn.Linear(2, 2).parameters(), recipe)
-    set_schedule(optimiser, recipe, 0, progress)
-    assert optimiser.param_groups[0]["lr"] == pytest.approx(rate)
+    optimizer = make_optimizer(nn.Linear(2, 2).parameters(), recipe)
+    set_schedule(optimizer, recipe, 0, progress)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(rate)
 
 
 def test_g_may_learn_at_a_share_of_the_rate():
     for recipe in (Sgd(), Adam(), Adam(decay="cosine")):
-        optimiser = make_optimiser(nn.Linear(2, 2).parameters(), recipe)
-        set_schedule(optimiser, recipe, 0, 0.0, share=0.25)
-        rate = optimiser.param_groups[0]["lr"]
+        optimizer = make_optimizer(nn.Linear(2, 2).parameters(), recipe)
+        set_schedule(optimizer, recipe, 0, 0.0, share=0.25)
+        rate = optimizer.param_groups[0]["lr"]
         assert rate == pytest.approx(0.25 * recipe.learning_rate)
 
 

@@ -6,21 +6,21 @@ from stopping import after, state_of
 from torch import Tensor
 
 from lapgan.recipe import check_recipe
-from lapgan.training.job import Budget, Intervals, LevelJob
+from lapgan.training.job import Budget, Intervals, LevelTask
 from lapgan.training.level import train_level
-from lapgan.training.listener import Listener
+from lapgan.training.listener import Callback
 from lapgan.training.log import read_records
 
-SILENT = Listener()
+SILENT = Callback()
 
 
 @pytest.fixture
-def studious(job: LevelJob) -> LevelJob:
+def studious(job: LevelTask) -> LevelTask:
     """Half of 128 images for the classifier, in two steps, and half for the game, in eight."""
     content = job.recipe.model_dump(mode="json")
     content["training"] |= {
         "objective": "relativistic",
-        "optimiser": {"kind": "adam", "learning_rate": 1e-3, "decay": "cosine"},
+        "optimizer": {"kind": "adam", "learning_rate": 1e-3, "decay": "cosine"},
     }
     content["levels"]["12"]["discriminator"] = {
         "kind": "projected", "study": 0.5, "features": 4, "maps": 4, "units": 8
@@ -28,10 +28,10 @@ def studious(job: LevelJob) -> LevelJob:
     return replace(job, recipe=check_recipe(content, "studious"), budget=Budget(images=128))
 
 
-def changed(job: LevelJob, before: dict[str, Tensor]) -> set[str]:
+def changed(job: LevelTask, before: dict[str, Tensor]) -> set[str]:
     """The nets whose trained weights are no longer what they were."""
     after = state_of(job)
-    names = [name for name in after if name.endswith("weight") and "optimiser" not in name]
+    names = [name for name in after if name.endswith("weight") and "optimizer" not in name]
     nets = ("g.", "average.", "d.classifier.", "d.judges.")
     return {
         net
@@ -40,7 +40,7 @@ def changed(job: LevelJob, before: dict[str, Tensor]) -> set[str]:
     }
 
 
-def test_the_classifier_learns_first_and_the_game_leaves_it_alone(studious: LevelJob):
+def test_the_classifier_learns_first_and_the_game_leaves_it_alone(studious: LevelTask):
     train_level(studious, SILENT, stopped=lambda: True)
     start = state_of(studious)
     assert train_level(replace(studious, budget=Budget(128)), SILENT, after(2)).images_seen == 64
@@ -55,7 +55,7 @@ def test_the_classifier_learns_first_and_the_game_leaves_it_alone(studious: Leve
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_a_level_that_was_stopped_in_the_study_or_after_ends_in_the_same_weights(
-    studious: LevelJob, steps: int
+    studious: LevelTask, steps: int
 ):
     straight = replace(studious, folder=studious.folder.with_name("straight"))
     train_level(straight, SILENT)
@@ -65,7 +65,7 @@ def test_a_level_that_was_stopped_in_the_study_or_after_ends_in_the_same_weights
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_the_log_tells_the_study_from_the_game(studious: LevelJob):
+def test_the_log_tells_the_study_from_the_game(studious: LevelTask):
     train_level(replace(studious, intervals=Intervals(log=1e9)), SILENT)
     study, game = read_records(studious.folder / "log.jsonl")
     assert study["images_seen"] == 64
@@ -77,7 +77,7 @@ def test_the_log_tells_the_study_from_the_game(studious: LevelJob):
     assert "accuracy" not in game
 
 
-def test_the_rate_falls_in_the_study_and_again_in_the_game(studious: LevelJob):
+def test_the_rate_falls_in_the_study_and_again_in_the_game(studious: LevelTask):
     train_level(replace(studious, intervals=Intervals(log=0.0)), SILENT)
     rates = [record["learning_rate"] for record in read_records(studious.folder / "log.jsonl")]
     assert rates[0] == rates[2] == pytest.approx(1e-3)

@@ -16,10 +16,11 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from lapgan.data.images import Images, Size
-from lapgan.data.reading import OnBad, Reading, warn_skipped
+from lapgan.data.images import Images
+from lapgan.data.reading import OnInvalid, Reading, warn_skipped
 from lapgan.data.source import Source
 from lapgan.errors import LapganError
+from lapgan.sizes import Size
 
 __all__ = ["cached_images", "default_cache"]
 
@@ -35,7 +36,7 @@ def default_cache() -> Path:
 
 
 def cached_images(
-    source: Source, *, split: str, on_bad: OnBad, folder: Path, progress: bool
+    source: Source, *, split: str, on_invalid: OnInvalid, folder: Path, progress: bool
 ) -> Images:
     """Opens the decoded images of a source, and decodes them first if nobody has yet.
 
@@ -45,7 +46,7 @@ def cached_images(
     Raises:
         LapganError: the source holds images that cannot be used, or the cache cannot be written.
     """
-    key = _key(source.fingerprint(folder / _HASHES), split, on_bad)
+    key = _key(source.fingerprint(folder / _HASHES), split, on_invalid)
     entry = _Entry(folder / key, key)
     images = entry.load(source.name)
     if images is not None:
@@ -57,15 +58,15 @@ def cached_images(
             images = entry.load(source.name)
             if images is not None:
                 return images
-            entry.build(Reading(source, on_bad, progress))
+            entry.build(Reading(source, on_invalid, progress))
     images = entry.load(source.name)
     if images is None:
         raise LapganError(f"{entry.path}: was written but cannot be read back. Check the disk.")
     return images
 
 
-def _key(content: str, split: str, on_bad: OnBad) -> str:
-    return hashlib.sha256(repr((_FORMAT, content, split, on_bad)).encode()).hexdigest()[:32]
+def _key(content: str, split: str, on_invalid: OnInvalid) -> str:
+    return hashlib.sha256(repr((_FORMAT, content, split, on_invalid)).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)

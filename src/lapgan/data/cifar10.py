@@ -9,10 +9,10 @@ from pathlib import Path
 from urllib.error import URLError
 
 from lapgan.data.fingerprint import files_fingerprint
-from lapgan.data.images import Size
 from lapgan.data.source import Item
 from lapgan.errors import LapganError
 from lapgan.files import atomic_path
+from lapgan.sizes import Size
 
 __all__ = ["Cifar10", "download_cifar10", "is_cifar10"]
 

@@ -4,10 +4,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lapgan.data.images import Images
-from lapgan.data.normalisation import corner_offsets
-from lapgan.pyramid import Size
+from lapgan.sizes import Size
 
-__all__ = ["corner_crops"]
+__all__ = ["corner_crops", "corner_offsets"]
+
+
+def corner_offsets(images: Size, crop: Size) -> list[tuple[int, int]]:
+    """Returns top and left of the four corner crops of the given size."""
+    bottom, right = images[0] - crop[0], images[1] - crop[1]
+    return [(0, 0), (0, right), (bottom, 0), (bottom, right)]
 
 
 def corner_crops(

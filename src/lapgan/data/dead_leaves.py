@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lapgan.data.images import Size
 from lapgan.data.source import Item
 from lapgan.errors import LapganError
+from lapgan.sizes import Size
 
 __all__ = ["DeadLeaves", "dead_leaf_image"]
 
@@ -66,7 +66,7 @@ class DeadLeaves:
 
 
 def dead_leaf_image(random: np.random.Generator) -> NDArray[np.uint8]:
-    """Draws one image: discs of random size, place and colour that cover one another.
+    """Draws one image: discs of random size, place and color that cover one another.
 
     The radii have the density r^-3, so the picture looks alike at all scales; what lies in front
     is drawn first, until no gap is left, so the picture is a true sample.
@@ -77,25 +77,25 @@ def dead_leaf_image(random: np.random.Generator) -> NDArray[np.uint8]:
     Source: Lee, Mumford, Huang, "Occlusion models for natural images" (IJCV 2001).
     """
     side = _SIDE * _FINE
-    colours = np.empty((side * side, 3), np.float32)
+    colors = np.empty((side * side, 3), np.float32)
     bare = np.arange(side * side)
     while bare.size:
         radius, y, x = _leaves(random, side)
-        paint = _colours(random)
+        paint = _colors(random)
         row, column = (axis.astype(np.float32)[:, None] for axis in np.divmod(bare, side))
         inside = np.square(row - y) + np.square(column - x) < np.square(radius)
         front = inside.argmax(axis=1)
         hit = inside[np.arange(bare.size), front]
-        colours[bare[hit]] = paint[front[hit]]
+        colors[bare[hit]] = paint[front[hit]]
         bare = bare[~hit]
-    pixels = colours.reshape(_SIDE, _FINE, _SIDE, _FINE, 3).mean(axis=(1, 3))
+    pixels = colors.reshape(_SIDE, _FINE, _SIDE, _FINE, 3).mean(axis=(1, 3))
     return np.asarray(np.round(pixels * 255), np.uint8)
 
 
 def _leaves(
     random: np.random.Generator, side: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Draws radii and centres of discs, only such as may touch the picture."""
+    """Draws radii and centers of discs, only such as may touch the picture."""
     radius = np.interp(random.random(_LEAVES_AT_ONCE), *_cumulative(side))
     spread = side / 2 + radius
     y = side / 2 + random.uniform(-1, 1, _LEAVES_AT_ONCE) * spread
@@ -115,6 +115,6 @@ def _cumulative(side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.cumsum(share) / share.sum(), radius
 
 
-def _colours(random: np.random.Generator) -> NDArray[np.float32]:
+def _colors(random: np.random.Generator) -> NDArray[np.float32]:
     deviations = random.standard_normal((_LEAVES_AT_ONCE, 3)).astype(np.float32) @ _AXES
     return np.clip(_MEAN + deviations, 0, 1)

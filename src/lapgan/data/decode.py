@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from lapgan.data.images import Size
 from lapgan.data.source import Content
+from lapgan.sizes import Size
 
-__all__ = ["BadImageError", "decode", "image_size"]
+__all__ = ["InvalidImageError", "decode", "image_size"]
 
 # Pillow reads more, but these are the ones whose depth it reports before it cuts it to 8 bits.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -21,7 +21,7 @@ _TURNED_SIDEWAYS = {5, 6, 7, 8}
 _ORIENTATION = 0x0112
 
 
-class BadImageError(Exception):
+class InvalidImageError(Exception):
     """One image cannot be used; the message says what was found and what to do."""
 
 
@@ -29,7 +29,7 @@ def image_size(content: Content) -> Size:
     """Reads the height and width of an image, from its header if it is encoded.
 
     Raises:
-        BadImageError: the header alone shows that the image cannot be used.
+        InvalidImageError: the header alone shows that the image cannot be used.
     """
     if isinstance(content, np.ndarray):
         return content.shape[0], content.shape[1]
@@ -42,10 +42,10 @@ def decode(content: Content) -> NDArray[np.uint8]:
     """Decodes one image to uint8 (H, W, 3) RGB, turned upright as its EXIF data asks.
 
     Greyscale, black and white, palettes and alpha that is opaque everywhere lose nothing and are
-    converted. Colour profiles are not applied.
+    converted. Color profiles are not applied.
 
     Raises:
-        BadImageError: broken, more than 8 bits, CMYK, transparent or animated.
+        InvalidImageError: broken, more than 8 bits, CMYK, transparent or animated.
     """
     if isinstance(content, np.ndarray):
         return content
@@ -62,36 +62,36 @@ def decode(content: Content) -> NDArray[np.uint8]:
 @contextmanager
 def _opened(content: bytes | Path) -> Iterator[ImageFile.ImageFile]:
     if content == b"":
-        raise BadImageError("is empty. Restore the file or remove it")
+        raise InvalidImageError("is empty. Restore the file or remove it")
     try:
         file = BytesIO(content) if isinstance(content, bytes) else content
         with Image.open(file, formats=_FORMATS) as image:
             _refuse_unfit(image)
             yield image
-    except BadImageError:
+    except InvalidImageError:
         raise
     except UnidentifiedImageError:
         formats = "PNG, JPEG, WebP, BMP, GIF or TIFF"
-        raise BadImageError(f"is not a {formats} image. Convert it or remove it") from None
+        raise InvalidImageError(f"is not a {formats} image. Convert it or remove it") from None
     except Exception as error:  # Pillow's readers raise nearly anything on broken files
         detail = getattr(error, "strerror", None) or error
-        raise BadImageError(f"cannot be read ({detail}). Restore it or remove it") from error
+        raise InvalidImageError(f"cannot be read ({detail}). Restore it or remove it") from error
 
 
 def _refuse_unfit(image: ImageFile.ImageFile) -> None:
     if image.mode.startswith(("I", "F")) or ";16" in str(image.tile):
-        raise BadImageError("has more than 8 bits a channel. Save it as 8-bit RGB")
+        raise InvalidImageError("has more than 8 bits a channel. Save it as 8-bit RGB")
     if image.mode not in _LOSSLESS_MODES:
-        raise BadImageError(f"has {image.mode} colours. Save it as 8-bit RGB")
+        raise InvalidImageError(f"has {image.mode} colors. Save it as 8-bit RGB")
     # Cameras put a preview beside the photograph in MPO files; that is no animation.
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise BadImageError("holds more than one frame. Save the frames as single images")
+        raise InvalidImageError("holds more than one frame. Save the frames as single images")
 
 
 def _refuse_transparent(image: Image.Image) -> None:
     lowest, _ = image.getchannel("A").getextrema()
     if lowest != 255:
-        raise BadImageError("has transparent pixels. Put it on a background and save it as RGB")
+        raise InvalidImageError("has transparent pixels. Put it on a background and save it as RGB")
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lapgan.pyramid import Size
+from lapgan.sizes import Size
 
-__all__ = ["Images", "Size"]
+__all__ = ["Images"]
 
 
 @dataclass(frozen=True, eq=False)

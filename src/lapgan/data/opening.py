@@ -14,10 +14,10 @@ from lapgan.data.folder import files_below, image_folder
 from lapgan.data.hub import hub_images
 from lapgan.data.images import Images
 from lapgan.data.parquet import parquet_images
-from lapgan.data.reading import OnBad
+from lapgan.data.reading import OnInvalid
 from lapgan.data.source import Source
 from lapgan.errors import LapganError
-from lapgan.files import below_data
+from lapgan.files import resolve_data_path
 
 __all__ = ["find_source", "open_images"]
 
@@ -36,7 +36,7 @@ def open_images(
     source: str | Path,
     *,
     split: str = "train",
-    on_bad: OnBad = "stop",
+    on_invalid: OnInvalid = "stop",
     cache: Path | None = None,
     progress: bool | None = None,
 ) -> Images:
@@ -50,7 +50,7 @@ def open_images(
             parquet file, or a pattern of parquet files. Relative paths are searched below the
             working folder and then below `$LAPGAN_DATA`.
         split: which part of the source, usually "train" or "test".
-        on_bad: what to do about images that are broken, of odd size, or not 8-bit RGB without
+        on_invalid: what to do about images that are broken, of odd size, or not 8-bit RGB without
             loss: "stop" raises and names them, "skip" leaves them out and names them in a warning
             on the log `lapgan.data`.
         cache: the folder for decoded images; `$LAPGAN_CACHE` or the user's cache folder if None.
@@ -62,14 +62,14 @@ def open_images(
     Raises:
         LapganError: the source cannot be found, fetched, read or kept; says which part, and what
             to do.
-        ValueError: `on_bad` is neither "stop" nor "skip".
+        ValueError: `on_invalid` is neither "stop" nor "skip".
     """
-    if on_bad not in ("stop", "skip"):
-        raise ValueError(f"on_bad: expected 'stop' or 'skip', got {on_bad!r}")
+    if on_invalid not in ("stop", "skip"):
+        raise ValueError(f"on_invalid: expected 'stop' or 'skip', got {on_invalid!r}")
     return cached_images(
         find_source(str(source), split),
         split=split,
-        on_bad=on_bad,
+        on_invalid=on_invalid,
         folder=cache or default_cache(),
         progress=sys.stderr.isatty() if progress is None else progress,
     )
@@ -84,7 +84,7 @@ def find_source(text: str, split: str) -> Source:
         return DeadLeaves(_count(text, rest), split)
     if word == "hub":
         return hub_images(rest, split)
-    path = below_data(text)
+    path = resolve_data_path(text)
     if path.is_dir():
         return _folder_source(path, split, text)
     if path.is_file():

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from lapgan.data.decode import BadImageError
-from lapgan.data.images import Size
+from lapgan.data.decode import InvalidImageError
 from lapgan.data.opening import find_source
-from lapgan.data.reading import OnBad, Reading, warn_skipped
-from lapgan.files import as_file_name, atomic_folder
+from lapgan.data.reading import OnInvalid, Reading, warn_skipped
+from lapgan.files import atomic_folder, safe_file_name
+from lapgan.sizes import Size
 
 __all__ = ["fitted", "prepare_images"]
 
@@ -25,7 +25,7 @@ def prepare_images(
     *,
     split: str = "train",
     count: int | None = None,
-    on_bad: OnBad = "stop",
+    on_invalid: OnInvalid = "stop",
     progress: bool | None = None,
 ) -> int:
     """Writes a source's images as PNG files of one size, in class folders if it has classes.
@@ -38,7 +38,7 @@ def prepare_images(
         size: height and width, in pixels.
         split: which part of the source.
         count: how many images, the first ones; all if None.
-        on_bad: what to do about images that are broken, not 8-bit RGB without loss, or smaller than
+        on_invalid: what to do about images that are broken, not 8-bit RGB without loss, or smaller than
             `size`: "stop" raises and names them, "skip" leaves them out with a warning.
         progress: whether to draw a progress bar on stderr; only in a terminal if None.
 
@@ -49,12 +49,12 @@ def prepare_images(
         LapganError: `out` exists, the source cannot be found or read, or nothing can be written.
     """
     found = find_source(str(source), split)
-    reading = Reading(found, on_bad, sys.stderr.isatty() if progress is None else progress)
+    reading = Reading(found, on_invalid, sys.stderr.isatty() if progress is None else progress)
     written = 0
     with atomic_folder(out) as folder:
         for pixels, label in islice(reading.images(partial(fitted, size=size)), count):
             named = found.class_names and label is not None
-            place = folder / as_file_name(found.class_names[label or 0]) if named else folder
+            place = folder / safe_file_name(found.class_names[label or 0]) if named else folder
             place.mkdir(exist_ok=True)
             Image.fromarray(pixels).save(place / f"{written:06}.png")
             written += 1
@@ -63,18 +63,18 @@ def prepare_images(
 
 
 def fitted(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
-    """Cuts the largest centred part of the shape of `size`, and reduces it (Lanczos).
+    """Cuts the largest centered part of the shape of `size`, and reduces it (Lanczos).
 
     Args:
         pixels: uint8 (H, W, 3).
         size: height and width, in pixels.
 
     Raises:
-        BadImageError: the image is smaller than `size`; nothing is enlarged.
+        InvalidImageError: the image is smaller than `size`; nothing is enlarged.
     """
     height, width = size
     if pixels.shape[0] < height or pixels.shape[1] < width:
-        raise BadImageError(
+        raise InvalidImageError(
             f"is {pixels.shape[1]}x{pixels.shape[0]} pixels (width x height), smaller than "
             f"{width}x{height}. Remove it or choose a smaller size"
         )

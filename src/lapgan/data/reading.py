@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from lapgan.data.decode import BadImageError, decode, image_size
-from lapgan.data.images import Size
+from lapgan.data.decode import InvalidImageError, decode, image_size
 from lapgan.data.source import Item, Source
 from lapgan.errors import LapganError
+from lapgan.sizes import Size
 
-__all__ = ["MOST_NAMED", "OnBad", "Reading", "warn_skipped"]
+__all__ = ["MOST_NAMED", "OnInvalid", "Reading", "warn_skipped"]
 
-OnBad = Literal["stop", "skip"]
+OnInvalid = Literal["stop", "skip"]
 MOST_NAMED = 10
 
 _log = logging.getLogger("lapgan.data")
@@ -30,12 +30,12 @@ class Reading:
 
     Args:
         source: what to read.
-        on_bad: "stop" raises at images that cannot be used, "skip" leaves them out.
+        on_invalid: "stop" raises at images that cannot be used, "skip" leaves them out.
         progress: whether to draw a progress bar on stderr.
     """
 
     source: Source
-    on_bad: OnBad
+    on_invalid: OnInvalid
     progress: bool
     bad: dict[int, str] = field(default_factory=dict)
 
@@ -54,7 +54,7 @@ class Reading:
         for index, item in self._tracked("checking images"):
             try:
                 sizes[index] = item.name, image_size(item.content)
-            except BadImageError as error:
+            except InvalidImageError as error:
                 self.bad[index] = f"{item.name}: {error}."
         if not sizes:
             raise self._refusal()
@@ -62,7 +62,7 @@ class Reading:
         for index, (name, size) in sizes.items():
             if size != common:
                 self.bad[index] = _odd_size(name, size, common)
-        if self.bad and self.on_bad == "stop":
+        if self.bad and self.on_invalid == "stop":
             raise self._refusal()
         return common
 
@@ -72,16 +72,16 @@ class Reading:
         """Yields the pixels, uint8 (H, W, 3), and the label of each image that can be used.
 
         Args:
-            made: what to make of the pixels; raises BadImageError where it cannot.
+            made: what to make of the pixels; raises InvalidImageError where it cannot.
         """
         for index, item in self._tracked("decoding images"):
             if index in self.bad:
                 continue
             try:
                 yield made(decode(item.content)), item.label
-            except BadImageError as error:
+            except InvalidImageError as error:
                 self.bad[index] = f"{item.name}: {error}."
-                if self.on_bad == "stop":
+                if self.on_invalid == "stop":
                     raise self._refusal() from error
         if len(self.bad) == len(self.source):
             raise self._refusal()
@@ -101,7 +101,7 @@ class Reading:
     def _refusal(self) -> LapganError:
         if not self.bad:
             return LapganError(f"{self.source.name}: expected images, but there are none.")
-        choice = "Mend them, or leave them out (--skip-bad, or on_bad='skip')."
+        choice = "Mend them, or leave them out (--skip-bad, or on_invalid='skip')."
         if len(self.bad) == len(self.source):
             choice = "No image is left."
         return LapganError(f"{_listing(self.source.name, self.named(), len(self.bad))}\n{choice}")

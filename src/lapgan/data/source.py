@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lapgan.data.images import Size
+from lapgan.sizes import Size
 
 __all__ = ["Content", "Item", "Source"]
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from lapgan.errors import LapganError
-from lapgan.evaluation.progress import tracked
+from lapgan.progress import tracked
 
 __all__ = ["CODERS", "Code", "best_code", "code_bits", "residual_values"]
 

@@ -51,7 +51,7 @@ class Information:
 
 
 class Critic:
-    """T(l, h) and the optimiser that trains it.
+    """T(l, h) and the optimizer that trains it.
 
     Args:
         seed: decides on the initial weights.
@@ -64,16 +64,16 @@ class Critic:
             self.net = compute.place(_PairNet())
         self.gain = 1.0
         self.compute = compute
-        self.optimiser = torch.optim.Adam(self.net.parameters(), lr=_LEARNING_RATE)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=_LEARNING_RATE)
 
     def learn(self, low: Tensor, high: Tensor) -> None:
         """Takes one step on a batch of true pairs, (N, 3, H, W) each."""
         self.net.train()
         with torch.enable_grad():
             loss = -_objective(self._scores(low, high))
-            self.optimiser.zero_grad()
+            self.optimizer.zero_grad()
             torch.autograd.backward(loss)
-            self.optimiser.step()
+            self.optimizer.step()
 
     def calibrate(self, low: Tensor, high: Tensor) -> None:
         """Fits the gain of the scores to true pairs; the nets stay as they are."""

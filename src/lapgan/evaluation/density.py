@@ -1,6 +1,6 @@
 """A small learned density of an image given the next coarser one, p(I_k | I_{k+1}).
 
-Pixels are taken in raster order, the colours of a pixel as red, green, blue:
+Pixels are taken in raster order, the colors of a pixel as red, green, blue:
 
     p(I_k | I_{k+1}) = Π_i Π_c p(x_ic | x_i1 ... x_i(c-1), context_i)
 
@@ -14,7 +14,7 @@ and s_i a scale,
 
     t = (x - reference) / s_i,    e = L^-1 (t - W φ_i),    L L^T = Cov[t - W φ_i],  L triangular,
 
-so e_c is the error of the best linear prediction of colour c by the context and the colours before
+so e_c is the error of the best linear prediction of color c by the context and the colors before
 it. W and L are fitted apart for each place of a fine pixel within a coarse one, since the last
 pixel of a block all but follows from the block's mean. The net gives e_c as a mixture of logistics,
 integrated over each of the 256 values of x (Salimans et al., 2017).
@@ -31,8 +31,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
-from lapgan.evaluation.progress import tracked
-from lapgan.pyramid import Size
+from lapgan.progress import tracked
+from lapgan.sizes import Size
 
 __all__ = [
     "Contexts",
@@ -74,21 +74,21 @@ class LevelImages:
 
 @dataclass(frozen=True)
 class Contexts:
-    """What is known of some pixels before they are read, and their colours.
+    """What is known of some pixels before they are read, and their colors.
 
     Args:
         features: φ.
         cells: which of the linear predictions is theirs.
         contrast: root mean square of the context's differences from the reference, in grey levels.
         reference: the coarse pixel they lie in; the pixel before them at the coarsest level.
-        colours: x, 0 to 255.
+        colors: x, 0 to 255.
     """
 
     features: Float[Tensor, "b f"]
     cells: Int64[Tensor, " b"]
     contrast: Float[Tensor, " b"]
     reference: Float[Tensor, "b 3"]
-    colours: Float[Tensor, "b 3"]
+    colors: Float[Tensor, "b 3"]
 
 
 class Window(nn.Module):
@@ -97,7 +97,7 @@ class Window(nn.Module):
     Args:
         size: height and width of the level.
         coarse: height and width of the next coarser level; None at the coarsest.
-        mean: mean colour, which stands for the pixel before the first.
+        mean: mean color, which stands for the pixel before the first.
     """
 
     mean: Tensor
@@ -127,7 +127,7 @@ class Window(nn.Module):
         reference, around = (
             self._around(level.coarse, n, y, x)
             if level.coarse is not None
-            else (self._neighbour(level.fine, n, y, x), torch.zeros(len(n), 0, 3))
+            else (self._neighbor(level.fine, n, y, x), torch.zeros(len(n), 0, 3))
         )
         before, inside = self._before(level.fine, n, y, x, reference)
         differences = torch.cat([before.flatten(1), around.flatten(1)], dim=1)
@@ -159,11 +159,11 @@ class Window(nn.Module):
         offsets = torch.tensor(self.before, dtype=torch.int64).view(-1, 2)
         rows, columns = y[:, None] + offsets[:, 0], x[:, None] + offsets[:, 1]
         inside = (rows >= 0) & (columns >= 0) & (columns < self.size[1])
-        colours = fine[n[:, None], :, rows.clamp(min=0), columns.clamp(0, self.size[1] - 1)]
+        colors = fine[n[:, None], :, rows.clamp(min=0), columns.clamp(0, self.size[1] - 1)]
         # Outside the image a clamped index may point ahead of the pixel: nothing may be read there.
-        return (colours.float() - reference[:, None]) * inside[..., None], inside.float()
+        return (colors.float() - reference[:, None]) * inside[..., None], inside.float()
 
-    def _neighbour(self, fine: Tensor, n: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    def _neighbor(self, fine: Tensor, n: Tensor, y: Tensor, x: Tensor) -> Tensor:
         """Returns the pixel to the left; above at the left edge; the mean at the first pixel."""
         left = x > 0
         row, column = torch.where(left, y, (y - 1).clamp(min=0)), (x - 1).clamp(min=0)
@@ -172,7 +172,7 @@ class Window(nn.Module):
 
 
 class Density(nn.Module):
-    """p(x | context) for the three colours of a pixel: linear prediction, net, logistic mixture.
+    """p(x | context) for the three colors of a pixel: linear prediction, net, logistic mixture.
 
     Args:
         window: what a pixel may look at.
@@ -182,7 +182,7 @@ class Density(nn.Module):
     spread: Tensor
     absolute: Tensor
     scale: Tensor
-    colours_before: Tensor
+    colors_before: Tensor
 
     def __init__(self, window: Window) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ class Density(nn.Module):
         self.register_buffer("spread", torch.eye(3).repeat(window.cells, 1, 1))
         self.register_buffer("absolute", torch.zeros(window.cells, dtype=torch.bool))
         self.register_buffer("scale", torch.ones(window.width))
-        self.register_buffer("colours_before", torch.ones(3, 3).tril(-1)[:, :, None])
+        self.register_buffer("colors_before", torch.ones(3, 3).tril(-1)[:, :, None])
         self.first = nn.Linear(window.width, UNITS)
         self.cell = nn.Embedding(window.cells, UNITS)
         self.residual = nn.Sequential(
@@ -205,24 +205,24 @@ class Density(nn.Module):
         nn.init.zeros_(self.cell.weight)
 
     def forward(self, c: Contexts) -> Float[Tensor, "b 3"]:
-        """Returns log p of each colour given its context and the colours before it, in nats."""
-        return log_mixture(c.colours, *self.mixture(c))
+        """Returns log p of each color given its context and the colors before it, in nats."""
+        return log_mixture(c.colors, *self.mixture(c))
 
     def mixture(self, c: Contexts) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns logits, means and log scales of each colour's mixture, each (b, 3, components).
+        """Returns logits, means and log scales of each color's mixture, each (b, 3, components).
 
-        Means and scales are in grey levels. Those of colour c depend on the colours before it.
+        Means and scales are in grey levels. Those of color c depend on the colors before it.
         """
         errors, unit = self._linear_errors(c)
         h = self.first(c.features * self.scale) + self.cell(c.cells)
         h = h + self.residual(h)
         heads = self.heads(F.silu(h)).view(-1, 3, HEAD_UNITS)
-        known = self.errors * self.colours_before
+        known = self.errors * self.colors_before
         heads = heads + torch.einsum("bj,cjh->bch", errors.clamp(-6, 6), known)
         out = torch.baddbmm(self.bias, F.silu(heads).transpose(0, 1), self.out).transpose(0, 1)
         logits, means, log_scales = out.chunk(3, dim=-1)
-        # The error is linear in its own colour, so x - unit e does not depend on x.
-        predicted = (c.colours - unit * errors)[..., None]
+        # The error is linear in its own color, so x - unit e does not depend on x.
+        predicted = (c.colors - unit * errors)[..., None]
         return logits, predicted + unit[..., None] * means, log_scales + unit.log()[..., None]
 
     def _linear_errors(self, c: Contexts) -> tuple[Tensor, Tensor]:
@@ -274,11 +274,11 @@ def log_mixture(x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) ->
     Source: Salimans et al. (2017), section 2.1.
     """
     rate = torch.exp(-log_scales.clamp(min=-4))
-    centred = x[..., None] - means
+    centered = x[..., None] - means
     highest, lowest = (x == 255)[..., None], (x == 0)[..., None]
     # σ(a) - σ(b) = σ(a) σ(-b) (1 - e^(b - a)): neither cancels nor underflows.
-    below = F.logsigmoid((centred + 0.5) * rate).masked_fill(highest, 0)
-    above = F.logsigmoid((0.5 - centred) * rate).masked_fill(lowest, 0)
+    below = F.logsigmoid((centered + 0.5) * rate).masked_fill(highest, 0)
+    above = F.logsigmoid((0.5 - centered) * rate).masked_fill(lowest, 0)
     width = torch.log(-torch.expm1(-rate)).masked_fill(highest | lowest, 0)
     log_p = torch.logsumexp(below + above + width + logits.log_softmax(dim=-1), dim=-1)
     uniform = torch.full_like(log_p, math.log(FLOOR / 256))
@@ -299,16 +299,16 @@ def train_density(train: LevelImages, minutes: float, seed: int) -> Density:
     generator = torch.Generator().manual_seed(seed)
     density = _new_density(train, seed)
     density.fit_linear(train, generator)
-    optimiser = torch.optim.AdamW(density.parameters(), betas=(0.9, 0.99), weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(density.parameters(), betas=(0.9, 0.99), weight_decay=1e-4)
     average = copy.deepcopy(density)
     for step, share in enumerate(clock.shares(f"density {train.size[0]}x{train.size[1]}"), start=1):
         rate = LEARNING_RATE * min(1.0, step / 50) * (1 + math.cos(math.pi * share)) / 2
-        optimiser.param_groups[0]["lr"] = rate
+        optimizer.param_groups[0]["lr"] = rate
         contexts = density.window(train, *_pixels(train, BATCH, generator))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (-density(contexts).sum(dim=1).mean()).backward()
         nn.utils.clip_grad_norm_(density.parameters(), 5.0)
-        optimiser.step()
+        optimizer.step()
         _follow(average, density, min(0.995, step / (step + 10)))
     return average
 
@@ -360,7 +360,7 @@ def _least_squares(c: Contexts, scale: Tensor | None) -> _Fit:
 
 
 def _targets(c: Contexts) -> Tensor:
-    return (c.colours - c.reference) / c.contrast[:, None]
+    return (c.colors - c.reference) / c.contrast[:, None]
 
 
 def _new_density(train: LevelImages, seed: int) -> Density:

@@ -31,8 +31,9 @@ from lapgan.cascade import BLOCK, Cascade
 from lapgan.errors import LapganError
 from lapgan.evaluation.critic import Critic, Information, judge
 from lapgan.evaluation.estimate import Estimate, mean_estimate, quotient, ratio_estimate
-from lapgan.evaluation.progress import tracked
-from lapgan.pyramid import Size, downsample, gaussian_pyramid, size_of, upsample
+from lapgan.progress import tracked
+from lapgan.pyramid import downsample, gaussian_pyramid, size_of, upsample
+from lapgan.sizes import Size
 
 __all__ = ["Diversity", "Fidelity", "LevelDependence", "Tie", "measure_dependence"]
 
@@ -203,7 +204,7 @@ def _generated(cascade: Cascade, n: int, seed: int) -> _Stream:
 def _real(cascade: Cascade, blocks: Iterable[Tensor]) -> _Stream:
     for pixels in blocks:
         images = gaussian_pyramid(
-            cascade.normalisation.normalise(pixels), cascade.sizes, cascade.operator
+            cascade.normalization.normalize(pixels), cascade.sizes, cascade.operator
         )
         lows = [
             upsample(coarse, size, cascade.operator)
@@ -295,7 +296,7 @@ def _distances(cascade: Cascade, pairs: _Pairs) -> Tensor:
 
     def mean_square(image: Tensor, coarse: Tensor) -> Tensor:
         reduced = downsample(image, size_of(coarse), cascade.operator)
-        difference = cascade.normalisation.grey_levels(reduced - coarse)
+        difference = cascade.normalization.gray_levels(reduced - coarse)
         return _couples(difference.square()).mean(dim=(1, 2, 3, 4))
 
     image, swapped = pairs.low + pairs.high, _couples(pairs.coarse).flip(1).flatten(0, 1)
@@ -353,7 +354,7 @@ def _variances(cascade: Cascade, k: int, low: Tensor, label: Tensor | None, seed
 
 def _half_square(cascade: Cascade, x: Tensor, dim: int) -> Tensor:
     """Returns E (a - b)^2 / 2 over all but the couples: the variance between the two of `dim`."""
-    difference = cascade.normalisation.grey_levels(x.select(dim, 0) - x.select(dim, 1))
+    difference = cascade.normalization.gray_levels(x.select(dim, 0) - x.select(dim, 1))
     return difference.square().flatten(1).mean(dim=1) / 2
 
 

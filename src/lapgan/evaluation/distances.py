@@ -38,8 +38,8 @@ _GROUPS = 10
 _KID_SUBSETS = 50
 _KID_SUBSET = 1000
 # The neighbours that span a ball: those of the two papers.
-_NEIGHBOURS_PRECISION = 3
-_NEIGHBOURS_DENSITY = 5
+_NEIGHBORS_PRECISION = 3
+_NEIGHBORS_DENSITY = 5
 _SPLITS = 10
 # Rows of a block of distances: 1,000 x 50,000 in float32 are 200 MB.
 _BLOCK = 1000
@@ -104,8 +104,8 @@ def _least_count(score: Score, dimension: int) -> tuple[int, str]:
     return {
         "fd": (dimension + 1, f"a covariance of {dimension} features needs more images than that"),
         "kid": (4, "two subsets of two are needed"),
-        "precision-recall": (_NEIGHBOURS_PRECISION + 1, "each image needs that many neighbours"),
-        "density-coverage": (_NEIGHBOURS_DENSITY + 1, "each image needs that many neighbours"),
+        "precision-recall": (_NEIGHBORS_PRECISION + 1, "each image needs that many neighbours"),
+        "density-coverage": (_NEIGHBORS_DENSITY + 1, "each image needs that many neighbours"),
         "inception-score": (_SPLITS, "it is computed on ten splits"),
     }[score]
 
@@ -250,7 +250,7 @@ def precision_recall(real: Features, fake: Features, seed: int = 0) -> list[Dist
 
     _check_pair(real, fake, "precision-recall")
     found = prc_features_to_metric(
-        fake.values, real.values, prc_neighborhood=_NEIGHBOURS_PRECISION, prc_batch_size=_BLOCK,
+        fake.values, real.values, prc_neighborhood=_NEIGHBORS_PRECISION, prc_batch_size=_BLOCK,
         save_cpu_ram=True, verbose=False,
     )  # fmt: skip
     return [
@@ -279,11 +279,11 @@ def density_coverage(real: Features, fake: Features, seed: int = 0) -> list[Dist
     for span in _spans(len(real)):
         x = real.values[span]
         # The nearest real image is the image itself.
-        radius = torch.cdist(x, real.values).kthvalue(_NEIGHBOURS_DENSITY + 1).values
+        radius = torch.cdist(x, real.values).kthvalue(_NEIGHBORS_DENSITY + 1).values
         inside = torch.cdist(x, fake.values) <= radius[:, None]
         balls += inside.sum(dim=0)
         covered[span] = inside.any(dim=1)
-    density = balls.double() / _NEIGHBOURS_DENSITY
+    density = balls.double() / _NEIGHBORS_DENSITY
     error = float(density.std() / len(fake) ** 0.5)
     return [
         _distance("density", float(density.mean()), error, "standard error over generated images",

@@ -8,7 +8,7 @@ code of I_k that a decoder with I_{k+1} can read bounds H[I_k | I_{k+1}] from ab
 lossless coder on the residual, and a learned density (`lapgan.evaluation.density`) whose bits are
 counted on images it was not trained on.
 
-A bit a pixel counts all three colours; a bit a dimension is a third of that.
+A bit a pixel counts all three colors; a bit a dimension is a third of that.
 """
 
 import json
@@ -27,14 +27,15 @@ from lapgan.data import Images, corner_crops
 from lapgan.errors import LapganError
 from lapgan.evaluation.coders import best_code, residual_values
 from lapgan.evaluation.density import LevelImages, image_bits, train_density
-from lapgan.evaluation.progress import tracked
 from lapgan.files import write_json
-from lapgan.pyramid import Operator, Size, check_sizes, downsample, upsample
+from lapgan.progress import tracked
+from lapgan.pyramid import Operator, downsample, upsample
 from lapgan.recipe import Recipe
+from lapgan.sizes import Size, check_sizes
 
 __all__ = [
+    "EntropyConfig",
     "EntropyReport",
-    "EntropySettings",
     "LevelEntropy",
     "byte_pyramid",
     "measure_entropy",
@@ -48,7 +49,7 @@ CHUNK = 512
 
 
 @dataclass(frozen=True)
-class EntropySettings:
+class EntropyConfig:
     """What decides on the figures, besides the images.
 
     Args:
@@ -71,7 +72,7 @@ class EntropySettings:
     noise_bits: tuple[float, ...] = ()
 
     @classmethod
-    def of_recipe(cls, recipe: Recipe, minutes: float, n: int, seed: int) -> "EntropySettings":
+    def of_recipe(cls, recipe: Recipe, minutes: float, n: int, seed: int) -> "EntropyConfig":
         """Returns the settings for a recipe's pyramid, crops and noise."""
         return cls(
             tuple(recipe.sizes),
@@ -123,7 +124,7 @@ class LevelEntropy:
 
     @property
     def bits_a_dimension(self) -> float:
-        """The smaller of the two bounds, in bits a colour value."""
+        """The smaller of the two bounds, in bits a color value."""
         return self.bits / 3
 
     @property
@@ -149,7 +150,7 @@ class EntropyReport:
     """
 
     data: dict[str, str]
-    settings: EntropySettings
+    settings: EntropyConfig
     levels: tuple[LevelEntropy, ...]
 
     @property
@@ -184,7 +185,7 @@ class EntropyReport:
 
 
 def measure_entropy(
-    train: Images, test: Images, settings: EntropySettings, out: Path | None = None
+    train: Images, test: Images, settings: EntropyConfig, out: Path | None = None
 ) -> EntropyReport:
     """Bounds the conditional entropies of all levels, coarsest first.
 
@@ -244,7 +245,7 @@ def recipe_noise_bits(recipe: Recipe) -> tuple[float, ...]:
 
 
 def _measure_level(
-    train: LevelImages, test: LevelImages, settings: EntropySettings, k: int
+    train: LevelImages, test: LevelImages, settings: EntropyConfig, k: int
 ) -> LevelEntropy:
     minutes = settings.level_minutes(k)
     pixels = test.size[0] * test.size[1]
@@ -279,7 +280,7 @@ def _bytes(x: Tensor) -> Tensor:
     return (x + 0.5).floor().clamp(0, 255).byte()
 
 
-def _drawn(images: Images, most: int, settings: EntropySettings) -> Tensor:
+def _drawn(images: Images, most: int, settings: EntropyConfig) -> Tensor:
     """Draws up to `most` images, cut to the finest size if need be."""
     order = np.random.default_rng(settings.seed).permutation(len(images))[:most]
     chosen = np.sort(order)
@@ -289,7 +290,7 @@ def _drawn(images: Images, most: int, settings: EntropySettings) -> Tensor:
     return torch.from_numpy(corner_crops(images, chosen, corners, settings.sizes[0]))
 
 
-def _check_images(images: Images, settings: EntropySettings, least: int) -> None:
+def _check_images(images: Images, settings: EntropyConfig, least: int) -> None:
     found, finest = _text(images.size), settings.sizes[0]
     if settings.crop and (images.size[0] < finest[0] or images.size[1] < finest[1]):
         raise LapganError(f"{images.name}: images are {found}, too small to cut {_text(finest)}.")
@@ -306,7 +307,7 @@ def _check_images(images: Images, settings: EntropySettings, least: int) -> None
 
 
 def _levels_done(
-    out: Path | None, data: dict[str, str], settings: EntropySettings
+    out: Path | None, data: dict[str, str], settings: EntropyConfig
 ) -> tuple[LevelEntropy, ...]:
     if out is None or not out.exists():
         return ()

@@ -34,7 +34,7 @@ def write_entropy_plot(report: EntropyReport, path: Path) -> None:
     try:
         from matplotlib.figure import Figure
 
-        from lapgan.plots import COLOURS, GREY, look
+        from lapgan.plots import COLORS, GRAY, look
     except ImportError:
         raise LapganError(
             "matplotlib is not installed; a plot needs it: pip install 'lapgan[eval]'."
@@ -46,12 +46,12 @@ def write_entropy_plot(report: EntropyReport, path: Path) -> None:
     with look():
         figure = Figure(figsize=(6.4, 3.8), layout="constrained")
         axes = figure.add_subplot()
-        axes.plot(ticks, [v.standard for v in levels], "s--", color=COLOURS[1], label="best coder")
+        axes.plot(ticks, [v.standard for v in levels], "s--", color=COLORS[1], label="best coder")
         axes.errorbar(ticks, [v.learned for v in levels], [2 * v.standard_error for v in levels],
-                      fmt="o-", color=COLOURS[0], label="learned density")  # fmt: skip
+                      fmt="o-", color=COLORS[0], label="learned density")  # fmt: skip
         noise = [v.noise for v in levels if v.noise is not None]
         if noise:
-            axes.plot(ticks, noise, "^:", color=GREY, label="noise of the recipe")
+            axes.plot(ticks, noise, "^:", color=GRAY, label="noise of the recipe")
         axes.set_xticks(list(ticks), [v.name for v in levels])
         axes.set_ylim(bottom=0)
         axes.set_ylabel("bits a pixel, at most")

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from lapgan.data import Images, default_cache
 from lapgan.errors import LapganError
-from lapgan.evaluation.progress import tracked
 from lapgan.evaluation.real import checked_indices, real_crops
-from lapgan.pyramid import Size
+from lapgan.progress import tracked
+from lapgan.sizes import Size
 from lapgan.weights import write_tensors
 
 __all__ = [

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from lapgan.evaluation.measurement import Measurement
-from lapgan.plots import COLOURS, GREY, INK, look, svg
+from lapgan.plots import COLORS, GRAY, INK, look, svg
 
 __all__ = ["Dot", "dots", "of_measurements"]
 
@@ -19,7 +19,7 @@ class Dot:
         label: beside the row.
         value: where the dot is.
         spread: half of the bar's length; 0 for none.
-        kind: `model` in colour, `reference` in ink, `published` hollow and grey.
+        kind: `model` in color, `reference` in ink, `published` hollow and grey.
     """
 
     label: str
@@ -48,11 +48,11 @@ def dots(rows: Sequence[Dot], label: str, title: str) -> str:
         figure = Figure(figsize=(7.2, 0.75 + 0.33 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         for place, row in enumerate(rows):
-            colour = {"model": COLOURS[0], "reference": INK}.get(row.kind, GREY)
-            face = "white" if row.kind == "published" else colour
+            color = {"model": COLORS[0], "reference": INK}.get(row.kind, GRAY)
+            face = "white" if row.kind == "published" else color
             ends = [row.value - row.spread, row.value + row.spread]
-            axes.plot(ends, [place, place], color=colour, linewidth=2)
-            axes.plot(row.value, place, "o", color=colour, markerfacecolor=face, markersize=7)
+            axes.plot(ends, [place, place], color=color, linewidth=2)
+            axes.plot(row.value, place, "o", color=color, markerfacecolor=face, markersize=7)
         axes.set_yticks(range(len(rows)), [row.label for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel(label)

@@ -45,8 +45,8 @@ class GaussianFit:
                 "Give more images, or leave this row out."
             )
         mean = training.mean(dim=0)
-        centred = training - mean
-        covariance = (centred.T @ centred).double() / (m - 1)
+        centered = training - mean
+        covariance = (centered.T @ centered).double() / (m - 1)
         covariance.diagonal().add_(ridge * covariance.diagonal().mean())
         return cls(mean.double(), torch.linalg.cholesky(covariance))
 

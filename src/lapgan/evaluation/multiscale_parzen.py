@@ -32,8 +32,9 @@ from torch import Tensor
 from lapgan.cascade import Cascade
 from lapgan.errors import LapganError
 from lapgan.evaluation.parzen import LogLikelihood, Width, choose_width, parzen_log_likelihood
-from lapgan.evaluation.progress import tracked
-from lapgan.pyramid import Operator, Size, check_sizes, downsample, gaussian_pyramid, upsample
+from lapgan.progress import tracked
+from lapgan.pyramid import Operator, downsample, gaussian_pyramid, upsample
+from lapgan.sizes import Size, check_sizes
 
 __all__ = ["MultiscaleLogLikelihood", "OrthogonalSplit", "multiscale_parzen"]
 

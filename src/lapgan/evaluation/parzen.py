@@ -19,10 +19,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lapgan.data import Images, Normalisation, standardised, symmetric
+from lapgan.data import Images
 from lapgan.errors import LapganError
-from lapgan.evaluation.progress import tracked
-from lapgan.pyramid import Size
+from lapgan.normalization import Normalization, standard_normalization, symmetric_normalization
+from lapgan.progress import tracked
+from lapgan.sizes import Size
 
 __all__ = [
     "SCALES",
@@ -68,7 +69,7 @@ class LogLikelihood:
     Args:
         values: one an image, float64 (n,).
         width: of the window.
-        dimension: of an image: colours x height x width.
+        dimension: of an image: colors x height x width.
         samples: how many Gaussians.
         validation: how many images the width was chosen on.
     """
@@ -95,7 +96,7 @@ class LogLikelihood:
         return self.spread / math.sqrt(len(self.values))
 
 
-def scale_of(scale: Scale, images: Images, size: Size, *, corners: bool = False) -> Normalisation:
+def scale_of(scale: Scale, images: Images, size: Size, *, corners: bool = False) -> Normalization:
     """Returns the map from pixels to the scale in which densities are taken.
 
     `standardised` has zero mean and unit variance a pixel over the training images, as in the
@@ -108,10 +109,10 @@ def scale_of(scale: Scale, images: Images, size: Size, *, corners: bool = False)
         corners: whether these are the corner crops of the training images.
     """
     if scale == "standardised":
-        return standardised(images, size, corners=corners, flip=False)
+        return standard_normalization(images, size, corners=corners, flip=False)
     if scale == "symmetric":
-        return symmetric(size)
-    return Normalisation(mean=torch.zeros((3, *size)), std=torch.full((3, *size), 255.0))
+        return symmetric_normalization(size)
+    return Normalization(mean=torch.zeros((3, *size)), std=torch.full((3, *size), 255.0))
 
 
 def parzen_log_likelihood(
@@ -136,9 +137,9 @@ def parzen_log_likelihood(
     """
     samples, test, validation = (x.flatten(1) for x in (samples, test, validation))
     _check(samples=samples, test=test, validation=validation)
-    centre = samples.mean(dim=0)
+    center = samples.mean(dim=0)
     # Distances do not change, but lose fewer digits when the numbers are small.
-    samples, test, validation = (x - centre for x in (samples, test, validation))
+    samples, test, validation = (x - center for x in (samples, test, validation))
     if sigma is None:
         unit = validation.std(dim=0, correction=0).square().mean().sqrt().item()
         width = choose_width(

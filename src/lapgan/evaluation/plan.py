@@ -15,7 +15,16 @@ from lapgan.evaluation.parzen import SCALES, Scale
 from lapgan.evaluation.real import RealImages, mixed
 from lapgan.evaluation.subject import Subject, open_subject
 
-__all__ = ["DEFAULT", "METRICS", "QUICK", "Counts", "Metric", "Plan", "make_plan", "usual_metrics"]
+__all__ = [
+    "DEFAULT",
+    "METRICS",
+    "QUICK",
+    "Counts",
+    "Metric",
+    "Plan",
+    "make_config",
+    "usual_metrics",
+]
 
 Metric = Literal[
     "parzen",
@@ -188,7 +197,7 @@ class Plan:
             check_counts(extractor, scores, n_real=self.counts.samples, n_fake=self.counts.samples)
 
 
-def make_plan(
+def make_config(
     models: Sequence[str],
     data: str,
     *,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lapgan.data import Images, corner_crops
 from lapgan.errors import LapganError
-from lapgan.pyramid import Size
+from lapgan.sizes import Size
 
 __all__ = ["RealImages", "checked_indices", "mixed", "real_crops"]
 

@@ -11,9 +11,9 @@ from lapgan.cascade import BLOCK, Cascade
 from lapgan.compute import Compute
 from lapgan.data import Images, open_images
 from lapgan.errors import LapganError
-from lapgan.evaluation.progress import tracked
-from lapgan.files import below_data, holds_weights
-from lapgan.pyramid import Size
+from lapgan.files import is_model_path, resolve_data_path
+from lapgan.progress import tracked
+from lapgan.sizes import Size
 from lapgan.weights import pretrained_names
 
 __all__ = ["Subject", "open_subject"]
@@ -84,8 +84,8 @@ def open_subject(text: str, compute: Compute, best_of: int = 1) -> Subject:
         LapganError: there is nothing of that kind, or the cascade cannot choose.
     """
     name, _, path = text.rpartition("=")
-    found = below_data(path)
-    if found.suffix == ".safetensors" or holds_weights(found) or path in pretrained_names():
+    found = resolve_data_path(path)
+    if found.suffix == ".safetensors" or is_model_path(found) or path in pretrained_names():
         suffix = f" (best of {best_of})" if best_of > 1 else ""
         cascade = Cascade.load(found, compute).best_of(best_of)
         return Subject((name or found.stem) + suffix, cascade=cascade)

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from lapgan.cascade import Cascade
-from lapgan.data import Normalisation
 from lapgan.evaluation.agreement import Labelled, class_agreement
 from lapgan.evaluation.dependence import LevelDependence, measure_dependence
 from lapgan.evaluation.distances import Distance, class_distances, measure
-from lapgan.evaluation.entropy import EntropySettings, measure_entropy
+from lapgan.evaluation.entropy import EntropyConfig, measure_entropy
 from lapgan.evaluation.estimate import Estimate
 from lapgan.evaluation.features import Extractor, Features, extract_features, load_extractor
 from lapgan.evaluation.features import real_features as features_of_real
@@ -22,11 +21,11 @@ from lapgan.evaluation.gaussian import GaussianFit
 from lapgan.evaluation.kmeans import centroids
 from lapgan.evaluation.measurement import Detail, Measurement
 from lapgan.evaluation.multiscale_parzen import multiscale_parzen
-from lapgan.evaluation.neighbours import (
-    memorisation,
+from lapgan.evaluation.neighbors import (
+    memorization,
     nearest_by_features,
     nearest_by_pixels,
-    neighbours_picture,
+    neighbors_picture,
 )
 from lapgan.evaluation.parzen import (
     LogLikelihood,
@@ -34,11 +33,12 @@ from lapgan.evaluation.parzen import (
     scale_of,
 )
 from lapgan.evaluation.plan import Plan
-from lapgan.evaluation.progress import working
 from lapgan.evaluation.real import RealImages
 from lapgan.evaluation.subject import Subject
+from lapgan.normalization import Normalization
 from lapgan.pictures import encode_png, sheet
-from lapgan.pyramid import Size, size_text
+from lapgan.progress import working
+from lapgan.sizes import Size, size_text
 
 __all__ = ["CENTROIDS", "GAUSSIAN", "HELD_OUT", "TRAINING", "Evaluation", "Picture", "evaluate"]
 
@@ -48,7 +48,7 @@ CENTROIDS = "k-means centroids"
 GAUSSIAN = "Gaussian fit"
 
 _SHOWN = 64
-_NEIGHBOURS_SHOWN, _NEIGHBOURS_EACH = 8, 4
+_NEIGHBORS_SHOWN, _NEIGHBORS_EACH = 8, 4
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _of_subject(
     yield Picture(f"{subject.name}: {_SHOWN} samples, seed {plan.seed}",
                   encode_png(sheet(images[shown]), zoom=2))  # fmt: skip
     if window is not None:
-        yield window.measure(subject.name, window.scale.normalise(images).flatten(1))
+        yield window.measure(subject.name, window.scale.normalize(images).flatten(1))
     if "multiscale-parzen" in plan.metrics and subject.cascade is not None and subject.has_levels:
         yield from _multiscale(plan, real, subject.name, subject.cascade)
     for extractor in extractors:
@@ -153,15 +153,15 @@ class _Window:
 
     plan: Plan
     size: Size
-    scale: Normalisation
+    scale: Normalization
     test: Tensor
     validation: Tensor
 
     @classmethod
     def of(cls, plan: Plan, real: RealImages) -> "_Window":
         scale = scale_of(plan.scale, plan.training, real.size, corners=real.cropped)
-        test = scale.normalise(real.test(plan.counts.test)).flatten(1)
-        validation = scale.normalise(real.validation(plan.counts.validation)).flatten(1)
+        test = scale.normalize(real.test(plan.counts.test)).flatten(1)
+        validation = scale.normalize(real.validation(plan.counts.validation)).flatten(1)
         return cls(plan, real.size, scale, test, validation)
 
     def measure(self, name: str, samples: Tensor, **details: Detail) -> Measurement:
@@ -172,9 +172,9 @@ class _Window:
 
 
 def _parzen_references(plan: Plan, real: RealImages, window: _Window) -> Iterator[Measurement]:
-    counts, normalise = plan.counts, window.scale.normalise
-    yield window.measure(TRAINING, normalise(real.train(counts.samples)).flatten(1))
-    fitted = normalise(real.train(counts.fit)).flatten(1)
+    counts, normalize = plan.counts, window.scale.normalize
+    yield window.measure(TRAINING, normalize(real.train(counts.samples)).flatten(1))
+    fitted = normalize(real.train(counts.fit)).flatten(1)
     with working("k-means"):
         found = centroids(fitted, counts.centroids, plan.seed)
     yield window.measure(CENTROIDS, found)
@@ -187,14 +187,14 @@ def _parzen_references(plan: Plan, real: RealImages, window: _Window) -> Iterato
 
 
 def _multiscale(plan: Plan, real: RealImages, name: str, cascade: Cascade) -> Iterator[Measurement]:
-    counts, normalise = plan.counts, cascade.normalisation.normalise
+    counts, normalize = plan.counts, cascade.normalization.normalize
     classes = real.labels(counts.multiscale)
     fits = cascade.class_names == plan.training.class_names and classes is not None
     test_labels, validation_labels = classes if fits and classes is not None else (None, None)
     found = multiscale_parzen(
         cascade,
-        normalise(real.test(counts.multiscale)),
-        normalise(real.validation(counts.multiscale)),
+        normalize(real.test(counts.multiscale)),
+        normalize(real.validation(counts.multiscale)),
         samples=counts.samples,
         draws=counts.draws,
         seed=plan.seed,
@@ -233,7 +233,7 @@ def _features_of(
     if "classes" in plan.metrics:
         yield from _by_class(plan, subject, real, extractor, fake, reference)
     if "neighbours" in plan.metrics:
-        yield from _neighbours(plan, subject.name, real, extractor, images, fake)
+        yield from _neighbors(plan, subject.name, real, extractor, images, fake)
 
 
 def _distances(plan: Plan, name: str, fake: Features, reference: Features) -> Iterator[Measurement]:
@@ -293,7 +293,7 @@ def _distance(name: str, found: Distance, suffix: str = "") -> Measurement:
                        found.seed, "", found.extractor, details)  # fmt: skip
 
 
-def _neighbours(
+def _neighbors(
     plan: Plan, name: str, real: RealImages, extractor: Extractor, images: Tensor, fake: Features
 ) -> Iterator[Measurement | Picture]:
     """Compares with the training images whose features are at hand; pixels with more of them."""
@@ -301,11 +301,11 @@ def _neighbours(
     training, searched = real.train(len(reference)), real.train(plan.counts.searched)
     judged = torch.linspace(0, len(images) - 1, plan.counts.judged).long()
     held_out = real.test(plan.counts.judged)
-    by_pixels = nearest_by_pixels(images[judged], searched, _NEIGHBOURS_EACH)
-    by_features = nearest_by_features(fake[judged], reference, _NEIGHBOURS_EACH)
+    by_pixels = nearest_by_pixels(images[judged], searched, _NEIGHBORS_EACH)
+    by_features = nearest_by_features(fake[judged], reference, _NEIGHBORS_EACH)
     told = [
-        memorisation(by_pixels, nearest_by_pixels(held_out, searched, 1)),
-        memorisation(
+        memorization(by_pixels, nearest_by_pixels(held_out, searched, 1)),
+        memorization(
             by_features,
             nearest_by_features(_held_out_features(plan, real, extractor), reference, 1),
         ),
@@ -318,8 +318,8 @@ def _neighbours(
         }
         yield Measurement(name, f"nearest-neighbour ratio by {found.space}", found.ratio, None,
                           found.n_fake, plan.seed, "", None, details)  # fmt: skip
-    rows = torch.linspace(0, len(judged) - 1, _NEIGHBOURS_SHOWN).long()
-    picture = neighbours_picture(
+    rows = torch.linspace(0, len(judged) - 1, _NEIGHBORS_SHOWN).long()
+    picture = neighbors_picture(
         images[judged[rows]],
         searched[by_pixels.indices[rows]],
         training[by_features.indices[rows]],
@@ -369,7 +369,7 @@ def _level_dependence(plan: Plan, name: str, level: LevelDependence) -> Iterator
 
 def _entropies(plan: Plan, name: str, cascade: Cascade) -> Iterator[Measurement]:
     """Bounds what the data need of each level, beside what the model's noise has."""
-    settings = EntropySettings.of_recipe(
+    settings = EntropyConfig.of_recipe(
         cascade.recipe, plan.counts.entropy_minutes, plan.counts.coded, plan.seed
     )
     for level in measure_entropy(plan.training, plan.held_out, settings).levels:

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from lapgan.models.layers import leaky
-from lapgan.models.modern import Views
-from lapgan.models.patches import PatchBasis
-from lapgan.pyramid import Size
+from lapgan.models.heads import leaky_relu_
+from lapgan.models.patch import Views
+from lapgan.models.whitening import PatchWhitening
+from lapgan.sizes import Size
 
 __all__ = ["SMALLEST", "ImageClassifier", "Learnt"]
 
@@ -47,7 +47,7 @@ class ImageClassifier(nn.Module):
 
     def __init__(self, size: Size, width: int, num_classes: int) -> None:
         super().__init__()
-        self.basis = PatchBasis(size, (_PATCH, _PATCH))
+        self.basis = PatchWhitening(size, (_PATCH, _PATCH))
         rows, columns = self.basis.grid
         count = width
         stages = [_Stage(self.basis.components, count, kernel=3, stride=1)]
@@ -76,7 +76,7 @@ class ImageClassifier(nn.Module):
 
     def maps(self, images: Tensor) -> Views:
         """Returns the maps of each size, finest first, of zero mean and unit variance."""
-        return tuple(normalised for _, normalised in self._run(images, learning=False))
+        return tuple(normalized for _, normalized in self._run(images, learning=False))
 
     def _logits(self, images: Tensor, learning: bool) -> Tensor:
         *_, (x, _) = self._run(images, learning)
@@ -86,8 +86,8 @@ class ImageClassifier(nn.Module):
     def _run(self, images: Tensor, learning: bool) -> Iterator[tuple[Tensor, Tensor]]:
         x = self.basis.whiten(images)
         for stage in self.stages:
-            x, normalised = stage(x, learning)
-            yield x, normalised
+            x, normalized = stage(x, learning)
+            yield x, normalized
 
 
 class _Stage(nn.Module):
@@ -103,13 +103,13 @@ class _Stage(nn.Module):
 
     def forward(self, x: Tensor, learning: bool) -> tuple[Tensor, Tensor]:
         """Returns the maps, and the same with zero mean and unit variance."""
-        x = leaky(_batch_norm(self.first_norm, self.first(x), learning))
-        x = leaky(_batch_norm(self.second_norm, self.second(x), learning))
+        x = leaky_relu_(_batch_norm(self.first_norm, self.first(x), learning))
+        x = leaky_relu_(_batch_norm(self.second_norm, self.second(x), learning))
         return x, _batch_norm(self.shown_norm, x, learning)
 
 
 def _batch_norm(norm: nn.BatchNorm2d, x: Tensor, learning: bool) -> Tensor:
-    """Normalises by the batch while the classifier learns, by running statistics where D looks.
+    """Normalizes by the batch while the classifier learns, by running statistics where D looks.
 
     Whether it learns is said by the caller, not by a mode that outlives the call.
     """

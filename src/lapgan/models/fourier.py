@@ -102,7 +102,7 @@ class _Grid:
         return self._inverse(spectrum, (0, self.height), (0, self.width))
 
     def forward_kernel(self, weight: Tensor) -> Complex:
-        """Transforms kernels (O, C, k, k), centred at 0, to conj(W) as (frequencies, C, O)."""
+        """Transforms kernels (O, C, k, k), centered at 0, to conj(W) as (frequencies, C, O)."""
         span = (-self.radius, 2 * self.radius + 1)
         real, imaginary = _forward(weight.transpose(0, 1), self.rows(*span), self.columns(*span))
         return real, imaginary.neg_()

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lapgan.models.fourier import fourier_conv2d
-from lapgan.pyramid import Size, image_of
+from lapgan.pyramid import image_of
+from lapgan.sizes import Size
 
 __all__ = ["ConvDiscriminator", "ConvGenerator", "DenseDiscriminator", "DenseGenerator"]
 
@@ -49,7 +50,7 @@ class DenseGenerator(nn.Module):
             second(),
             nn.Linear(units, 3 * size[0] * size[1]),
         )
-        _initialise(self, init_std)
+        _initialize(self, init_std)
 
     def forward(self, low: Tensor | None, z: Tensor, label: Tensor | None) -> Tensor:
         """Generates images (B, 3, *size) from noise (B, noise)."""
@@ -87,7 +88,7 @@ class DenseDiscriminator(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(units, 1),
         )
-        _initialise(self, init_std)
+        _initialize(self, init_std)
 
     def forward(self, high: Tensor, low: Tensor | None, label: Tensor | None) -> Tensor:
         """Judges images (B, 3, *size) and returns logits (B,)."""
@@ -186,7 +187,7 @@ def _with_plane(x: Tensor, label: Tensor | None, plane: _ClassPlane | None) -> T
     return torch.cat((x, plane(label)), dim=1)
 
 
-def _initialise(net: nn.Module, std: float | None) -> None:
+def _initialize(net: nn.Module, std: float | None) -> None:
     if std is None:
         return
     for layer in net.modules():

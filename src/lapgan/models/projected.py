@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from lapgan.models.classifier import SMALLEST, ImageClassifier, Learnt
-from lapgan.models.layers import Verdict, leaky, normal_
-from lapgan.models.modern import Views
-from lapgan.pyramid import Size, image_of
+from lapgan.models.heads import ProjectionHead, he_normal_, leaky_relu_
+from lapgan.models.patch import Views
+from lapgan.pyramid import image_of
+from lapgan.sizes import Size
 
 __all__ = ["ProjectedDiscriminator"]
 
@@ -89,13 +90,13 @@ class _Judge(nn.Module):
             height, width = height // 2, width // 2
         convs.append(nn.Conv2d(maps, maps, 3, padding=1))
         for conv in convs:
-            normal_(conv)
+            he_normal_(conv)
         self.convs = nn.ModuleList(convs)
-        self.verdict = Verdict(maps * height * width, units, num_classes)
+        self.verdict = ProjectionHead(maps * height * width, units, num_classes)
 
     def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
         for conv in self.convs:
-            x = leaky(conv(x))
+            x = leaky_relu_(conv(x))
         logits: Tensor = self.verdict(x.flatten(1), label)
         return logits
 

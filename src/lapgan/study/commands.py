@@ -50,7 +50,7 @@ def new(
         Path | None, typer.Option(help="study.toml; the paper's design without.")
     ] = None,
     crop: Annotated[
-        int | None, typer.Option(help="Centre crop in pixels, of every source.")
+        int | None, typer.Option(help="Center crop in pixels, of every source.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Replaces the recipe's seed.")] = None,
     split: Annotated[str, typer.Option(help="Split of a named data source.")] = "test",

@@ -118,7 +118,7 @@ class Design(BaseModel):
         catch_trials: images that are plainly fake (shuffled pixels), spread over the blocks.
         examples: real images on the instruction page, not shown again.
         images_per_source: how many images are frozen for the main trials of each source.
-        crop: centre crop in pixels, applied to every larger source; None demands equal sizes.
+        crop: center crop in pixels, applied to every larger source; None demands equal sizes.
         zoom: whole-number enlargement; None takes the largest that stays within 256 pixels.
         mask: what follows the image until the answer.
         fixation_ms: how long the cross is shown before each image.
@@ -340,7 +340,7 @@ def _deal_main(
         for image in _window(design, place, pools[source], rater_index * windows[source], count)
     ]
     times = _times(design, rng)
-    # Neighbours in this list share a source, so going round the times balances every cell.
+    # Neighbors in this list share a source, so going round the times balances every cell.
     stairs = _stairs(design, fakes, quotas, rater_index)
     return [
         ("main", source, stair, image, times[number % len(times)])

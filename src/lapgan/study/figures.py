@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
-from lapgan.plots import COLOURS, GREY, INK, MARKERS, look, svg
+from lapgan.plots import COLORS, GRAY, INK, MARKERS, look, svg
 from lapgan.study.design import REAL
 from lapgan.study.thresholds import PsychometricFit
 
@@ -47,7 +47,7 @@ def draw_sensitivity(results: Mapping[str, Any]) -> str | None:
             mine = [cell for cell in cells if cell["source"] == source]
             flat = [{**cell, "interval": _ends(cell["d_prime"])} for cell in mine]
             _line(axes, results, source, flat, [c["d_prime"]["value"] for c in mine], "interval")
-        axes.axhline(0, color=GREY, linewidth=1, linestyle=":")
+        axes.axhline(0, color=GRAY, linewidth=1, linestyle=":")
         _time_axis(axes, sorted({cell["asked_ms"] for cell in cells}))
         axes.set_ylabel("sensitivity d\u2032")
         _legend(figure, axes)
@@ -64,20 +64,20 @@ def draw_thresholds(results: Mapping[str, Any]) -> str | None:
         axes = figure.add_subplot()
         lowest = 0.5
         for source, fit in fits.items():
-            colour, marker = _look(results, source)
+            color, marker = _look(results, source)
             times, hits, totals = np.array(fit["points"]).T
             line = np.geomspace(times.min(), times.max(), 200)
-            axes.plot(line, PsychometricFit(**fit).at(line), color=colour)
+            axes.plot(line, PsychometricFit(**fit).at(line), color=color)
             sizes = 8 + 32 * totals / totals.max()
-            axes.scatter(times, hits / totals, sizes, color=colour, marker=marker, label=source)
+            axes.scatter(times, hits / totals, sizes, color=color, marker=marker, label=source)
             lowest = min(lowest, *(hits / totals))
             if fit["inside"]:
-                axes.axvline(fit["threshold_ms"], color=colour, linewidth=1, linestyle="--")
+                axes.axvline(fit["threshold_ms"], color=color, linewidth=1, linestyle="--")
         _time_axis(axes, sorted({point[0] for fit in fits.values() for point in fit["points"]}))
         axes.set_ylim(lowest - 0.04, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_ylabel("correct")
-        axes.axhline(0.5, color=GREY, linewidth=1, linestyle=":")
+        axes.axhline(0.5, color=GRAY, linewidth=1, linestyle=":")
         _legend(figure, axes)
         return svg(figure, "Psychometric functions")
 
@@ -92,13 +92,13 @@ def draw_error_rates(results: Mapping[str, Any]) -> str:
         axes = figure.add_subplot()
         for row, name in enumerate(names):
             if name not in mine:
-                axes.plot(published[name], row, "o", color=GREY, markerfacecolor="white")
+                axes.plot(published[name], row, "o", color=GRAY, markerfacecolor="white")
                 continue
-            colour, marker = _look(results, name)
+            color, marker = _look(results, name)
             low, high = _ends(mine[name])
-            axes.plot([low, high], [row, row], color=colour, linewidth=2)
-            axes.plot(mine[name]["value"], row, marker, color=colour, markersize=8)
-        axes.axvline(0.5, color=GREY, linewidth=1, linestyle=":")
+            axes.plot([low, high], [row, row], color=color, linewidth=2)
+            axes.plot(mine[name]["value"], row, marker, color=color, markersize=8)
+        axes.axvline(0.5, color=GRAY, linewidth=1, linestyle=":")
         axes.set_yticks(range(len(names)), names)
         for label, name in zip(axes.get_yticklabels(), names, strict=True):
             label.set_fontweight("bold" if name in mine else "normal")
@@ -116,7 +116,7 @@ def _look(results: Mapping[str, Any], source: str) -> tuple[str, str]:
     if source == REAL:
         return INK, "o"
     place = _fakes(results).index(source)
-    return COLOURS[place % len(COLOURS)], MARKERS[(place + 1) % len(MARKERS)]
+    return COLORS[place % len(COLORS)], MARKERS[(place + 1) % len(MARKERS)]
 
 
 def _line(
@@ -127,19 +127,19 @@ def _line(
     values: Sequence[float],
     interval: str,
 ) -> None:
-    colour, marker = _look(results, source)
+    color, marker = _look(results, source)
     times = [cell["asked_ms"] for cell in cells]
     low, high = np.array([cell[interval] for cell in cells], dtype=float).T
-    axes.fill_between(times, low, high, color=colour, alpha=0.13, linewidth=0)
-    axes.plot(times, values, color=colour, marker=marker, markersize=5, label=source)
+    axes.fill_between(times, low, high, color=color, alpha=0.13, linewidth=0)
+    axes.plot(times, values, color=color, marker=marker, markersize=5, label=source)
 
 
 def _bars(axes: Axes, results: Mapping[str, Any]) -> None:
     for row, cell in enumerate(results["shares"]):
-        colour, marker = _look(results, cell["source"])
+        color, marker = _look(results, cell["source"])
         low, high = cell["interval"]
-        axes.plot([row, row], [low, high], color=colour, linewidth=2)
-        axes.plot(row, cell["share"], marker, color=colour, markersize=8, label=cell["source"])
+        axes.plot([row, row], [low, high], color=color, linewidth=2)
+        axes.plot(row, cell["share"], marker, color=color, markersize=8, label=cell["source"])
     axes.set_xticks(range(len(results["shares"])), [c["source"] for c in results["shares"]])
     axes.margins(x=0.2)
 

@@ -41,8 +41,8 @@ def intra_rater_correlation(share: float, spread: float) -> float:
         spread: standard deviation of the criterion between raters, in units of the evidence.
     """
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
-    centre = stats.norm.ppf(share) * np.sqrt(1 + spread**2)
-    by_rater = stats.norm.cdf(centre + spread * nodes)
+    center = stats.norm.ppf(share) * np.sqrt(1 + spread**2)
+    by_rater = stats.norm.cdf(center + spread * nodes)
     weights = weights / weights.sum()
     variance = weights @ (by_rater - weights @ by_rater) ** 2
     return float(variance / (share * (1 - share)))
@@ -95,10 +95,10 @@ def simulated_half_width(
         The mean half width of the raters' bootstrap interval, and the share of intervals that
         hold the true value.
     """
-    centre = stats.norm.ppf(share) * np.sqrt(1 + spread**2)
+    center = stats.norm.ppf(share) * np.sqrt(1 + spread**2)
     widths, held = [], []
     for _ in range(studies):
-        by_rater = stats.norm.cdf(rng.normal(centre, spread, raters))
+        by_rater = stats.norm.cdf(rng.normal(center, spread, raters))
         said = rng.random((raters, answers_per_rater)) < by_rater[:, None]
         judgements = _cell(said)
         resampling = Resampling(judgements.rater.tolist(), 1000, rng)

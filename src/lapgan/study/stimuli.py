@@ -1,6 +1,6 @@
 """The images of a study: drawn from their sources, frozen as PNG, listed in a manifest.
 
-Real and fake images take one path: 8-bit RGB array, centre crop if the design says so, whole
+Real and fake images take one path: 8-bit RGB array, center crop if the design says so, whole
 number nearest-neighbour zoom, PNG. File names are random and say nothing about an image.
 """
 
@@ -26,7 +26,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lapgan.errors import LapganError
-from lapgan.files import below_data, holds_weights, write_atomically
+from lapgan.files import is_model_path, resolve_data_path, write_atomically
 from lapgan.study.design import CATCH, REAL, Design, Phase, Pools, pool_sizes
 
 __all__ = [
@@ -149,7 +149,7 @@ def freeze(
         drawn |= {(name, phase): part for phase, part in zip(counts, parts, strict=True)}
     if (REAL, CATCH) in drawn:
         drawn[CATCH, CATCH] = _shuffle_pixels(drawn.pop((REAL, CATCH)), design.seed)
-    cropped = {key: _centre_crop(images, design.crop, key[0]) for key, images in drawn.items()}
+    cropped = {key: _center_crop(images, design.crop, key[0]) for key, images in drawn.items()}
     _check_sizes(cropped)
     return _write_study(folder, design, {REAL: real, **fakes}, cropped)
 
@@ -198,17 +198,17 @@ def draw_images(spec: str, count: int, seed: Sequence[int], split: str) -> Pixel
     Raises:
         LapganError: the source is missing, unreadable, or has fewer than `count` images.
     """
-    path = below_data(spec)
+    path = resolve_data_path(spec)
     rng = np.random.default_rng(seed)
     if spec.startswith("hub:"):
         return _draw_named(spec, count, rng, split)
-    if path.is_dir() and not holds_weights(path) and _image_files(path):
+    if path.is_dir() and not is_model_path(path) and _image_files(path):
         return _draw_folder(path, count, rng)
     if path.suffix == ".npz" and path.is_file():
         return _draw_npz(path, count, rng)
     if path.suffix == ".parquet" and path.is_file():
         return _draw_parquet(path, count, rng)
-    if holds_weights(path):
+    if is_model_path(path):
         return _sample_run(path, count, int(rng.integers(2**31)))
     if not path.exists() and (path.suffix or len(path.parts) > 1):
         raise LapganError(f"{spec}: no such file or folder. Give a source that exists.")
@@ -340,7 +340,7 @@ def _shuffle_pixels(images: Pixels, seed: int) -> Pixels:
     return np.stack([rng.permutation(image) for image in flat]).reshape(images.shape)
 
 
-def _centre_crop(images: Pixels, crop: int | None, where: str) -> Pixels:
+def _center_crop(images: Pixels, crop: int | None, where: str) -> Pixels:
     height, width = images.shape[1:3]
     if crop is None:
         return images
@@ -357,7 +357,7 @@ def _check_sizes(drawn: Mapping[tuple[str, str], Pixels]) -> None:
         smallest = min(min(size) for size in sizes.values())
         raise LapganError(
             f"sources: images of one size expected, found {found}. Set crop = {smallest} in the "
-            "study's TOML (or --crop) to cut all to their centre; the manifest will say so."
+            "study's TOML (or --crop) to cut all to their center; the manifest will say so."
         )
 
 

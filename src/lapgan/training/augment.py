@@ -20,7 +20,7 @@ _SHIFT = 1 / 8
 
 
 def augment(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-    """Changes each image's colours and moves it, by its own amounts.
+    """Changes each image's colors and moves it, by its own amounts.
 
         x <- x + b,                   b uniform in [-1/2, 1/2]   (brightness)
         x <- m + s (x - m),           s uniform in [0, 2],       m the mean of a pixel's channels
@@ -35,10 +35,10 @@ def augment(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     Returns:
         Images of the same shape; gradients pass through.
     """
-    return _moved(_recoloured(images))
+    return _moved(_recolored(images))
 
 
-def _recoloured(x: Tensor) -> Tensor:
+def _recolored(x: Tensor) -> Tensor:
     x = x + _uniform(x, -0.5, 0.5)
     pixel = x.mean(dim=1, keepdim=True)
     x = pixel + _uniform(x, 0, 2) * (x - pixel)

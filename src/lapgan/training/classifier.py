@@ -10,15 +10,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lapgan.batches import Batches
 from lapgan.cascade import Cascade
 from lapgan.compute import Compute, choose_compute
-from lapgan.data import Batches, Images, Normalisation, OnBad, open_images
+from lapgan.data import Images, OnInvalid, open_images
 from lapgan.errors import LapganError
 from lapgan.models.classifier import ImageClassifier
+from lapgan.normalization import Normalization
 from lapgan.pyramid import gaussian_pyramid
 from lapgan.recipe import Adam, ClassifierRecipe, Recipe
+from lapgan.seeds import seed_of
 from lapgan.selection import Selector
-from lapgan.training.examples import normalisation_of, training_batches
+from lapgan.training.examples import normalization_of, training_batches
 from lapgan.training.folder import (
     LOG_FILE,
     STATE_FILE,
@@ -27,10 +30,16 @@ from lapgan.training.folder import (
     locked,
     recipe_of,
 )
-from lapgan.training.job import Budget, Intervals, seed_of
-from lapgan.training.listener import Listener
-from lapgan.training.log import Meter, StudyRecord, append_record, rewind_records, training_figures
-from lapgan.training.optimiser import make_optimiser, set_schedule
+from lapgan.training.job import Budget, Intervals
+from lapgan.training.listener import Callback
+from lapgan.training.log import (
+    ClassifierRecord,
+    Meter,
+    append_record,
+    rewind_records,
+    training_figures,
+)
+from lapgan.training.optimizers import make_optimizer, set_schedule
 from lapgan.training.signals import stop_signals
 from lapgan.training.state import NotFiniteError, load_state, save_state
 from lapgan.training.step import step
@@ -43,16 +52,16 @@ from lapgan.weights import (
     write_weights,
 )
 
-__all__ = ["ClassifierOrder", "held_out_accuracy", "train_classifier"]
+__all__ = ["ClassifierConfig", "held_out_accuracy", "train_classifier"]
 
-_OPTIMISER = Adam(learning_rate=2e-3, betas=(0.9, 0.99), decay="cosine")
+_OPTIMIZER = Adam(learning_rate=2e-3, betas=(0.9, 0.99), decay="cosine")
 _BATCH = 128
 _FIT_EXAMPLES = 4096
 _JUDGED = 500
 
 
 @dataclass(frozen=True)
-class ClassifierOrder:
+class ClassifierConfig:
     """Which classifier to train.
 
     Args:
@@ -64,7 +73,7 @@ class ClassifierOrder:
         maps: on its first grid; see `lapgan.models.classifier.ImageClassifier`. 64 by default.
         seed: of weights, order and shifts.
         device: `auto`, `cpu`, `cuda`.
-        on_bad: what to do with images that cannot be used: `stop` or `skip`.
+        on_invalid: what to do with images that cannot be used: `stop` or `skip`.
         intervals: how often to report.
     """
 
@@ -75,7 +84,7 @@ class ClassifierOrder:
     maps: int | None = None
     seed: int = 0
     device: str = "auto"
-    on_bad: OnBad = "stop"
+    on_invalid: OnInvalid = "stop"
     intervals: Intervals = field(default_factory=Intervals)
 
 
@@ -83,11 +92,11 @@ class ClassifierOrder:
 class _Job:
     """All that the training needs, checked."""
 
-    order: ClassifierOrder
+    order: ClassifierConfig
     recipe: Recipe
     classifier: ClassifierRecipe
     images: Images
-    normalisation: Normalisation
+    normalization: Normalization
     batches: Batches
     compute: Compute
 
@@ -105,7 +114,7 @@ class _Job:
         assert labels is not None
         k = list(self.recipe.levels).index(self.classifier.level)
         pyramid = gaussian_pyramid(
-            self.normalisation.normalise(pixels),
+            self.normalization.normalize(pixels),
             self.recipe.sizes[: k + 1],
             self.recipe.pyramid.operator,
         )
@@ -117,20 +126,20 @@ class _State:
     """Everything that a step changes."""
 
     net: ImageClassifier
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     images_seen: int = 0
     seconds: float = 0.0
 
     def save(self, path: Path) -> None:
         spent = (self.images_seen, self.seconds)
-        save_state(path, {"net": self.net}, {"optimiser": self.optimiser}, spent)
+        save_state(path, {"net": self.net}, {"optimizer": self.optimizer}, spent)
 
     def load(self, path: Path) -> None:
-        found = load_state(path, {"net": self.net}, {"optimiser": self.optimiser})
+        found = load_state(path, {"net": self.net}, {"optimizer": self.optimizer})
         self.images_seen, self.seconds = found
 
 
-def train_classifier(order: ClassifierOrder, listener: Listener) -> Cascade | None:
+def train_classifier(order: ClassifierConfig, listener: Callback) -> Cascade | None:
     """Trains a run's classifier until its budget is spent, going on from its checkpoint.
 
     The levels are left alone; they may be trained before, at the same time, or after.
@@ -158,7 +167,7 @@ def train_classifier(order: ClassifierOrder, listener: Listener) -> Cascade | No
     return cascade
 
 
-def held_out_accuracy(order: ClassifierOrder) -> tuple[float, int] | None:
+def held_out_accuracy(order: ClassifierConfig) -> tuple[float, int] | None:
     """Returns how often a trained classifier is right on the images of the split `test`.
 
     Returns:
@@ -169,7 +178,7 @@ def held_out_accuracy(order: ClassifierOrder) -> tuple[float, int] | None:
     """
     job = _job(order)
     try:
-        images = open_images(order.data, split="test", on_bad=order.on_bad)
+        images = open_images(order.data, split="test", on_invalid=order.on_invalid)
     except LapganError:
         return None
     if images.class_names != job.images.class_names:
@@ -187,27 +196,27 @@ def held_out_accuracy(order: ClassifierOrder) -> tuple[float, int] | None:
     return right / batches.epoch, batches.epoch
 
 
-def _job(order: ClassifierOrder) -> _Job:
+def _job(order: ClassifierConfig) -> _Job:
     recipe = recipe_of(order.out)
     if not recipe.data.classes:
         raise LapganError(
             f"{order.out}: this run ({recipe.name}) was begun without classes; there is nothing "
             "for a classifier to tell apart."
         )
-    images = open_images(order.data, on_bad=order.on_bad)
+    images = open_images(order.data, on_invalid=order.on_invalid)
     check_images(order.out, images)
     return _Job(
         order=order,
         recipe=recipe,
         classifier=_described(order, recipe),
         images=images,
-        normalisation=normalisation_of(recipe, images),
+        normalization=normalization_of(recipe, images),
         batches=training_batches(recipe, images, order.seed),
         compute=choose_compute(order.device),
     )
 
 
-def _described(order: ClassifierOrder, recipe: Recipe) -> ClassifierRecipe:
+def _described(order: ClassifierConfig, recipe: Recipe) -> ClassifierRecipe:
     """Returns the classifier that is asked for, which is the one that the run has, if any."""
     names = list(recipe.levels)
     weights = order.out / CLASSIFIER / LEVEL_FILE
@@ -232,10 +241,10 @@ def _initial_state(job: _Job) -> _State:
     net = job.classifier.build(len(job.images.class_names))
     net.basis.fit(job.examples(0, _FIT_EXAMPLES)[0].cpu())
     job.compute.place(net)
-    return _State(net, make_optimiser(net.parameters(), _OPTIMISER))
+    return _State(net, make_optimizer(net.parameters(), _OPTIMIZER))
 
 
-def _loop(job: _Job, state: _State, listener: Listener, stopped: Callable[[], bool]) -> None:
+def _loop(job: _Job, state: _State, listener: Callback, stopped: Callable[[], bool]) -> None:
     budget, every, meter = job.order.budget, job.order.intervals, Meter()
     begun = time.monotonic() - state.seconds
     logged, logged_images, saved = state.seconds, state.images_seen, state.seconds
@@ -259,10 +268,10 @@ def _step(job: _Job, state: _State) -> dict[str, float]:
     job.seed(state.images_seen)
     images, target = job.examples(state.images_seen)
     progress = job.order.budget.spent(state.images_seen, state.seconds)
-    set_schedule(state.optimiser, _OPTIMISER, state.images_seen / job.batches.epoch, progress)
+    set_schedule(state.optimizer, _OPTIMIZER, state.images_seen / job.batches.epoch, progress)
     with job.compute.autocast():
         learnt = state.net.study(images, target)
-    step(state.optimiser, learnt.loss)
+    step(state.optimizer, learnt.loss)
     loss = learnt.loss.item()
     if not math.isfinite(loss):
         raise _diverged(job, state)
@@ -271,13 +280,13 @@ def _step(job: _Job, state: _State) -> dict[str, float]:
 
 
 def _tell(
-    job: _Job, state: _State, listener: Listener, means: dict[str, float], rate: float
+    job: _Job, state: _State, listener: Callback, means: dict[str, float], rate: float
 ) -> None:
-    record = StudyRecord(
+    record = ClassifierRecord(
         images_seen=state.images_seen,
         seconds=state.seconds,
         images_per_second=rate,
-        learning_rate=state.optimiser.param_groups[0]["lr"],
+        learning_rate=state.optimizer.param_groups[0]["lr"],
         **means,
     )
     append_record(job.folder / LOG_FILE, record)
@@ -290,8 +299,8 @@ def _checkpoint(job: _Job, state: _State) -> None:
     except NotFiniteError as error:
         raise _diverged(job, state) from error
     tensors = classifier_tensors(state.net)
-    tensors["normalisation.mean"] = job.normalisation.mean
-    tensors["normalisation.std"] = job.normalisation.std
+    tensors["normalisation.mean"] = job.normalization.mean
+    tensors["normalisation.std"] = job.normalization.std
     spent = (state.images_seen, state.seconds)
     figures = training_figures(*spent, job.order.seed, job.images, job.compute)
     class_names = job.images.class_names

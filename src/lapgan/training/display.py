@@ -10,14 +10,14 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from lapgan.errors import LapganError
 from lapgan.training.job import Budget
-from lapgan.training.listener import Listener
-from lapgan.training.log import AnyRecord, StudyRecord
+from lapgan.training.listener import Callback
+from lapgan.training.log import AnyRecord, ClassifierRecord
 from lapgan.weights import CLASSIFIER
 
-__all__ = ["Bars", "Lines", "Several", "TensorBoard", "shown"]
+__all__ = ["Bars", "CallbackList", "Lines", "TensorBoard", "shown"]
 
 
-class Bars(Listener):
+class Bars(Callback):
     """A progress bar a level, with speed, time left, losses, and how often D is right."""
 
     def __init__(self, progress: Progress) -> None:
@@ -41,7 +41,7 @@ class Bars(Listener):
         self.progress.console.print(f"[yellow]warning:[/yellow] {message}")
 
 
-class Lines(Listener):
+class Lines(Callback):
     """A line of text a record, for logs and pipes."""
 
     def __init__(self, console: Console) -> None:
@@ -64,7 +64,7 @@ class Lines(Listener):
         self.console.print(f"warning: {message}")
 
 
-class TensorBoard(Listener):
+class TensorBoard(Callback):
     """Event files for TensorBoard in each level's folder.
 
     Raises:
@@ -98,10 +98,10 @@ class TensorBoard(Listener):
         writer.flush()
 
 
-class Several(Listener):
+class CallbackList(Callback):
     """Passes everything on to several listeners."""
 
-    def __init__(self, listeners: Sequence[Listener]) -> None:
+    def __init__(self, listeners: Sequence[Callback]) -> None:
         self.listeners = listeners
 
     def started(self, level: str, images: int, seconds: float, budget: Budget) -> None:
@@ -121,7 +121,7 @@ class Several(Listener):
 
 
 @contextmanager
-def shown(console: Console) -> Iterator[Listener]:
+def shown(console: Console) -> Iterator[Callback]:
     """Shows bars in a terminal and lines elsewhere, for as long as the block lasts."""
     if not console.is_terminal:
         yield Lines(console)
@@ -143,7 +143,7 @@ def _title(level: str) -> str:
 
 def _figures(record: AnyRecord) -> str:
     speed = f"{record.images_per_second:.0f} images/s  "
-    if isinstance(record, StudyRecord):
+    if isinstance(record, ClassifierRecord):
         return (
             f"{speed}classifier's loss {record.loss_classifier:.2f}, right on {record.accuracy:.0%}"
         )

@@ -5,16 +5,18 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from lapgan.data import Batches, Images, Normalisation, standardised, symmetric
+from lapgan.batches import Batches
+from lapgan.data import Images
+from lapgan.normalization import Normalization, standard_normalization, symmetric_normalization
 from lapgan.pyramid import gaussian_pyramid, upsample
 from lapgan.recipe import Recipe
-from lapgan.training.job import LevelJob
+from lapgan.training.job import LevelTask
 from lapgan.training.step import Examples
 
 __all__ = [
     "level_examples",
     "make_examples",
-    "normalisation_of",
+    "normalization_of",
     "real_examples",
     "training_batches",
 ]
@@ -33,16 +35,16 @@ def training_batches(recipe: Recipe, images: Images, seed: int) -> Batches:
     )
 
 
-def normalisation_of(recipe: Recipe, images: Images) -> Normalisation:
-    """Returns the normalisation of the finest level that the recipe asks for."""
+def normalization_of(recipe: Recipe, images: Images) -> Normalization:
+    """Returns the normalization of the finest level that the recipe asks for."""
     size = recipe.sizes[0]
     if recipe.data.normalisation == "symmetric":
-        return symmetric(size)
+        return symmetric_normalization(size)
     corners = recipe.data.crop == "corners"
-    return standardised(images, size, corners=corners, flip=recipe.data.flip)
+    return standard_normalization(images, size, corners=corners, flip=recipe.data.flip)
 
 
-def level_examples(job: LevelJob, batches: Batches, images_seen: int) -> Examples:
+def level_examples(job: LevelTask, batches: Batches, images_seen: int) -> Examples:
     """Makes the examples that follow `images_seen`, and seeds all that is random in the step."""
     pixels, labels = batches.at(images_seen)
     generator = torch.Generator().manual_seed(job.seed_after(images_seen))
@@ -51,20 +53,20 @@ def level_examples(job: LevelJob, batches: Batches, images_seen: int) -> Example
     return make_examples(job, pixels, labels, generator)
 
 
-def real_examples(job: LevelJob, batches: Batches, images_seen: int, count: int) -> Examples:
+def real_examples(job: LevelTask, batches: Batches, images_seen: int, count: int) -> Examples:
     """Makes `count` examples with real low-pass images alone, where G has no part in them."""
     larger = dataclasses.replace(batches, batch=count)
     return level_examples(dataclasses.replace(job, below=None), larger, images_seen)
 
 
 def make_examples(
-    job: LevelJob, pixels: Tensor, labels: Tensor | None, generator: torch.Generator
+    job: LevelTask, pixels: Tensor, labels: Tensor | None, generator: torch.Generator
 ) -> Examples:
     """Turns pixels (B, 3, H, W) into one level's examples: l_k = u(I_{k+1}), h_k = I_k - l_k."""
     level, size, compute = job.recipe.level(job.k), job.recipe.sizes[job.k], job.compute
     operator, deepest = job.recipe.pyramid.operator, job.k + 2
     images = gaussian_pyramid(
-        job.normalisation.normalise(pixels), job.recipe.sizes[:deepest], operator
+        job.normalization.normalize(pixels), job.recipe.sizes[:deepest], operator
     )
     image = images[job.k]
     low = upsample(images[job.k + 1], size, operator) if len(images) > job.k + 1 else None
@@ -81,7 +83,7 @@ def make_examples(
     )
 
 
-def _given(job: LevelJob, low: Tensor, label: Tensor | None, generator: torch.Generator) -> Tensor:
+def _given(job: LevelTask, low: Tensor, label: Tensor | None, generator: torch.Generator) -> Tensor:
     """Puts low-pass images that the levels below generate in place of the first few."""
     count = round(job.recipe.training.exposure * len(low))
     if job.below is None or not count:

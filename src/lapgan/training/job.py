@@ -4,14 +4,14 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from lapgan.compute import Compute
-from lapgan.data import Images, Normalisation
+from lapgan.data import Images
+from lapgan.normalization import Normalization
 from lapgan.recipe import Recipe
+from lapgan.seeds import seed_of
 from lapgan.training.below import Below
 
-__all__ = ["Budget", "Intervals", "LevelJob", "seed_of"]
+__all__ = ["Budget", "Intervals", "LevelTask"]
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Intervals:
 
 
 @dataclass(frozen=True)
-class LevelJob:
+class LevelTask:
     """All that the training of one level needs.
 
     Args:
         recipe: the recipe of the whole cascade.
         k: which level, 0 the finest.
         images: the training images.
-        normalisation: of the finest level.
+        normalization: of the finest level.
         folder: the level's own folder.
         budget: when to stop.
         seed: of initial weights, order and noise.
@@ -68,7 +68,7 @@ class LevelJob:
     recipe: Recipe
     k: int
     images: Images
-    normalisation: Normalisation
+    normalization: Normalization
     folder: Path
     budget: Budget
     seed: int
@@ -89,8 +89,3 @@ class LevelJob:
     def seed_after(self, images_seen: int) -> int:
         """Returns the seed of the step that follows `images_seen`; -1 is for the first weights."""
         return seed_of(self.seed, *self.recipe.sizes[self.k], images_seen + 1)
-
-
-def seed_of(*key: int) -> int:
-    """Returns a seed of 63 bits that is a key's own."""
-    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)

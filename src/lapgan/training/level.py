@@ -8,30 +8,35 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lapgan.data import Batches
+from lapgan.batches import Batches
 from lapgan.errors import LapganError
 from lapgan.losses import minimax_generator_loss, nonsaturating_generator_loss
-from lapgan.models.modern import Fitted
+from lapgan.models.patch import DataInitialized
 from lapgan.training.ema import update_average
 from lapgan.training.examples import level_examples, real_examples, training_batches
 from lapgan.training.folder import LOG_FILE, STATE_FILE
-from lapgan.training.job import LevelJob
-from lapgan.training.listener import Listener
+from lapgan.training.job import LevelTask
+from lapgan.training.listener import Callback
 from lapgan.training.log import (
     AnyRecord,
+    ClassifierRecord,
     Meter,
     Record,
-    StudyRecord,
     Watch,
     append_record,
     rewind_records,
     training_figures,
 )
-from lapgan.training.optimiser import make_optimiser, set_schedule
+from lapgan.training.optimizers import make_optimizer, set_schedule
 from lapgan.training.relativistic import update_pairs
 from lapgan.training.sheets import draw_sheet
 from lapgan.training.state import LevelState, NotFiniteError
-from lapgan.training.step import Examples, Judgement, update_discriminator, update_generator
+from lapgan.training.step import (
+    DiscriminatorStats,
+    Examples,
+    update_discriminator,
+    update_generator,
+)
 from lapgan.training.study import study_share, study_step
 from lapgan.weights import LEVEL_FILE, Weights, generator_tensors, write_weights
 
@@ -46,7 +51,7 @@ GENERATOR_LOSSES = {
 
 
 def train_level(
-    job: LevelJob, listener: Listener, stopped: Callable[[], bool] = lambda: False
+    job: LevelTask, listener: Callback, stopped: Callable[[], bool] = lambda: False
 ) -> LevelState:
     """Trains one level until its budget is spent, going on from its checkpoint if there is one.
 
@@ -72,7 +77,7 @@ def train_level(
 
 
 def _loop(
-    job: LevelJob, state: LevelState, listener: Listener, stopped: Callable[[], bool]
+    job: LevelTask, state: LevelState, listener: Callback, stopped: Callable[[], bool]
 ) -> None:
     batches = training_batches(job.recipe, job.images, job.seed)
     every = job.intervals
@@ -102,7 +107,7 @@ def _loop(
         state.seconds = time.monotonic() - begun
 
 
-def training_step(job: LevelJob, state: LevelState, batches: Batches) -> dict[str, float]:
+def training_step(job: LevelTask, state: LevelState, batches: Batches) -> dict[str, float]:
     """Updates D, G and the averaged weights once, and returns the figures of the step.
 
     Raises:
@@ -124,15 +129,15 @@ def training_step(job: LevelJob, state: LevelState, batches: Batches) -> dict[st
 
 
 def _game_step(
-    job: LevelJob, state: LevelState, batches: Batches, progress: float
+    job: LevelTask, state: LevelState, batches: Batches, progress: float
 ) -> tuple[dict[str, float], int]:
     """Updates D and G once, and returns the figures of the step and how many images it saw."""
     training = job.recipe.training
     examples = level_examples(job, batches, state.images_seen)
     epochs = state.images_seen / batches.epoch
     share = job.recipe.level(job.k).generator_rate
-    set_schedule(state.discriminator_optimiser, training.optimiser, epochs, progress)
-    set_schedule(state.generator_optimiser, training.optimiser, epochs, progress, share)
+    set_schedule(state.discriminator_optimizer, training.optimiser, epochs, progress)
+    set_schedule(state.generator_optimizer, training.optimiser, epochs, progress, share)
     with job.compute.autocast():
         judgement, loss_g, fake = _update(job, state, examples)
     figures = {
@@ -146,8 +151,8 @@ def _game_step(
 
 
 def _update(
-    job: LevelJob, state: LevelState, examples: Examples
-) -> tuple[Judgement, Tensor, Tensor]:
+    job: LevelTask, state: LevelState, examples: Examples
+) -> tuple[DiscriminatorStats, Tensor, Tensor]:
     """Updates D and G; returns how D did, the loss of G, and what it generated."""
     training = job.recipe.training
     nets = (state.generator, state.discriminator)
@@ -156,22 +161,22 @@ def _update(
         steps = state.images_seen // training.batch
         return update_pairs(
             *nets,
-            state.generator_optimiser,
-            state.discriminator_optimiser,
+            state.generator_optimizer,
+            state.discriminator_optimizer,
             examples,
             penalty if penalty is not None and steps % penalty.every == 0 else None,
             level.supervised,
             level.instance_noise,
             level.augment,
         )
-    judgement = update_discriminator(*nets, state.discriminator_optimiser, examples)
+    judgement = update_discriminator(*nets, state.discriminator_optimizer, examples)
     loss_g, fake = update_generator(
-        *nets, state.generator_optimiser, GENERATOR_LOSSES[training.objective], examples
+        *nets, state.generator_optimizer, GENERATOR_LOSSES[training.objective], examples
     )
     return judgement, loss_g, fake
 
 
-def initial_state(job: LevelJob) -> LevelState:
+def initial_state(job: LevelTask) -> LevelState:
     """Makes the state of a level before its first step, from seed and data alone."""
     job.compute.seed(job.seed_after(-1))
     level, size = job.recipe.level(job.k), job.recipe.sizes[job.k]
@@ -184,14 +189,14 @@ def initial_state(job: LevelJob) -> LevelState:
         generator=generator,
         discriminator=discriminator,
         average=average,
-        generator_optimiser=make_optimiser(generator.parameters(), recipe),
-        discriminator_optimiser=make_optimiser(discriminator.parameters(), recipe),
+        generator_optimizer=make_optimizer(generator.parameters(), recipe),
+        discriminator_optimizer=make_optimizer(discriminator.parameters(), recipe),
     )
 
 
-def _fit(job: LevelJob, *nets: nn.Module) -> None:
+def _fit(job: LevelTask, *nets: nn.Module) -> None:
     """Fits nets that start from the data's statistics on the first examples of the run."""
-    fitted = [net for net in nets if isinstance(net, Fitted)]
+    fitted = [net for net in nets if isinstance(net, DataInitialized)]
     if not fitted:
         return
     batches = training_batches(job.recipe, job.images, job.seed)
@@ -201,18 +206,18 @@ def _fit(job: LevelJob, *nets: nn.Module) -> None:
 
 
 def _record(
-    job: LevelJob, state: LevelState, listener: Listener, means: dict[str, float], rate: float
+    job: LevelTask, state: LevelState, listener: Callback, means: dict[str, float], rate: float
 ) -> AnyRecord:
-    kind, optimiser = (
-        (StudyRecord, state.discriminator_optimiser)
+    kind, optimizer = (
+        (ClassifierRecord, state.discriminator_optimizer)
         if _of_study(means)
-        else (Record, state.generator_optimiser)
+        else (Record, state.generator_optimizer)
     )
     record = kind(
         images_seen=state.images_seen,
         seconds=state.seconds,
         images_per_second=rate,
-        learning_rate=optimiser.param_groups[0]["lr"],
+        learning_rate=optimizer.param_groups[0]["lr"],
         **means,
     )
     append_record(job.folder / LOG_FILE, record)
@@ -220,21 +225,21 @@ def _record(
     return record
 
 
-def _checkpoint(job: LevelJob, state: LevelState) -> None:
+def _checkpoint(job: LevelTask, state: LevelState) -> None:
     try:
         state.save(job.folder / STATE_FILE)
     except NotFiniteError as error:
         raise _diverged(job, state) from error
     tensors = generator_tensors(job.name, state.average)
-    tensors["normalisation.mean"] = job.normalisation.mean
-    tensors["normalisation.std"] = job.normalisation.std
+    tensors["normalisation.mean"] = job.normalization.mean
+    tensors["normalisation.std"] = job.normalization.std
     class_names = job.images.class_names if job.recipe.data.classes else ()
     spent = (state.images_seen, state.seconds)
     figures = {job.name: training_figures(*spent, job.seed, job.images, job.compute)}
     write_weights(job.folder / LEVEL_FILE, Weights(tensors, job.recipe, class_names, figures))
 
 
-def _diverged(job: LevelJob, state: LevelState) -> LapganError:
+def _diverged(job: LevelTask, state: LevelState) -> LapganError:
     kept = job.folder / STATE_FILE
     where = f"The last good checkpoint is kept in {kept}" if kept.exists() else "No checkpoint yet"
     return LapganError(
@@ -244,7 +249,7 @@ def _diverged(job: LevelJob, state: LevelState) -> LapganError:
     )
 
 
-def _progress(job: LevelJob, state: LevelState) -> float:
+def _progress(job: LevelTask, state: LevelState) -> float:
     """Returns the share of the budget that is spent."""
     return job.budget.spent(state.images_seen, state.seconds)
 
@@ -254,7 +259,7 @@ def _of_study(figures: dict[str, float]) -> bool:
     return "loss_classifier" in figures
 
 
-def _studies(job: LevelJob, state: LevelState) -> bool:
+def _studies(job: LevelTask, state: LevelState) -> bool:
     return _progress(job, state) < study_share(job)
 
 

@@ -3,10 +3,10 @@
 from lapgan.training.job import Budget
 from lapgan.training.log import AnyRecord
 
-__all__ = ["Listener"]
+__all__ = ["Callback"]
 
 
-class Listener:
+class Callback:
     """What a training run tells while it goes; this one hears nothing.
 
     A level is named by its size; the classifier of a run, which is told of likewise, by that word.

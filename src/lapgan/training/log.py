@@ -15,9 +15,9 @@ from lapgan.files import append_line, write_atomically
 
 __all__ = [
     "AnyRecord",
+    "ClassifierRecord",
     "Meter",
     "Record",
-    "StudyRecord",
     "Watch",
     "append_record",
     "read_records",
@@ -54,7 +54,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class StudyRecord:
+class ClassifierRecord:
     """The means over the steps since the last record, while a classifier learns.
 
     Args:
@@ -74,7 +74,7 @@ class StudyRecord:
     learning_rate: float
 
 
-AnyRecord = Record | StudyRecord
+AnyRecord = Record | ClassifierRecord
 
 
 class Meter:
@@ -150,7 +150,7 @@ class Watch:
 
     def warnings(self, record: AnyRecord) -> list[str]:
         """Returns the warnings that a record gives and the last one did not."""
-        if isinstance(record, StudyRecord) or record.images_seen < _WARM_UP:
+        if isinstance(record, ClassifierRecord) or record.images_seen < _WARM_UP:
             return []
         found = {
             kind: message

@@ -11,12 +11,12 @@ gradient penalties on both sides.
 import torch
 from torch import Tensor, nn
 
-from lapgan.losses import difference_penalty, relativistic_loss
-from lapgan.models.modern import Looking, PatchGenerator, Views
+from lapgan.losses import finite_difference_penalty, relativistic_loss
+from lapgan.models.patch import Looking, PatchGenerator, Views
 from lapgan.pyramid import image_of
 from lapgan.recipe import DifferencePenalty
 from lapgan.training.augment import augment
-from lapgan.training.step import Examples, Judgement, step, unchanged
+from lapgan.training.step import DiscriminatorStats, Examples, step, unchanged
 
 __all__ = ["update_pairs"]
 
@@ -24,21 +24,21 @@ __all__ = ["update_pairs"]
 def update_pairs(
     generator: nn.Module,
     discriminator: nn.Module,
-    generator_optimiser: torch.optim.Optimizer,
-    discriminator_optimiser: torch.optim.Optimizer,
+    generator_optimizer: torch.optim.Optimizer,
+    discriminator_optimizer: torch.optim.Optimizer,
     examples: Examples,
     penalty: DifferencePenalty | None = None,
     supervised: float = 0.0,
     instance_noise: float = 0.0,
     augmented: bool = False,
-) -> tuple[Judgement, Tensor, Tensor]:
+) -> tuple[DiscriminatorStats, Tensor, Tensor]:
     """Makes one step of D and one of G.
 
     Args:
         generator: G.
         discriminator: D; a penalty, instance noise and augmentation need one that is `Looking`.
-        generator_optimiser: of G.
-        discriminator_optimiser: of D.
+        generator_optimizer: of G.
+        discriminator_optimizer: of D.
         examples: n real examples, and noise and low-pass images for n generated ones.
         penalty: the gradient penalty of this step, or None.
         supervised: weight of the distance to the real residual in the loss of G, for a
@@ -56,7 +56,7 @@ def update_pairs(
         real_views = _look(eyes, examples.high, examples.low, augmented)
         fake_views = _look(eyes, fake, examples.given, augmented)
     views = tuple(
-        _disturbed(torch.cat((real, fake.detach().to(real.dtype))), instance_noise)
+        add_noise(torch.cat((real, fake.detach().to(real.dtype))), instance_noise)
         for real, fake in zip(real_views, fake_views, strict=True)
     )
     label = None if examples.label is None else examples.label.repeat(2)
@@ -65,22 +65,22 @@ def update_pairs(
     loss = relativistic_loss(winner=real_logits, loser=fake_logits)
     total = loss
     if penalty is not None:
-        moved = eyes.judge(tuple(_disturbed(x, penalty.scale) for x in views), label).float()
+        moved = eyes.judge(tuple(add_noise(x, penalty.scale) for x in views), label).float()
         # The mean runs over real and generated examples, so it is half of R1 + R2.
-        total = loss + penalty.weight * penalty.every * difference_penalty(
+        total = loss + penalty.weight * penalty.every * finite_difference_penalty(
             logits, moved, penalty.scale
         )
-    step(discriminator_optimiser, total)
+    step(discriminator_optimizer, total)
     with unchanged(discriminator):
-        seen = tuple(_disturbed(x, instance_noise) for x in fake_views)
+        seen = tuple(add_noise(x, instance_noise) for x in fake_views)
         judged = eyes.judge(seen, examples.label).float()
         loss_g = relativistic_loss(winner=judged, loser=real_logits.detach())
         total = loss_g
         if supervised:
             assert isinstance(generator, PatchGenerator)
             total = loss_g + supervised * generator.distance(fake, examples.high)
-        step(generator_optimiser, total)
-    judgement = Judgement(
+        step(generator_optimizer, total)
+    judgement = DiscriminatorStats(
         loss=loss.detach(),
         # Each of a pair is judged by the other: above it is taken for real.
         real_accuracy=(real_logits > fake_logits).float().mean(),
@@ -109,7 +109,7 @@ def _look(eyes: Looking, high: Tensor, low: Tensor | None, augmented: bool) -> V
     return eyes.look(augment(image_of(high, low)), None) if augmented else eyes.look(high, low)
 
 
-def _disturbed(view: Tensor, scale: float) -> Tensor:
+def add_noise(view: Tensor, scale: float) -> Tensor:
     """Adds normal noise of the given deviation, where the view's own is about 1.
 
     As instance noise it hides the fine differences by which D would soon tell all pairs.

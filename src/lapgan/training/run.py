@@ -14,15 +14,16 @@ import torch
 
 from lapgan.cascade import Cascade
 from lapgan.compute import choose_compute
-from lapgan.data import Images, Normalisation, OnBad, open_images
+from lapgan.data import Images, OnInvalid, open_images
 from lapgan.errors import LapganError
+from lapgan.normalization import Normalization
 from lapgan.recipe import Recipe
 from lapgan.training.below import load_below
-from lapgan.training.examples import normalisation_of, training_batches
+from lapgan.training.examples import normalization_of, training_batches
 from lapgan.training.folder import assemble, check_run, claim, locked
-from lapgan.training.job import Budget, Intervals, LevelJob
+from lapgan.training.job import Budget, Intervals, LevelTask
 from lapgan.training.level import train_level
-from lapgan.training.listener import Listener
+from lapgan.training.listener import Callback
 from lapgan.training.log import AnyRecord
 from lapgan.training.signals import stop_signals
 
@@ -43,7 +44,7 @@ class Order:
         jobs: how many levels to train at once, each on its share of the cores.
         seed: of everything random.
         device: `auto`, `cpu`, `cuda`.
-        on_bad: what to do with images that cannot be used: `stop` or `skip`.
+        on_invalid: what to do with images that cannot be used: `stop` or `skip`.
         intervals: how often to report.
     """
 
@@ -56,7 +57,7 @@ class Order:
     jobs: int = 1
     seed: int = 0
     device: str = "auto"
-    on_bad: OnBad = "stop"
+    on_invalid: OnInvalid = "stop"
     intervals: Intervals = field(default_factory=Intervals)
 
     @property
@@ -76,7 +77,7 @@ class Order:
         return Budget(limit, 60 * self.minutes * at_once * shares[k] / sum(shares.values()))
 
 
-def train(order: Order, listener: Listener) -> Cascade | None:
+def train(order: Order, listener: Callback) -> Cascade | None:
     """Trains the levels of an order, going on from their checkpoints.
 
     Returns:
@@ -88,7 +89,7 @@ def train(order: Order, listener: Listener) -> Cascade | None:
         KeyboardInterrupt: the run was stopped by a signal, after checkpoints were written.
     """
     _check_jobs(order)
-    images = open_images(order.data, on_bad=order.on_bad)
+    images = open_images(order.data, on_invalid=order.on_invalid)
     _check_images(order, images)
     claim(order.out, order.recipe, order.seed, images)
     run = _one_by_one if order.jobs == 1 or len(order.chosen) == 1 else _side_by_side
@@ -103,7 +104,7 @@ def train(order: Order, listener: Listener) -> Cascade | None:
 def plan(order: Order) -> Iterator[str]:
     """Yields, line by line, what `train` would do; raises what it would raise before it starts."""
     _check_jobs(order)
-    images = open_images(order.data, on_bad=order.on_bad)
+    images = open_images(order.data, on_invalid=order.on_invalid)
     _check_images(order, images)
     check_run(order.out, order.recipe, order.seed, images)
     yield f"data: {images.name}, {len(images):,} images of {images.size[0]}x{images.size[1]}"
@@ -145,19 +146,19 @@ def _train_one(
     order: Order,
     k: int,
     images: Images,
-    normalisation: Normalisation,
-    listener: Listener,
+    normalization: Normalization,
+    listener: Callback,
     stopped: Callable[[], bool],
 ) -> None:
     folder = order.out / f"level-{order.recipe.level_name(k)}"
     with locked(folder):
         compute = choose_compute(order.device)
         exposed = order.recipe.training.exposure > 0 and k < len(order.recipe.levels) - 1
-        job = LevelJob(
+        job = LevelTask(
             recipe=order.recipe,
             k=k,
             images=images,
-            normalisation=normalisation,
+            normalization=normalization,
             folder=folder,
             budget=order.budget(k),
             seed=order.seed,
@@ -169,18 +170,18 @@ def _train_one(
 
 
 def _one_by_one(
-    order: Order, images: Images, listener: Listener, stopped: Callable[[], bool]
+    order: Order, images: Images, listener: Callback, stopped: Callable[[], bool]
 ) -> None:
-    normalisation = normalisation_of(order.recipe, images)
+    normalization = normalization_of(order.recipe, images)
     for k in order.chosen:
         if not stopped():
-            _train_one(order, k, images, normalisation, listener, stopped)
+            _train_one(order, k, images, normalization, listener, stopped)
 
 
 # Side by side: one process a level. Messages to the listener travel over a queue as plain tuples.
 
 
-class _Queued(Listener):
+class _Queued(Callback):
     def __init__(self, queue: "SimpleQueue[Any]") -> None:
         self.queue = queue
 
@@ -195,7 +196,7 @@ class _Queued(Listener):
 
 
 def _side_by_side(
-    order: Order, images: Images, listener: Listener, stopped: Callable[[], bool]
+    order: Order, images: Images, listener: Callback, stopped: Callable[[], bool]
 ) -> None:
     context = multiprocessing.get_context("spawn")
     queue: SimpleQueue[Any] = context.SimpleQueue()
@@ -222,7 +223,7 @@ def _side_by_side(
         raise LapganError("\n".join(failures))
 
 
-def _deliver(queue: "SimpleQueue[Any]", listener: Listener) -> list[str]:
+def _deliver(queue: "SimpleQueue[Any]", listener: Callback) -> list[str]:
     """Passes waiting messages on to the listener; returns those that tell of a failure."""
     failures = []
     while not queue.empty():
@@ -237,9 +238,9 @@ def _deliver(queue: "SimpleQueue[Any]", listener: Listener) -> list[str]:
 def _work(order: Order, k: int, threads: int, queue: "SimpleQueue[Any]") -> None:
     torch.set_num_threads(threads)
     try:
-        images = open_images(order.data, on_bad=order.on_bad)
+        images = open_images(order.data, on_invalid=order.on_invalid)
         with stop_signals() as stopped:
-            normalisation = normalisation_of(order.recipe, images)
-            _train_one(order, k, images, normalisation, _Queued(queue), stopped)
+            normalization = normalization_of(order.recipe, images)
+            _train_one(order, k, images, normalization, _Queued(queue), stopped)
     except LapganError as error:
         queue.put(("failed", (str(error),)))

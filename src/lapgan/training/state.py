@@ -31,8 +31,8 @@ class LevelState:
         generator: G.
         discriminator: D.
         average: G with averaged weights.
-        generator_optimiser: of G.
-        discriminator_optimiser: of D.
+        generator_optimizer: of G.
+        discriminator_optimizer: of D.
         images_seen: how many examples were seen.
         seconds: time spent in training.
     """
@@ -40,8 +40,8 @@ class LevelState:
     generator: nn.Module
     discriminator: nn.Module
     average: nn.Module
-    generator_optimiser: torch.optim.Optimizer
-    discriminator_optimiser: torch.optim.Optimizer
+    generator_optimizer: torch.optim.Optimizer
+    discriminator_optimizer: torch.optim.Optimizer
     images_seen: int = 0
     seconds: float = 0.0
 
@@ -52,7 +52,7 @@ class LevelState:
             NotFiniteError: a weight is infinite or not a number; nothing is written.
             LapganError: the file cannot be written.
         """
-        save_state(path, self._modules(), self._optimisers(), (self.images_seen, self.seconds))
+        save_state(path, self._modules(), self._optimizers(), (self.images_seen, self.seconds))
 
     def load(self, path: Path) -> None:
         """Reads a state that `save` wrote, into this one.
@@ -60,25 +60,25 @@ class LevelState:
         Raises:
             LapganError: the file is damaged or of another recipe.
         """
-        self.images_seen, self.seconds = load_state(path, self._modules(), self._optimisers())
+        self.images_seen, self.seconds = load_state(path, self._modules(), self._optimizers())
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"g": self.generator, "d": self.discriminator, "average": self.average}
 
-    def _optimisers(self) -> dict[str, torch.optim.Optimizer]:
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {
-            "g_optimiser": self.generator_optimiser,
-            "d_optimiser": self.discriminator_optimiser,
+            "g_optimiser": self.generator_optimizer,
+            "d_optimiser": self.discriminator_optimizer,
         }
 
 
 def save_state(
     path: Path,
     modules: Mapping[str, nn.Module],
-    optimisers: Mapping[str, torch.optim.Optimizer],
+    optimizers: Mapping[str, torch.optim.Optimizer],
     spent: tuple[int, float],
 ) -> None:
-    """Writes nets, their optimisers, and the images and seconds spent, whole or not at all.
+    """Writes nets, their optimizers, and the images and seconds spent, whole or not at all.
 
     Raises:
         NotFiniteError: a weight is infinite or not a number; nothing is written.
@@ -92,8 +92,8 @@ def save_state(
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise NotFiniteError(f"{name} has become infinite or not a number.")
-    for part, optimiser in optimisers.items():
-        tensors |= _flattened(part, optimiser)
+    for part, optimizer in optimizers.items():
+        tensors |= _flattened(part, optimizer)
     images_seen, seconds = spent
     write_tensors(path, tensors, {"images_seen": str(images_seen), "seconds": json.dumps(seconds)})
 
@@ -101,7 +101,7 @@ def save_state(
 def load_state(
     path: Path,
     modules: Mapping[str, nn.Module],
-    optimisers: Mapping[str, torch.optim.Optimizer],
+    optimizers: Mapping[str, torch.optim.Optimizer],
 ) -> tuple[int, float]:
     """Reads what `save_state` wrote, into these; returns the images and seconds spent.
 
@@ -114,8 +114,8 @@ def load_state(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         for part, module in modules.items():
             module.load_state_dict(_within(part, tensors))
-        for part, optimiser in optimisers.items():
-            _restore(optimiser, _within(part, tensors))
+        for part, optimizer in optimizers.items():
+            _restore(optimizer, _within(part, tensors))
         return int(metadata["images_seen"]), float(metadata["seconds"])
     except (SafetensorError, OSError, RuntimeError, KeyError) as error:
         raise LapganError(
@@ -128,23 +128,23 @@ def _within(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _flattened(part: str, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _flattened(part: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
         f"{part}.{index}.{name}": value.detach().cpu().contiguous()
-        for index, entries in optimiser.state_dict()["state"].items()
+        for index, entries in optimizer.state_dict()["state"].items()
         for name, value in entries.items()
         if value is not None
     }
 
 
-def _restore(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for key, tensor in tensors.items():
         index, name = key.split(".")
         state.setdefault(int(index), {})[name] = _laid_out_like(parameters[int(index)], tensor)
-    groups = optimiser.state_dict()["param_groups"]
-    optimiser.load_state_dict({"state": state, "param_groups": groups})
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:

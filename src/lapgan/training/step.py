@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from lapgan.losses import discriminator_loss
 
 __all__ = [
+    "DiscriminatorStats",
     "Examples",
-    "Judgement",
     "step",
     "unchanged",
     "update_discriminator",
@@ -53,7 +53,7 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class DiscriminatorStats:
     """How an update of D went.
 
     Args:
@@ -70,9 +70,9 @@ class Judgement:
 def update_discriminator(
     generator: nn.Module,
     discriminator: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     examples: Examples,
-) -> Judgement:
+) -> DiscriminatorStats:
     """Makes one step of D on half real, half generated examples."""
     half = len(examples) // 2
     label = examples.label
@@ -84,8 +84,8 @@ def update_discriminator(
     low = None if examples.low is None or given is None else torch.cat((examples.low[:half], given))
     logits = discriminator(high, low, label).float()
     loss = discriminator_loss(real=logits[:half], fake=logits[half:])
-    step(optimiser, loss)
-    return Judgement(
+    step(optimizer, loss)
+    return DiscriminatorStats(
         loss=loss.detach(),
         real_accuracy=(logits[:half] > 0).float().mean(),
         fake_accuracy=(logits[half:] < 0).float().mean(),
@@ -95,7 +95,7 @@ def update_discriminator(
 def update_generator(
     generator: nn.Module,
     discriminator: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     loss_of: GeneratorLoss,
     examples: Examples,
 ) -> tuple[Tensor, Tensor]:
@@ -103,7 +103,7 @@ def update_generator(
     with unchanged(discriminator):
         fake = generator(examples.given, examples.z, examples.label)
         loss = loss_of(discriminator(fake, examples.given, examples.label).float())
-        step(optimiser, loss)
+        step(optimizer, loss)
     return loss.detach(), fake.detach()
 
 
@@ -117,8 +117,8 @@ def unchanged(net: nn.Module) -> Iterator[None]:
         net.requires_grad_(True)
 
 
-def step(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    """Moves the optimiser's weights down the gradient of a loss."""
-    optimiser.zero_grad(set_to_none=True)
+def step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """Moves the optimizer's weights down the gradient of a loss."""
+    optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
+    optimizer.step()

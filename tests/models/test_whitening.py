@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from lapgan.errors import LapganError
-from lapgan.models.patches import PatchBasis
+from lapgan.models.whitening import PatchWhitening
 
 
 def correlated(n: int = 500) -> Tensor:
@@ -12,12 +12,12 @@ def correlated(n: int = 500) -> Tensor:
     return 0.3 + 0.2 * x.cumsum(dim=2).cumsum(dim=3)
 
 
-def components_of(basis: PatchBasis, images: Tensor) -> Tensor:
+def components_of(basis: PatchWhitening, images: Tensor) -> Tensor:
     return basis.whiten(images).permute(0, 2, 3, 1).reshape(-1, basis.components)
 
 
 def test_whitened_patches_have_zero_mean_and_unit_covariance():
-    basis = PatchBasis((4, 6), (2, 3), floor=0.0)
+    basis = PatchWhitening((4, 6), (2, 3), floor=0.0)
     images = correlated()
     basis.fit(images)
     assert basis.whiten(images).shape == (500, 18, 2, 2)
@@ -26,11 +26,11 @@ def test_whitened_patches_have_zero_mean_and_unit_covariance():
     assert torch.allclose(torch.cov(whitened.T, correction=0), torch.eye(18), atol=1e-3)
 
 
-def test_colouring_undoes_whitening_and_spreading_lacks_the_mean():
-    basis = PatchBasis((4, 6), (2, 3))
+def test_coloring_undoes_whitening_and_spreading_lacks_the_mean():
+    basis = PatchWhitening((4, 6), (2, 3))
     images = correlated()
     basis.fit(images)
-    assert torch.allclose(basis.colour(basis.whiten(images)), images, atol=1e-4)
+    assert torch.allclose(basis.color(basis.whiten(images)), images, atol=1e-4)
     assert torch.allclose(
         basis.spread(basis.whiten(images[:1]) - basis.whiten(images[1:2])),
         images[:1] - images[1:2],
@@ -39,7 +39,7 @@ def test_colouring_undoes_whitening_and_spreading_lacks_the_mean():
 
 
 def test_directions_without_variance_are_not_blown_up():
-    basis = PatchBasis((2, 2), (2, 2), floor=0.01)
+    basis = PatchWhitening((2, 2), (2, 2), floor=0.01)
     flat = torch.randn(200, 3, 1, 1).expand(200, 3, 2, 2)
     basis.fit(flat)
     disturbed = flat + 0.001 * torch.randn_like(flat)
@@ -47,7 +47,7 @@ def test_directions_without_variance_are_not_blown_up():
 
 
 def test_whitening_is_computed_in_float32_under_autocast():
-    basis = PatchBasis((4, 6), (2, 3))
+    basis = PatchWhitening((4, 6), (2, 3))
     images = correlated()
     basis.fit(images)
     expected = basis.whiten(images)
@@ -57,4 +57,4 @@ def test_whitening_is_computed_in_float32_under_autocast():
 
 def test_patches_must_fill_the_image():
     with pytest.raises(LapganError, match="patches of 4x4 do not fill images of 12x10"):
-        PatchBasis((12, 10), (4, 4))
+        PatchWhitening((12, 10), (4, 4))

@@ -6,25 +6,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Verdict", "leaky", "normal_"]
+__all__ = ["ProjectionHead", "he_normal_", "leaky_relu_"]
 
 # Images that judge of each other's variety; Karras et al. (2020), StyleGAN2's code, take 4.
 _GROUP = 8
 
 
-def leaky(x: Tensor) -> Tensor:
+def leaky_relu_(x: Tensor) -> Tensor:
     """Computes max(x, 0.2 x) in place of x, which nothing else may need."""
     return F.leaky_relu(x, 0.2, inplace=True)
 
 
-def normal_(layer: nn.Conv2d | nn.Linear, gain: float = math.sqrt(2)) -> None:
+def he_normal_(layer: nn.Conv2d | nn.Linear, gain: float = math.sqrt(2)) -> None:
     """Draws weights with the variance gain^2 / fan-in, and zero biases (He et al., 2015)."""
     nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
 
 
-class Verdict(nn.Module):
+class ProjectionHead(nn.Module):
     """The end of a discriminator: dense layers to a logit.
 
     The class enters by projection, logit = a(x) + <b(x), e_c>, and one unit tells how much a group
@@ -46,13 +46,13 @@ class Verdict(nn.Module):
         self.last = nn.Linear(units, 1)
         self.embedding = nn.Embedding(num_classes, units) if num_classes else None
         for layer in (self.dense, self.joint):
-            normal_(layer)
-        normal_(self.last, 1.0)
+            he_normal_(layer)
+        he_normal_(self.last, 1.0)
 
     def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
         """Turns values (B, seen) into logits (B,)."""
-        x = leaky(self.dense(x))
-        x = leaky(self.joint(torch.cat((x, _variety(x)), dim=1)))
+        x = leaky_relu_(self.dense(x))
+        x = leaky_relu_(self.joint(torch.cat((x, minibatch_std(x)), dim=1)))
         logits: Tensor = self.last(x).squeeze(1)
         if self.embedding is None:
             return logits
@@ -60,7 +60,7 @@ class Verdict(nn.Module):
         return logits + match
 
 
-def _variety(x: Tensor) -> Tensor:
+def minibatch_std(x: Tensor) -> Tensor:
     """Returns the mean standard deviation of each group of consecutive examples, (B, 1)."""
     size = math.gcd(len(x), _GROUP)
     groups = x.view(-1, size, x.shape[1])

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from lapgan.errors import LapganError
 from lapgan.evaluation.features import Features, check_images, check_same_size
-from lapgan.evaluation.progress import tracked
 from lapgan.pictures import sheet
+from lapgan.progress import tracked
 
 __all__ = [
-    "Memorisation",
-    "Neighbours",
-    "memorisation",
+    "Memorization",
+    "Neighbors",
+    "memorization",
     "nearest_by_features",
     "nearest_by_pixels",
-    "neighbours_picture",
+    "neighbors_picture",
 ]
 
 # Rows of the training set that are compared at once: 1,000 of 3x96x96 in float64 are 220 MB.
@@ -28,7 +28,7 @@ _NEAR = 0.01
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbours:
+class Neighbors:
     """The k nearest training images of n images, nearest first.
 
     Args:
@@ -45,7 +45,7 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class Memorisation:
+class Memorization:
     """How near generated images are to training images, against real images held out.
 
     Args:
@@ -70,7 +70,7 @@ class Memorisation:
 
 def nearest_by_pixels(
     images: UInt8[Tensor, "n 3 h w"], train: Tensor | NDArray[np.uint8], k: int = 5
-) -> Neighbours:
+) -> Neighbors:
     """Finds the nearest training images by pixels: exact, in blocks, without sampling.
 
     Distances are Euclidean over all 3 h w values of 0 to 255.
@@ -89,7 +89,7 @@ def nearest_by_pixels(
     return _nearest(images, train, k, "pixels")
 
 
-def nearest_by_features(images: Features, train: Features, k: int = 5) -> Neighbours:
+def nearest_by_features(images: Features, train: Features, k: int = 5) -> Neighbors:
     """Finds the nearest training images by the Euclidean distance of features; exact, in blocks.
 
     Raises:
@@ -102,7 +102,7 @@ def nearest_by_features(images: Features, train: Features, k: int = 5) -> Neighb
     return _nearest(images.values, train.values, k, images.extractor)
 
 
-def _nearest(queries: Tensor, train: Tensor | NDArray[np.uint8], k: int, space: str) -> Neighbours:
+def _nearest(queries: Tensor, train: Tensor | NDArray[np.uint8], k: int, space: str) -> Neighbors:
     if not 1 <= k <= len(train):
         raise LapganError(f"{k} neighbours: expected 1 to {len(train)}, the number of images.")
     x = _rows(queries)
@@ -116,14 +116,14 @@ def _nearest(queries: Tensor, train: Tensor | NDArray[np.uint8], k: int, space: 
         distances, indices = torch.cat((distances, found), 1), torch.cat((indices, names), 1)
         distances, order = distances.topk(min(k, distances.shape[1]), largest=False)
         indices = indices.gather(1, order)
-    return Neighbours(indices, distances, space, len(train))
+    return Neighbors(indices, distances, space, len(train))
 
 
 def _rows(x: Tensor) -> Float[Tensor, "n d"]:
     return x.flatten(1).double()
 
 
-def memorisation(fake: Neighbours, held_out: Neighbours) -> Memorisation:
+def memorization(fake: Neighbors, held_out: Neighbors) -> Memorization:
     """Compares the nearest distances of generated images with those of real images held out.
 
     Args:
@@ -136,23 +136,23 @@ def memorisation(fake: Neighbours, held_out: Neighbours) -> Memorisation:
     """
     if (fake.space, fake.n_train) != (held_out.space, held_out.n_train):
         raise LapganError(
-            f"memorisation: neighbours by {fake.space} among {fake.n_train} images and by "
+            f"memorization: neighbours by {fake.space} among {fake.n_train} images and by "
             f"{held_out.space} among {held_out.n_train}; search the same way for both."
         )
     x, y = fake.distances[:, 0], held_out.distances[:, 0]
     if not len(x) or not len(y):
-        raise LapganError("memorisation: no images to compare.")
+        raise LapganError("memorization: no images to compare.")
     if y.median() == 0:
         raise LapganError(
-            "memorisation: most of the held-out images are training images themselves; hold out "
+            "memorization: most of the held-out images are training images themselves; hold out "
             "others, such as the test split."
         )
     ratio = float(x.median() / y.median())
     copies = float((x < y.quantile(_NEAR)).double().mean())
-    return Memorisation(ratio, copies, fake.space, fake.n_train, len(y), len(x))
+    return Memorization(ratio, copies, fake.space, fake.n_train, len(y), len(x))
 
 
-def neighbours_picture(
+def neighbors_picture(
     images: UInt8[Tensor, "n 3 h w"],
     by_pixels: UInt8[Tensor, "n k 3 h w"],
     by_features: UInt8[Tensor, "n k 3 h w"],

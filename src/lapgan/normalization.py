@@ -7,18 +7,20 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from lapgan.data.crops import corner_offsets
 from lapgan.data.images import Images
-from lapgan.pyramid import Operator, Size, downsample
+from lapgan.pyramid import Operator, downsample
+from lapgan.sizes import Size
 
-__all__ = ["Normalisation", "corner_offsets", "standardised", "symmetric"]
+__all__ = ["Normalization", "standard_normalization", "symmetric_normalization"]
 
 # So few that float32 holds the sums of squares exactly: 256 x 255^2 < 2^24.
 _CHUNK = 256
 
 
 @dataclass(frozen=True)
-class Normalisation:
-    """An affine map a pixel and colour: x = (pixel - mean) / std.
+class Normalization:
+    """An affine map a pixel and color: x = (pixel - mean) / std.
 
     Args:
         mean: (3, H, W) at the finest size, in pixel values of 0 to 255.
@@ -28,17 +30,17 @@ class Normalisation:
     mean: Float[Tensor, "3 h w"]
     std: Float[Tensor, "3 h w"]
 
-    def normalise(self, pixels: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    def normalize(self, pixels: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Maps images of the finest size, or of a coarser one, to the scale of the nets."""
         mean, std = self._at((pixels.shape[-2], pixels.shape[-1]))
         return (pixels - mean).div_(std)
 
-    def denormalise(self, x: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b 3 h w"]:
+    def denormalize(self, x: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b 3 h w"]:
         """Maps images of any level back to pixels, rounded and clipped to 0 ... 255."""
         mean, std = self._at((x.shape[-2], x.shape[-1]))
         return (x.float() * std + mean).round_().clamp_(0, 255).to(torch.uint8)
 
-    def grey_levels(self, difference: Float[Tensor, "... 3 h w"]) -> Float[Tensor, "... 3 h w"]:
+    def gray_levels(self, difference: Float[Tensor, "... 3 h w"]) -> Float[Tensor, "... 3 h w"]:
         """Maps differences of images of any level to grey levels, neither rounded nor clipped."""
         _, std = self._at((difference.shape[-2], difference.shape[-1]))
         return difference * std
@@ -49,12 +51,14 @@ class Normalisation:
         return _reduced(self.mean, size), _reduced(self.std, size)
 
 
-def symmetric(size: Size) -> Normalisation:
+def symmetric_normalization(size: Size) -> Normalization:
     """Maps 0 ... 255 to [-1, 1]."""
-    return Normalisation(mean=torch.full((3, *size), 127.5), std=torch.full((3, *size), 127.5))
+    return Normalization(mean=torch.full((3, *size), 127.5), std=torch.full((3, *size), 127.5))
 
 
-def standardised(images: Images, size: Size, *, corners: bool, flip: bool) -> Normalisation:
+def standard_normalization(
+    images: Images, size: Size, *, corners: bool, flip: bool
+) -> Normalization:
     """Maps each pixel to zero mean and unit variance over the training examples.
 
     Args:
@@ -63,7 +67,7 @@ def standardised(images: Images, size: Size, *, corners: bool, flip: bool) -> No
         corners: whether the examples are the four corner crops.
         flip: whether half of the examples are mirrored.
 
-    Source: the released code of Denton et al. (2015), which normalises images per pixel.
+    Source: the released code of Denton et al. (2015), which normalizes images per pixel.
     """
     total, squares = _moments(images)
     windows = [
@@ -77,13 +81,7 @@ def standardised(images: Images, size: Size, *, corners: bool, flip: bool) -> No
     mean = torch.stack([t for t, _ in windows]).sum(dim=0) / count
     variance = torch.stack([s for _, s in windows]).sum(dim=0) / count - mean**2
     # A pixel that never changes carries nothing; a floor of one grey level keeps it finite.
-    return Normalisation(mean=mean.float(), std=variance.clamp(min=1.0).sqrt().float())
-
-
-def corner_offsets(images: Size, crop: Size) -> list[tuple[int, int]]:
-    """Returns top and left of the four corner crops of the given size."""
-    bottom, right = images[0] - crop[0], images[1] - crop[1]
-    return [(0, 0), (0, right), (bottom, 0), (bottom, right)]
+    return Normalization(mean=mean.float(), std=variance.clamp(min=1.0).sqrt().float())
 
 
 def _moments(images: Images) -> tuple[Tensor, Tensor]:

@@ -5,11 +5,11 @@ from torch import Tensor
 
 from lapgan.errors import LapganError
 from lapgan.evaluation.features import Features
-from lapgan.evaluation.neighbours import (
-    memorisation,
+from lapgan.evaluation.neighbors import (
+    memorization,
     nearest_by_features,
     nearest_by_pixels,
-    neighbours_picture,
+    neighbors_picture,
 )
 
 
@@ -20,7 +20,7 @@ def random_images(n: int, seed: int = 0) -> Tensor:
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lapgan.evaluation.neighbours._BLOCK", 7)
+    monkeypatch.setattr("lapgan.evaluation.neighbors._BLOCK", 7)
 
 
 def test_neighbours_by_pixels_are_those_of_a_full_search():
@@ -51,17 +51,17 @@ def test_planted_copies_are_found_at_no_distance():
     assert (found.distances[:, 1] > 100).all()
 
 
-def test_memorisation_tells_copies_from_new_images():
+def test_memorization_tells_copies_from_new_images():
     train, held_out, new = random_images(40), random_images(30, 1), random_images(30, 2)
     known = nearest_by_pixels(held_out, train)
-    fresh = memorisation(nearest_by_pixels(new, train), known)
+    fresh = memorization(nearest_by_pixels(new, train), known)
     assert fresh.ratio == pytest.approx(1, abs=0.05)
     assert fresh.copies < 0.2
-    copied = memorisation(nearest_by_pixels(train[:20], train), known)
+    copied = memorization(nearest_by_pixels(train[:20], train), known)
     assert (copied.ratio, copied.copies) == (0, 1)
     assert (copied.n_train, copied.n_held_out, copied.n_fake) == (40, 30, 20)
     some = torch.cat((train[:3], new[:27]))
-    mixed = memorisation(nearest_by_pixels(some, train), known)
+    mixed = memorization(nearest_by_pixels(some, train), known)
     assert mixed.ratio > 0.9
     assert mixed.copies == pytest.approx(0.1 + fresh.copies, abs=0.05)
 
@@ -70,12 +70,12 @@ def test_searches_that_differ_cannot_be_compared():
     train, images = random_images(40), random_images(5, 1)
     by_pixels = nearest_by_pixels(images, train)
     with pytest.raises(LapganError, match="search the same way"):
-        memorisation(by_pixels, nearest_by_pixels(images, train[:30]))
+        memorization(by_pixels, nearest_by_pixels(images, train[:30]))
     by_features = nearest_by_features(Features(torch.randn(5, 4)), Features(torch.randn(40, 4)))
     with pytest.raises(LapganError, match="search the same way"):
-        memorisation(by_features, by_pixels)
+        memorization(by_features, by_pixels)
     with pytest.raises(LapganError, match="are training images themselves"):
-        memorisation(by_pixels, nearest_by_pixels(train, train))
+        memorization(by_pixels, nearest_by_pixels(train, train))
 
 
 def test_bad_searches_are_named():
@@ -93,7 +93,7 @@ def test_bad_searches_are_named():
 def test_the_picture_has_a_row_for_each_image():
     train, images = random_images(40), random_images(2, 1)
     by_pixels, by_features = train[:6].view(2, 3, 3, 8, 8), train[6:12].view(2, 3, 3, 8, 8)
-    picture = neighbours_picture(images, by_pixels, by_features)
+    picture = neighbors_picture(images, by_pixels, by_features)
     assert picture.shape == (3, 2 * 10 - 2, 9 * 10 - 2)
     assert torch.equal(picture[:, 10:18, :8], images[1])
     assert torch.equal(picture[:, 10:18, 20:28], by_pixels[1, 0])

@@ -16,7 +16,7 @@ from torch import Tensor
 from lapgan.data.crops import corner_crops
 from lapgan.data.images import Images
 from lapgan.errors import LapganError
-from lapgan.pyramid import Size
+from lapgan.sizes import Size
 
 __all__ = ["Batches"]
 

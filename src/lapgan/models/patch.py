@@ -1,7 +1,7 @@
 """Small networks for an ordinary CPU, which start from the second-order statistics of the data.
 
-Generators and discriminators work on patches in a whitened basis (`lapgan.models.patches`), on a
-grid of half or a quarter of the image's size, without normalisation layers. `fit` is called once
+Generators and discriminators work on patches in a whitened basis (`lapgan.models.whitening`), on a
+grid of half or a quarter of the image's size, without normalization layers. `fit` is called once
 before training: a generator is then the best linear model of its level, and training adds what a
 linear model cannot do.
 """
@@ -13,18 +13,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lapgan.models.layers import Verdict, leaky, normal_
-from lapgan.models.patches import PatchBasis
-from lapgan.pyramid import Size, image_of
+from lapgan.models.heads import ProjectionHead, he_normal_, leaky_relu_
+from lapgan.models.whitening import PatchWhitening
+from lapgan.pyramid import image_of
+from lapgan.sizes import Size
 
-__all__ = ["Fitted", "Looking", "PatchDiscriminator", "PatchGenerator", "VectorGenerator", "Views"]
+__all__ = [
+    "DataInitialized",
+    "Looking",
+    "PatchDiscriminator",
+    "PatchGenerator",
+    "VectorGenerator",
+    "Views",
+]
 
 # The standard deviation of uniform noise in [-1, 1] is 3^(-1/2); nets take noise of variance 1.
 _UNIT = math.sqrt(3)
 
 
 @runtime_checkable
-class Fitted(Protocol):
+class DataInitialized(Protocol):
     """A net that starts from statistics of the data."""
 
     def fit(self, high: Tensor, low: Tensor | None) -> None:
@@ -71,13 +79,13 @@ class VectorGenerator(nn.Module):
         self, size: Size, noise: int = 192, units: int = 384, blocks: int = 2, num_classes: int = 0
     ) -> None:
         super().__init__()
-        self.basis = PatchBasis(size, size)
+        self.basis = PatchWhitening(size, size)
         self.embedding = nn.Embedding(num_classes, 32) if num_classes else None
         self.first = nn.Linear(noise + 32 * bool(num_classes), units)
         self.blocks = nn.ModuleList(_DenseBlock(units) for _ in range(blocks))
         self.last = nn.Linear(units, 2 * self.basis.components)
-        normal_(self.first, 1.0)
-        normal_(self.last, 0.3)
+        he_normal_(self.first, 1.0)
+        he_normal_(self.last, 0.3)
 
     def fit(self, high: Tensor, low: Tensor | None) -> None:
         """Sets the basis from real images (n, 3, h, w)."""
@@ -90,9 +98,9 @@ class VectorGenerator(nn.Module):
         x = self.first(x)
         for block in self.blocks:
             x = block(x)
-        y, gate = self.last(leaky(x)).chunk(2, dim=1)
+        y, gate = self.last(leaky_relu_(x)).chunk(2, dim=1)
         y = y + F.softplus(gate + _UNGATED) * _first_values(z, y.shape[1])
-        image: Tensor = self.basis.colour(y[..., None, None])
+        image: Tensor = self.basis.color(y[..., None, None])
         return image
 
 
@@ -126,14 +134,14 @@ class PatchGenerator(nn.Module):
         num_classes: int = 0,
     ) -> None:
         super().__init__()
-        self.low_basis = PatchBasis(size, (patch, patch))
-        self.high_basis = PatchBasis(size, (patch, patch), centred=False)
+        self.low_basis = PatchWhitening(size, (patch, patch))
+        self.high_basis = PatchWhitening(size, (patch, patch), centered=False)
         components = self.high_basis.components
         self.first = nn.Conv2d(components + planes * patch * patch, maps, 3, padding=1)
         self.blocks = nn.ModuleList(_PatchBlock(maps, num_classes) for _ in range(blocks))
         self.last = nn.Conv2d(maps, components, 1)
-        normal_(self.first, 1.0)
-        normal_(self.last, 0.1)
+        he_normal_(self.first, 1.0)
+        he_normal_(self.last, 0.1)
         self.register_buffer("linear", torch.zeros(components, components, 3, 3))
 
     def fit(self, high: Tensor, low: Tensor | None) -> None:
@@ -153,7 +161,7 @@ class PatchGenerator(nn.Module):
         x = self.first(torch.cat((seen, noise), dim=1))
         for block in self.blocks:
             x = block(x, label)
-        y = self.last(leaky(x)) + F.conv2d(_framed(seen), self.linear)
+        y = self.last(leaky_relu_(x)) + F.conv2d(_framed(seen), self.linear)
         residual: Tensor = self.high_basis.spread(y)
         return residual
 
@@ -174,7 +182,7 @@ class PatchDiscriminator(nn.Module):
     As in the authors' code D judges l + h, the image, alone: it never learns to tell real low-pass
     images from generated ones, so that G can be trained on either.
 
-    How the class enters, and what is told of the minibatch, is `lapgan.models.layers.Verdict`'s.
+    How the class enters, and what is told of the minibatch, is `lapgan.models.heads.ProjectionHead`'s.
 
     Args:
         size: height and width of the level, in pixels.
@@ -189,16 +197,16 @@ class PatchDiscriminator(nn.Module):
         self, size: Size, patch: int = 4, maps: int = 64, units: int = 256, num_classes: int = 0
     ) -> None:
         super().__init__()
-        self.basis = PatchBasis(size, (patch, patch))
+        self.basis = PatchWhitening(size, (patch, patch))
         height, width = self.basis.grid
         convs = [nn.Conv2d(self.basis.components, maps, 3, padding=1)]
         while min(height, width) >= 8:
             convs.append(nn.Conv2d(maps, 2 * maps, 2, stride=2))
             maps, height, width = 2 * maps, height // 2, width // 2
         for conv in convs:
-            normal_(conv)
+            he_normal_(conv)
         self.convs = nn.ModuleList(convs)
-        self.verdict = Verdict(maps * height * width, units, num_classes)
+        self.verdict = ProjectionHead(maps * height * width, units, num_classes)
 
     def fit(self, high: Tensor, low: Tensor | None) -> None:
         """Sets the basis from real examples (n, 3, h, w)."""
@@ -216,7 +224,7 @@ class PatchDiscriminator(nn.Module):
         """Returns logits (B,)."""
         (x,) = views
         for conv in self.convs:
-            x = leaky(conv(x))
+            x = leaky_relu_(conv(x))
         logits: Tensor = self.verdict(x.flatten(1), label)
         return logits
 
@@ -228,11 +236,11 @@ class _DenseBlock(nn.Module):
         super().__init__()
         self.first = nn.Linear(units, units)
         self.second = nn.Linear(units, units, bias=False)
-        normal_(self.first)
+        he_normal_(self.first)
         nn.init.zeros_(self.second.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = x + self.second(leaky(self.first(x)))
+        y: Tensor = x + self.second(leaky_relu_(self.first(x)))
         return y
 
 
@@ -246,7 +254,7 @@ class _PatchBlock(nn.Module):
         self.second = nn.Conv2d(maps, maps, 1, bias=False)
         self.embedding = nn.Embedding(num_classes, maps) if num_classes else None
         for layer in (self.first, self.depthwise):
-            normal_(layer)
+            he_normal_(layer)
         nn.init.zeros_(self.second.weight)
         if self.embedding is not None:
             nn.init.zeros_(self.embedding.weight)
@@ -255,7 +263,7 @@ class _PatchBlock(nn.Module):
         y = self.first(x)
         if self.embedding is not None:
             y += self.embedding(label)[..., None, None]
-        out: Tensor = self.second(leaky(self.depthwise(leaky(y))))
+        out: Tensor = self.second(leaky_relu_(self.depthwise(leaky_relu_(y))))
         return out.add_(x)
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from lapgan.data import Batches, Images
+from lapgan.batches import Batches
+from lapgan.data import Images
 from lapgan.errors import LapganError
 
 

@@ -14,15 +14,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lapgan.errors import LapganError
-from lapgan.pyramid import Size, size_text
+from lapgan.sizes import Size, size_text
 
-__all__ = ["PatchBasis"]
+__all__ = ["PatchWhitening"]
 
 
-class PatchBasis(nn.Module):
+class PatchWhitening(nn.Module):
     """Whitened principal components of the p x q patches of an image, and the way back.
 
-        whiten(x) = diag(s)^-1 V^T (patch - m),    colour(y) = V diag(s) y + m
+        whiten(x) = diag(s)^-1 V^T (patch - m),    color(y) = V diag(s) y + m
         C = V diag(v) V^T,    s = sqrt(v + floor^2)
 
     m and C are mean and covariance of the patches that `fit` was given. Components come in the
@@ -31,7 +31,7 @@ class PatchBasis(nn.Module):
     Args:
         size: height and width of the images, in pixels.
         patch: height and width of a patch, in pixels; divides `size`.
-        centred: subtract the mean, as for images; residuals have none to speak of.
+        centered: subtract the mean, as for images; residuals have none to speak of.
         floor: directions with a smaller standard deviation than this are not blown up to 1; in the
             scale of the images.
 
@@ -43,14 +43,14 @@ class PatchBasis(nn.Module):
     down: Tensor
     up: Tensor
 
-    def __init__(self, size: Size, patch: Size, centred: bool = True, floor: float = 0.01) -> None:
+    def __init__(self, size: Size, patch: Size, centered: bool = True, floor: float = 0.01) -> None:
         super().__init__()
         if size[0] % patch[0] or size[1] % patch[1]:
             raise LapganError(
                 f"patches of {size_text(patch)} do not fill images of {size_text(size)}; use a "
                 "patch that divides both sides."
             )
-        self.patch, self.centred, self.floor = patch, centred, floor
+        self.patch, self.centered, self.floor = patch, centered, floor
         self.grid = (size[0] // patch[0], size[1] // patch[1])
         self.components = 3 * patch[0] * patch[1]
         self.register_buffer("mean", torch.zeros(self.components))
@@ -60,7 +60,7 @@ class PatchBasis(nn.Module):
     def fit(self, images: Float[Tensor, "n 3 h w"]) -> None:
         """Sets the basis from images."""
         patches = self.cut(images).permute(0, 2, 3, 1).reshape(-1, self.components).double()
-        if self.centred:
+        if self.centered:
             self.mean.copy_(patches.mean(0))
         variances, vectors = torch.linalg.eigh(torch.cov(patches.T, correction=0))
         variances, vectors = variances.flip(0).clamp(min=0), vectors.flip(1)
@@ -72,12 +72,12 @@ class PatchBasis(nn.Module):
         """Turns images into maps of components, one place a patch."""
         return _exactly(self.cut(images) - _maps(self.mean), self.down)
 
-    def colour(self, components: Float[Tensor, "b c gh gw"]) -> Float[Tensor, "b 3 h w"]:
+    def color(self, components: Float[Tensor, "b c gh gw"]) -> Float[Tensor, "b 3 h w"]:
         """Turns maps of components into images: the inverse of `whiten`."""
         return self._join(_exactly(components, self.up) + _maps(self.mean))
 
     def spread(self, components: Float[Tensor, "b c gh gw"]) -> Float[Tensor, "b 3 h w"]:
-        """Turns differences of components into differences of images: `colour` without the mean."""
+        """Turns differences of components into differences of images: `color` without the mean."""
         return self._join(_exactly(components, self.up))
 
     def cut(self, x: Tensor) -> Tensor:

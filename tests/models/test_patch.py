@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lapgan.models import modern
-from lapgan.models.modern import Fitted, PatchDiscriminator, PatchGenerator, VectorGenerator
+from lapgan.models import patch
+from lapgan.models.patch import DataInitialized, PatchDiscriminator, PatchGenerator, VectorGenerator
 
 
 def smooth(n: int, size: tuple[int, int] = (8, 8)) -> Tensor:
@@ -90,10 +90,10 @@ def test_each_component_that_d_looks_at_has_variance_one():
 
 
 def test_only_fitted_nets_are_fitted():
-    assert isinstance(VectorGenerator((8, 8)), Fitted)
-    assert isinstance(PatchDiscriminator((8, 8)), Fitted)
-    assert not isinstance(nn.Linear(1, 1), Fitted)
+    assert isinstance(VectorGenerator((8, 8)), DataInitialized)
+    assert isinstance(PatchDiscriminator((8, 8)), DataInitialized)
+    assert not isinstance(nn.Linear(1, 1), DataInitialized)
 
 
 def test_unit_noise_has_variance_one():
-    assert (modern._UNIT * (torch.rand(100_000) * 2 - 1)).var().item() == pytest.approx(1, rel=0.02)
+    assert (patch._UNIT * (torch.rand(100_000) * 2 - 1)).var().item() == pytest.approx(1, rel=0.02)

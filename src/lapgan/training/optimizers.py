@@ -1,4 +1,4 @@
-"""Optimisers and their schedules."""
+"""Optimizers and their schedules."""
 
 import math
 from collections.abc import Iterable
@@ -8,11 +8,11 @@ from torch import nn
 
 from lapgan.recipe import Adam, Sgd
 
-__all__ = ["make_optimiser", "set_schedule"]
+__all__ = ["make_optimizer", "set_schedule"]
 
 
-def make_optimiser(parameters: Iterable[nn.Parameter], recipe: Sgd | Adam) -> torch.optim.Optimizer:
-    """Makes the optimiser that the recipe names."""
+def make_optimizer(parameters: Iterable[nn.Parameter], recipe: Sgd | Adam) -> torch.optim.Optimizer:
+    """Makes the optimizer that the recipe names."""
     if isinstance(recipe, Sgd):
         return torch.optim.SGD(
             parameters, lr=recipe.learning_rate, momentum=recipe.momentum, foreach=True
@@ -21,7 +21,7 @@ def make_optimiser(parameters: Iterable[nn.Parameter], recipe: Sgd | Adam) -> to
 
 
 def set_schedule(
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     recipe: Sgd | Adam,
     epochs: float,
     progress: float = 0.0,
@@ -38,13 +38,13 @@ def set_schedule(
         rate = learning_rate (1 + 19 (1 + cos(pi p)) / 2) / 20
 
     Args:
-        optimiser: what to set.
+        optimizer: what to set.
         recipe: which schedule.
         epochs: how often the data were seen.
         progress: the share of the budget that is spent, from 0 to 1.
         share: multiplies the rate: G and D may learn at different ones.
     """
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = share * _rate(recipe, int(epochs), min(progress, 1.0))
         if isinstance(recipe, Sgd):
             momentum = recipe.momentum + recipe.momentum_step * int(epochs)

@@ -1,0 +1,120 @@
+"""Sections of a TOML file: strict records, and errors that name the key.
+
+A section stands beside what it configures: the file of a net, a noise, an objective or an optimizer
+holds its section, with a `kind`, the fields, and `build`.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
+from typing import Annotated, Any, TypeVar, Union
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lapgan.errors import LapganError
+
+__all__ = [
+    "Count",
+    "Fraction",
+    "NotNegative",
+    "Positive",
+    "Section",
+    "parse_toml",
+    "union_of",
+    "validate",
+]
+
+Count = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A record of a TOML file: it cannot be changed, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def union_of(package: str, modules: Iterable[str], attribute: str) -> Any:
+    """Returns the union of the sections that modules of a package list under one attribute.
+
+    So a new kind is one new module, and its name in one tuple.
+
+    Args:
+        package: the package's full name.
+        modules: names of modules within it.
+        attribute: the name of a tuple of sections in each module; a module may lack it.
+    """
+    loaded = (import_module(f"{package}.{name}") for name in modules)
+    # Evaluated when the package is imported; type checkers see a Protocol instead.
+    return Union[tuple(s for module in loaded for s in getattr(module, attribute, ()))]  # noqa: UP007
+
+
+def validate(model: type[_Model], content: Mapping[str, Any], name: str) -> _Model:
+    """Makes a record of plain data.
+
+    Args:
+        model: the kind of record.
+        content: keys and values, as a TOML or JSON file has them.
+        name: what errors begin with, such as the file.
+
+    Raises:
+        LapganError: keys are unknown, missing or wrong; every one of them is named.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = [_explain(model, content, item) for item in error.errors()]
+        raise LapganError(f"{name}:\n  " + "\n  ".join(lines)) from None
+
+
+def parse_toml(text: str, name: str) -> dict[str, Any]:
+    """Parses TOML; a LapganError that begins with `name` if it is none."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise LapganError(f"{name}: this is not TOML: {error}.") from None
+
+
+def _explain(model: type[BaseModel], content: Any, error: Mapping[str, Any]) -> str:
+    path = ".".join(_keys(content, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return f"{path}: unknown key{_suggestion(model, str(error['loc'][-1]))}"
+    value = "" if error["type"] == "missing" else f", found {_shorten(error['input'])}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{path}: {message}{value}" if path else message
+
+
+def _keys(content: Any, location: Iterable[str | int]) -> Iterator[str]:
+    """Yields the keys of a location, as the file writes them.
+
+    A location also names the kinds that a union chose from, which are no keys, and counts what
+    the file names.
+    """
+    for step in location:
+        if isinstance(content, Mapping) and content.get("kind") == step:
+            continue
+        if isinstance(content, Mapping):
+            key = list(content)[step] if isinstance(step, int) else step
+            content = content.get(key)
+            yield str(key)
+        else:
+            yield str(step)
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"a {type(value).__name__}"
+
+
+def _suggestion(model: type[BaseModel], key: str) -> str:
+    schema = model.model_json_schema()
+    sections = [schema, *schema.get("$defs", {}).values()]
+    keys = {name for section in sections for name in section.get("properties", {})} - {key}
+    near = difflib.get_close_matches(key, sorted(keys), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
