@@ -9,8 +9,8 @@ from lapgan.normalization import standard_normalization, symmetric_normalization
 
 def random_images(count: int = 30, side: int = 8) -> Images:
     random = np.random.default_rng(0)
-    spread = random.uniform(5, 120, (1, 3, side, side))
-    pixels = (128 + spread * random.uniform(-1, 1, (count, 3, side, side))).astype(np.uint8)
+    half_range = random.uniform(5, 120, (1, 3, side, side))
+    pixels = (128 + half_range * random.uniform(-1, 1, (count, 3, side, side))).astype(np.uint8)
     return Images(pixels, None, (), "random", "0" * 8)
 
 
@@ -50,13 +50,13 @@ def test_statistics_of_crops_and_mirrors_are_those_of_the_examples():
     assert torch.allclose(normalization.mean.double(), examples.mean(dim=0), atol=1e-4)
     deviation = examples.std(dim=0, correction=0)
     assert torch.allclose(normalization.std.double(), deviation, rtol=1e-5)
-    batches = Batches(images, (6, 5), batch=120, seed=0, corners=True)
+    batches = Batches(images, (6, 5), seed=0, corners=True)
     assert batches.epoch == len(crops)
 
 
 def test_a_pixel_that_never_changes_stays_finite():
     pixels = np.full((4, 3, 2, 2), 77, dtype=np.uint8)
-    images = Images(pixels, None, (), "grey", "0" * 8)
+    images = Images(pixels, None, (), "gray", "0" * 8)
     x = standard_normalization(images, (2, 2), corners=False, flip=False).normalize(
         torch.from_numpy(pixels)
     )
@@ -65,6 +65,6 @@ def test_a_pixel_that_never_changes_stays_finite():
 
 def test_coarse_levels_use_the_statistics_of_their_size():
     normalization = standard_normalization(random_images(), (8, 8), corners=False, flip=False)
-    grey = normalization.denormalize(torch.zeros(1, 3, 4, 4))
+    gray = normalization.denormalize(torch.zeros(1, 3, 4, 4))
     expected = normalization.mean.unfold(1, 2, 2).unfold(2, 2, 2).mean(dim=(-1, -2))
-    assert torch.equal(grey[0], expected.round().to(torch.uint8))
+    assert torch.equal(gray[0], expected.round().to(torch.uint8))
