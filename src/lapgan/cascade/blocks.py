@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor
 
 __all__ = ["BLOCK", "map_in_order", "number_blocks", "pad_block", "span_of"]
@@ -38,7 +38,7 @@ def span_of(block: int, n: int) -> slice:
     return slice(block * BLOCK, min((block + 1) * BLOCK, n))
 
 
-def pad_block(x: Float[Tensor, "n ..."]) -> Float[Tensor, "block ..."]:
+def pad_block(x: Shaped[Tensor, "n ..."]) -> Shaped[Tensor, "block ..."]:
     """Repeats the last entry until the block is full."""
     return torch.cat((x, x[-1:].expand(BLOCK - len(x), *x.shape[1:])))
 
