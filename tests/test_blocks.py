@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from lapgan.parallel import map_in_order
+from lapgan.cascade.blocks import BLOCK, map_in_order, number_blocks, pad_block, span_of
 
 CPU = torch.device("cpu")
 
@@ -42,19 +42,19 @@ def test_as_many_run_at_once_as_there_are_threads(threads: int):
     )
 
 
-def test_no_more_is_done_than_is_soon_asked_for(threads: int):
-    taken = []
+def test_no_more_is_computed_than_is_soon_read(threads: int):
+    started = []
 
     def items() -> Iterator[int]:
         for item in range(100):
-            taken.append(item)
+            started.append(item)
             yield item
 
     results = map_in_order(lambda item: item, items(), CPU)
     assert next(results) == 0
-    assert len(taken) <= threads + 1
+    assert len(started) <= threads + 1
     results.close()  # type: ignore[attr-defined]
-    assert len(taken) <= threads + 1
+    assert len(started) <= threads + 1
 
 
 def test_an_error_reaches_the_caller_and_the_threads_are_as_they_were(threads: int):
@@ -68,11 +68,11 @@ def test_an_error_reaches_the_caller_and_the_threads_are_as_they_were(threads: i
     with pytest.raises(ValueError, match="the third"):
         next(results)
     assert torch.get_num_threads() == threads
-    found = []
-    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    counts: list[int] = []
+    thread = threading.Thread(target=lambda: counts.append(torch.get_num_threads()))
     thread.start()
     thread.join()
-    assert found == [threads]
+    assert counts == [threads]
 
 
 def test_cores_are_shared_out():
@@ -84,3 +84,23 @@ def test_cores_are_shared_out():
 def test_a_gpu_takes_one_after_another():
     names = map_in_order(lambda _: threading.current_thread().name, range(3), torch.device("meta"))
     assert set(names) == {threading.current_thread().name}
+
+
+@pytest.mark.parametrize("n", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5])
+def test_blocks_cover_all_images_once_and_in_order(n: int):
+    spans = [span_of(block, n) for block in number_blocks(n)]
+    assert [i for span in spans for i in range(n)[span]] == list(range(n))
+    assert all(span.stop - span.start == BLOCK for span in spans[:-1])
+
+
+@pytest.mark.parametrize(
+    "x",
+    [torch.randn(3, 2, 5), torch.arange(7), torch.rand(BLOCK, 1)],
+    ids=("maps", "labels", "full"),
+)
+def test_a_block_is_filled_up_with_its_last_entry(x: torch.Tensor):
+    full = pad_block(x)
+    assert full.shape == (BLOCK, *x.shape[1:])
+    assert full.dtype == x.dtype
+    assert torch.equal(full[: len(x)], x)
+    assert all(torch.equal(entry, x[-1]) for entry in full[len(x) :])

@@ -1,18 +1,18 @@
 import pytest
 import torch
 
-from lapgan.noise import HashedNoise, LowRankNoise, Noise, PlaneNoise_, VectorNoise_
+from lapgan.noise import AnyNoise, HashedNoise, LowRankNoise, PlaneNoise, VectorNoise
 
 
 @pytest.mark.parametrize(
     ("noise", "shape"),
     [
-        (PlaneNoise_(2), (50, 2, 7, 9)),
-        (VectorNoise_(100), (50, 100)),
-        (HashedNoise(100, 2), (50, 2, 7, 9)),
+        (PlaneNoise(planes=2), (50, 2, 7, 9)),
+        (VectorNoise(dimension=100), (50, 100)),
+        (HashedNoise(dimension=100, planes=2), (50, 2, 7, 9)),
     ],
 )
-def test_noise_is_uniform_and_follows_its_generator(noise: Noise, shape: tuple[int, ...]):
+def test_noise_is_uniform_and_follows_its_generator(noise: AnyNoise, shape: tuple[int, ...]):
     z = noise.sample(50, (7, 9), torch.Generator().manual_seed(3))
     assert z.shape == shape
     assert -1 <= z.min() < -0.99
@@ -23,12 +23,12 @@ def test_noise_is_uniform_and_follows_its_generator(noise: Noise, shape: tuple[i
     assert not torch.equal(z, noise.sample(50, (7, 9), torch.Generator().manual_seed(4)))
 
 
-def draws(noise: Noise, count: int = 4000) -> torch.Tensor:
+def draws(noise: AnyNoise, count: int = 4000) -> torch.Tensor:
     return noise.sample(count, (6, 5), torch.Generator().manual_seed(0)).flatten(1).double()
 
 
 def test_hashed_pixels_share_few_values_evenly_and_are_else_independent():
-    z = draws(HashedNoise(7))
+    z = draws(HashedNoise(dimension=7))
     correlation = z.T.corrcoef()
     tied = correlation.abs() > 0.999
     assert torch.linalg.matrix_rank(z) == 7
@@ -39,22 +39,34 @@ def test_hashed_pixels_share_few_values_evenly_and_are_else_independent():
 
 
 def test_low_rank_noise_has_its_rank_and_the_variance_of_a_plane():
-    z = draws(LowRankNoise(5))
+    z = draws(LowRankNoise(rank=5))
     assert torch.linalg.matrix_rank(z, rtol=1e-5) == 5
     torch.testing.assert_close(z.var(dim=0), torch.full((30,), 1 / 3).double(), atol=0.03, rtol=0)
     assert z.mean(dim=0).abs().max() < 0.05
 
 
-@pytest.mark.parametrize("kind", [HashedNoise, LowRankNoise])
-def test_entropy_is_that_of_the_values_whatever_the_size(kind: type[HashedNoise | LowRankNoise]):
-    assert kind(7).entropy((6, 5)) == kind(7).entropy((96, 96)) == 7 * 24
-    assert kind(100).entropy((3, 4)) == 12 * 24
-    assert kind(100).sample(2, (3, 4), torch.Generator()).shape == (2, 1, 3, 4)
+@pytest.mark.parametrize(
+    ("few", "many"),
+    [
+        (HashedNoise(dimension=7), HashedNoise(dimension=100)),
+        (LowRankNoise(rank=7), LowRankNoise(rank=100)),
+    ],
+)
+def test_entropy_is_that_of_the_values_whatever_the_size(few: AnyNoise, many: AnyNoise):
+    assert few.entropy((6, 5)) == few.entropy((96, 96)) == 7 * 24
+    assert many.entropy((3, 4)) == 12 * 24
+    assert many.sample(2, (3, 4), torch.Generator()).shape == (2, 1, 3, 4)
 
 
-@pytest.mark.parametrize("noise", [HashedNoise(7), LowRankNoise(7)])
-def test_every_image_has_the_same_structure(noise: Noise):
-    """What ties pixels together is no part of the noise: a net may learn it."""
+def test_entropy_of_uniform_noise_is_24_bits_per_value():
+    assert PlaneNoise(planes=2).entropy((6, 5)) == 2 * 30 * 24
+    assert VectorNoise(dimension=5).entropy((6, 5)) == VectorNoise(dimension=5).entropy((1, 1))
+    assert VectorNoise(dimension=5).entropy((6, 5)) == 5 * 24
+
+
+@pytest.mark.parametrize("noise", [HashedNoise(dimension=7), LowRankNoise(rank=7)])
+def test_every_image_has_the_same_structure(noise: AnyNoise):
+    """How pixels depend on each other is fixed, so that a net may learn it."""
     first, second = draws(noise, 50), draws(noise, 60)[50:]
     basis = torch.linalg.svd(first, full_matrices=False).Vh[:7]
     torch.testing.assert_close(second @ basis.T @ basis, second, atol=1e-5, rtol=0)

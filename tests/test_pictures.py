@@ -24,4 +24,6 @@ def test_a_png_holds_the_very_pixels():
 
 def test_zooming_repeats_pixels_at_any_ratio():
     image = torch.tensor([[10, 20], [30, 40]]).to(torch.uint8).expand(1, 3, 2, 2)
-    assert zoom_to(image, (3, 5))[0, 0].tolist() == [[10] * 3 + [20] * 2] * 2 + [[30] * 3 + [40] * 2]
+    assert zoom_to(image, (3, 5))[0, 0].tolist() == [[10] * 3 + [20] * 2] * 2 + [
+        [30] * 3 + [40] * 2
+    ]

@@ -5,9 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from lapgan.cascade import BLOCK, Cascade
+from lapgan.cascade import Cascade
+from lapgan.cascade.blocks import BLOCK
 from lapgan.errors import LapganError
-from lapgan.sampling import Draw, read_coarse, write_chain, write_images
+from lapgan.writing import read_coarse_image, write_chain, write_images
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -19,7 +20,7 @@ def test_sheet_folder_and_archive_hold_the_very_same_images(cascade: Cascade, tm
     n = BLOCK + 2
     images = cascade.sample(n, seed=3).permute(0, 2, 3, 1).numpy()
     for out in (tmp_path / "a.npz", tmp_path / "folder", tmp_path / "sheet.png"):
-        write_images(Draw(cascade, n, seed=3), out)
+        write_images(cascade, out, n, seed=3)
     with np.load(tmp_path / "a.npz", allow_pickle=False) as archive:
         assert archive.files == ["images"]
         assert (archive["images"] == images).all()
@@ -31,10 +32,10 @@ def test_sheet_folder_and_archive_hold_the_very_same_images(cascade: Cascade, tm
 def test_labels_go_with_the_images(cascade_with_classes: Cascade, tmp_path: Path):
     cascade = cascade_with_classes
     labels = cascade.labels(5)
-    write_images(Draw(cascade, 5, labels=labels), tmp_path / "a.npz")
+    write_images(cascade, tmp_path / "a.npz", 5, labels=labels)
     with np.load(tmp_path / "a.npz", allow_pickle=False) as archive:
         assert archive["labels"].tolist() == [0, 0, 1, 1, 2]
-    write_images(Draw(cascade, 5, labels=labels), tmp_path / "folder")
+    write_images(cascade, tmp_path / "folder", 5, labels=labels)
     names = sorted(str(p.relative_to(tmp_path / "folder")) for p in tmp_path.rglob("*.png"))
     assert names == [
         *("7/000004.png", "cat/000000.png", "cat/000001.png"),
@@ -45,13 +46,13 @@ def test_labels_go_with_the_images(cascade_with_classes: Cascade, tmp_path: Path
 def test_a_class_name_cannot_lead_out_of_the_folder(cascade_with_classes: Cascade, tmp_path: Path):
     cascade = cascade_with_classes
     cascade.class_names = ("../../etc", "/root", "..")
-    write_images(Draw(cascade, 3, labels=cascade.labels(3)), tmp_path / "a" / "b")
+    write_images(cascade, tmp_path / "a" / "b", 3, labels=cascade.labels(3))
     names = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.png"))
     assert set(names) == {"a/b/______etc/000000.png", "a/b/__/000002.png", "a/b/_root/000001.png"}
 
 
 def test_a_chain_shows_every_level_beside_its_residual(cascade: Cascade, tmp_path: Path):
-    write_chain(Draw(cascade, 3), tmp_path / "chain.png", zoom=2)
+    write_chain(cascade, tmp_path / "chain.png", 3, zoom=2)
     # Coarse image, residual and fine image in a row; three rows; gaps of two pixels.
     assert pixels(tmp_path / "chain.png").shape == (2 * (3 * 12 + 4), 2 * (3 * 12 + 4), 3)
     assert (pixels(tmp_path / "chain.png")[::2, ::2][:12, 28:40]
@@ -61,13 +62,14 @@ def test_a_chain_shows_every_level_beside_its_residual(cascade: Cascade, tmp_pat
 def test_a_given_image_is_refined(cascade: Cascade, tmp_path: Path):
     coarse = torch.randint(0, 256, (6, 8, 3), dtype=torch.uint8)
     Image.fromarray(coarse.numpy()).save(tmp_path / "coarse.png")
-    read = read_coarse(tmp_path / "coarse.png")
-    write_images(Draw(cascade, 3, seed=1, coarse=read), tmp_path / "a.npz")
+    image = read_coarse_image(tmp_path / "coarse.png")
+    assert torch.equal(image, coarse.permute(2, 0, 1))
+    start = image.expand(3, -1, -1, -1)
+    write_images(cascade, tmp_path / "a.npz", 3, seed=1, start=start)
     with np.load(tmp_path / "a.npz", allow_pickle=False) as archive:
-        found = torch.from_numpy(archive["images"]).permute(0, 3, 1, 2)
-    given = coarse.permute(2, 0, 1).expand(3, -1, -1, -1)
-    assert torch.equal(found, cascade.refine(given, seed=1))
-    write_chain(Draw(cascade, 2, seed=1, coarse=read), tmp_path / "c.png")
+        written = torch.from_numpy(archive["images"]).permute(0, 3, 1, 2)
+    assert torch.equal(written, cascade.sample(3, seed=1, start=start))
+    write_chain(cascade, tmp_path / "c.png", 2, seed=1, start=start[:2])
     assert pixels(tmp_path / "c.png").shape == (2 * 12 + 2, 3 * 12 + 4, 3)
 
 
@@ -75,14 +77,14 @@ def test_what_cannot_be_written_or_read_is_named(cascade: Cascade, tmp_path: Pat
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
     (tmp_path / "text.png").write_text("no image")
-    for out, named in (
+    for out, message in (
         ("a.gif", r"a\.gif: expected a \.png or \.npz file, or a folder"),
         ("full", "already exists; name a new or empty folder"),
     ):
-        with pytest.raises(LapganError, match=named):
-            write_images(Draw(cascade, 1), tmp_path / out)
+        with pytest.raises(LapganError, match=message):
+            write_images(cascade, tmp_path / out, 1)
     with pytest.raises(LapganError, match=r"name a \.png file"):
-        write_chain(Draw(cascade, 1), tmp_path / "a.npz")
-    for given in ("text.png", "none.png"):
-        with pytest.raises(LapganError, match=f"--from .*{given}: cannot be read as an image"):
-            read_coarse(tmp_path / given)
+        write_chain(cascade, tmp_path / "a.npz", 1)
+    for name in ("text.png", "none.png"):
+        with pytest.raises(LapganError, match=f"--from .*{name}: cannot be read as an image"):
+            read_coarse_image(tmp_path / name)
