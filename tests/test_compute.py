@@ -1,34 +1,86 @@
 import pytest
 import torch
+from torch import nn
 
-from lapgan.compute import _bfloat16_pays, choose_compute
+from lapgan.compute import choose_compute
 from lapgan.errors import LapganError
+
+AMX = {"amx_bf16": True, "avx512_bf16": True}
+VECTORS = {"amx_bf16": False, "avx512_bf16": True}
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "seconds", "dtype"),
+    ("capabilities", "precision", "dtype"),
     [
-        ({"amx_bf16": True}, {}, torch.bfloat16),
-        ({"amx_bf16": False, "avx512_bf16": True}, {torch.bfloat16: 1.0}, torch.bfloat16),
-        ({"avx512_bf16": True}, {torch.bfloat16: 1.9}, torch.float32),
-        ({"avx512_f": True}, {}, torch.float32),
+        (AMX, "auto", torch.bfloat16),
+        (VECTORS, "auto", torch.float32),
+        ({"avx512_f": True}, "auto", torch.float32),
+        ({}, "auto", torch.float32),
+        (AMX, "float32", torch.float32),
+        ({}, "bfloat16", torch.bfloat16),
     ],
 )
-def test_mixed_precision_is_chosen_where_bfloat16_is_the_faster(
+def test_mixed_precision_is_for_matrix_units_or_as_asked(
     monkeypatch: pytest.MonkeyPatch,
     capabilities: dict[str, bool],
-    seconds: dict[torch.dtype, float],
+    precision: str,
     dtype: torch.dtype,
 ):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    monkeypatch.setattr(
-        "lapgan.compute._seconds_to_square", lambda x: {torch.float32: 2.0, **seconds}[x.dtype]
-    )
-    monkeypatch.setattr("lapgan.compute._bfloat16_pays", _bfloat16_pays.__wrapped__)
-    compute = choose_compute("cpu")
+    compute = choose_compute("cpu", precision)
     assert compute.dtype == dtype
+    assert compute.precision == str(dtype).removeprefix("torch.")
     with compute.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+@pytest.mark.parametrize(("emulated", "dtype"), [(False, torch.bfloat16), (True, torch.float32)])
+def test_a_cuda_device_that_only_emulates_bfloat16_computes_in_float32(
+    monkeypatch: pytest.MonkeyPatch, emulated: bool, dtype: torch.dtype
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation: including_emulation or not emulated,
+    )
+    for device in ("auto", "cuda", "cuda:1"):
+        compute = choose_compute(device)
+        assert compute.device.type == "cuda"
+        assert compute.dtype == dtype
+    assert choose_compute("cpu", "float32").device.type == "cpu"
+
+
+def test_the_choice_is_explained(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: AMX)
+    threads = f"{torch.get_num_threads()} threads"
+    assert str(choose_compute("cpu")) == (
+        f"cpu, bfloat16 autocast (matrix units for bfloat16), {threads}"
+    )
+    assert str(choose_compute("cpu", "float32")) == f"cpu, float32 (as asked), {threads}"
+
+
+def test_an_unknown_precision_is_named():
+    with pytest.raises(LapganError, match="--precision half: expected auto, float32 or bfloat16"):
+        choose_compute("cpu", "half")
+
+
+def test_nets_and_maps_get_channels_last_and_other_tensors_stay():
+    compute = choose_compute("cpu", "float32")
+    net, maps = compute.place(nn.Conv2d(4, 4, 3)), compute.place(torch.randn(2, 4, 5, 5))
+    for tensor in (net.weight, maps):
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+    assert compute.place(torch.arange(3.0)).tolist() == [0, 1, 2]
+
+
+def test_a_seed_repeats_what_layers_draw():
+    compute = choose_compute("cpu", "float32")
+    draws = []
+    for seed in (3, 3, 4):
+        compute.seed(seed)
+        draws.append(torch.rand(4))
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
 
 
 def test_a_device_that_is_not_there_is_named():
