@@ -13,7 +13,7 @@ from lapgan.recipe import Recipe
 from lapgan.weights import (
     FORMAT,
     Weights,
-    halved,
+    halve_precision,
     pretrained_names,
     read_weights,
     write_weights,
@@ -37,11 +37,11 @@ def path(tmp_path: Path, weights: Weights) -> Path:
 
 
 def test_everything_is_read_back(path: Path, weights: Weights):
-    found = read_weights(path)
-    assert replace(found, tensors={}) == replace(weights, tensors={})
-    assert found.tensors.keys() == weights.tensors.keys()
-    assert all(torch.equal(found.tensors[name], t) for name, t in weights.tensors.items())
-    assert found.missing == []
+    copy = read_weights(path)
+    assert replace(copy, tensors={}) == replace(weights, tensors={})
+    assert copy.tensors.keys() == weights.tensors.keys()
+    assert all(torch.equal(copy.tensors[name], t) for name, t in weights.tensors.items())
+    assert copy.missing == []
 
 
 def test_a_file_is_as_readable_as_any_other(path: Path):
@@ -127,24 +127,24 @@ def test_tensors_that_do_not_fit_the_recipe_are_refused(tmp_path: Path, weights:
         Cascade.load(tmp_path / "w.safetensors")
 
 
-def test_half_precision_keeps_eleven_bits_and_the_normalisation(
+def test_half_precision_keeps_eleven_bits_and_the_whole_normalization(
     tmp_path: Path, cascade_with_classes: Cascade
 ):
     whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
     cascade_with_classes.save(whole)
-    write_weights(half, halved(read_weights(whole)))
-    found = read_weights(half).tensors
+    write_weights(half, halve_precision(read_weights(whole)))
+    tensors = read_weights(half).tensors
     for name, tensor in read_weights(whole).tensors.items():
         if name.startswith("normalisation."):
-            assert torch.equal(found[name], tensor)
+            assert torch.equal(tensors[name], tensor)
         else:
-            assert found[name].dtype == torch.float16
-            assert torch.allclose(found[name].float(), tensor, rtol=2**-11, atol=2**-25)
-    images, kept = (Cascade.load(path).sample(8).float() for path in (half, whole))
-    assert (images - kept).abs().max() <= 2
+            assert tensors[name].dtype == torch.float16
+            assert torch.allclose(tensors[name].float(), tensor, rtol=2**-11, atol=2**-25)
+    images, exact = (Cascade.load(path).sample(8).float() for path in (half, whole))
+    assert (images - exact).abs().max() <= 2
 
 
-def test_models_of_the_package_are_found_by_name_unless_a_path_has_it(
+def test_models_of_the_package_are_read_by_name_unless_a_path_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     recipes = {"cifar10-cc": "cifar10-cc", "cifar10-uncond": "cifar10", "scenes64": "photos64"}
