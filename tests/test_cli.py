@@ -34,8 +34,10 @@ def run(*arguments: str | Path, error: type[BaseException] | None = None) -> str
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "run"
-    output = run("train", "dead-leaves", "--out", folder, *TINY)
-    assert "computing on" in output
+    output = run(
+        "train", "dead-leaves", "--out", folder, *TINY, "--device", "cpu", "--precision", "float32"
+    )
+    assert "computing on cpu, float32 (as asked)" in output
     assert "wrote" in output
     return folder
 
@@ -56,18 +58,34 @@ def test_train_sample_and_info(trained: Path, tmp_path: Path):
     assert "16 images in" in output
 
 
-def test_the_same_command_goes_on(trained: Path):
+def test_the_same_command_continues(trained: Path):
     before = (trained / "level-8" / "state.safetensors").stat().st_mtime_ns
-    run("train", "dead-leaves", "--out", trained, *TINY)
+    output = run("train", "dead-leaves", "--out", trained, *TINY)
+    # The run keeps its precision without being told again.
+    assert "float32 (as asked)" in output
     assert (trained / "level-8" / "state.safetensors").stat().st_mtime_ns == before
 
 
-def test_a_dry_run_tells_and_writes_nothing(tmp_path: Path):
+def test_a_dry_run_prints_its_plan_and_writes_nothing(tmp_path: Path):
     output = run("train", "dead-leaves", "--out", tmp_path / "run", *TINY, "--dry-run")
     assert '"maps": 4' in output
     assert "30 images of 32x32" in output
     assert "level 8: G " in output
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["--skip-invalid", "--skip-bad"])
+def test_images_that_cannot_be_used_are_skipped_when_asked(tmp_path: Path, option: str):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    random = np.random.default_rng(0)
+    for i in range(10):
+        pixels = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(pictures / f"{i}.png")
+    (pictures / "bad.png").write_bytes(b"no image")
+    command = ("train", "dead-leaves", "--out", tmp_path / "run", *TINY, "--data", pictures)
+    assert "bad.png" in run(*command, "--dry-run", error=LapganError)
+    assert "10 images of 32x32" in run(*command, "--dry-run", option)
 
 
 def test_recipes_are_listed_and_printed():
@@ -84,7 +102,7 @@ def test_a_run_is_packed_into_a_file_of_half_the_size(trained: Path, tmp_path: P
 
 
 def test_wrong_arguments_are_named(trained: Path, tmp_path: Path):
-    for named, arguments in (
+    for message, arguments in (
         ("recipe nothing: there is no such file", ("train", "nothing", "--out", tmp_path / "r")),
         (
             "training.bach: unknown key; did you mean 'batch'?",
@@ -110,16 +128,24 @@ def test_wrong_arguments_are_named(trained: Path, tmp_path: Path):
             "best of 2: this model (dead-leaves) has no classifier to choose by; it was trained",
             ("sample", trained, "--best-of", "2", "--out", tmp_path / "a.png"),
         ),
-        (
-            "best of 2: this model",
-            ("evaluate", trained, "--data", "dead-leaves:60", "--best-of", "2"),
-        ),
         ("there is nothing for a classifier to tell apart", ("classifier", trained)),
         ("no run folder (no run.json)", ("classifier", tmp_path / "none")),
         ("no such file or folder", ("sample", tmp_path / "none", "--out", tmp_path / "a.png")),
         ("--device gpu", ("sample", trained, "--out", tmp_path / "a.png", "--device", "gpu")),
+        (
+            "--precision half: expected auto, float32 or bfloat16",
+            ("sample", trained, "--out", tmp_path / "a.png", "--precision", "half"),
+        ),
+        (
+            "precision (there 'float32', here 'bfloat16')",
+            ("train", "dead-leaves", "--out", trained, *TINY, "--precision", "bfloat16"),
+        ),
+        (
+            "best of 2: this model",
+            ("evaluate", trained, "--data", "dead-leaves:60", "--best-of", "2"),
+        ),
     ):
-        assert named in run(*arguments, error=LapganError)
+        assert message in run(*arguments, error=LapganError)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -143,8 +169,8 @@ def test_without_tensorboard_its_option_says_what_to_install(
 ):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     command = ("train", "dead-leaves", "--out", tmp_path / "r", *TINY)
-    told = run(*command, "--tensorboard", error=LapganError)
-    assert "pip install 'lapgan[tensorboard]'" in told
+    output = run(*command, "--tensorboard", error=LapganError)
+    assert "pip install 'lapgan[tensorboard]'" in output
     assert not list(tmp_path.rglob("*.safetensors"))
     assert "wrote" in run(*command)
 
@@ -163,13 +189,13 @@ def test_the_paper_recipes_train_on_cifar10(tmp_path: Path):
 
 def test_evaluate_writes_a_report_of_models_and_of_images(trained: Path, tmp_path: Path):
     out = tmp_path / "report"
-    told = run(
+    output = run(
         *("evaluate", f"mine={trained}", "theirs=dead-leaves:30", "--data", "dead-leaves:60"),
         *("--metrics", "parzen,multiscale-parzen", "--images", "24", "--quick", "--out", out),
     )
     for line in ("real training images: parzen", "mine: multiscale-parzen level 32x32",
                  "theirs: parzen", "report.html"):  # fmt: skip
-        assert line in told
+        assert line in output
     report = json.loads((out / "report.json").read_text())
     rows = {(row["subject"], row["metric"]): row for row in report["measurements"]}
     assert rows["mine", "parzen"]["n"] == 24
@@ -190,9 +216,9 @@ def test_evaluate_refuses_early(
     trained: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
 ):
     out = tmp_path / "report"
-    told = run("evaluate", trained, "--data", "dead-leaves:60", "--quick", "--out", out, *arguments,
-               error=LapganError)  # fmt: skip
-    assert message in told
+    command = ("evaluate", trained, "--data", "dead-leaves:60", "--quick", "--out", out)
+    output = run(*command, *arguments, error=LapganError)
+    assert message in output
     assert not out.exists()
 
 
@@ -202,5 +228,5 @@ def test_without_its_extra_evaluate_says_what_to_install(
     for name in [name for name in sys.modules if name.startswith("lapgan.evaluation")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    told = run("evaluate", trained, "--data", "dead-leaves:60", error=LapganError)
-    assert "pip install 'lapgan[eval]'" in told
+    output = run("evaluate", trained, "--data", "dead-leaves:60", error=LapganError)
+    assert "pip install 'lapgan[eval]'" in output
