@@ -109,7 +109,7 @@ def test_wrong_arguments_are_named(trained: Path, tmp_path: Path):
             ("train", "dead-leaves", "--out", tmp_path / "r", "--set", "training.bach=3"),
         ),
         (
-            "--level 5: recipe dead-leaves has the levels 32, 16, 8",
+            "level 5: recipe dead-leaves has the levels 32, 16, 8",
             ("train", "dead-leaves", "--out", tmp_path / "r", "--level", "5"),
         ),
         (

@@ -24,10 +24,10 @@ def test_it_is_the_direct_convolution(
     assert torch.allclose(fourier, direct, atol=1e-10)
     grad = torch.randn_like(direct)
     expected = torch.autograd.grad(direct, (x, weight), grad)
-    for found, wanted in zip(
+    for gradient, direct_gradient in zip(
         torch.autograd.grad(fourier, (x, weight), grad), expected, strict=True
     ):
-        assert torch.allclose(found, wanted, atol=1e-10)
+        assert torch.allclose(gradient, direct_gradient, atol=1e-10)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

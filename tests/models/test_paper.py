@@ -96,7 +96,7 @@ def _check_gradients(*nets: nn.Module) -> None:
             assert parameter.grad.abs().sum() > 0, name
 
 
-def test_the_class_changes_what_is_generated_and_how_it_is_judged():
+def test_the_class_changes_residuals_and_logits():
     low, z = torch.randn(1, 3, 14, 14).expand(2, -1, -1, -1), torch.rand(2, 1, 14, 14)
     z[1] = z[0]
     label = torch.tensor([0, 1])
@@ -112,9 +112,12 @@ def test_the_discriminator_sees_the_sum_of_residual_and_low_pass_image():
     high, low, shift = torch.randn(3, 2, 3, 14, 14)
     moved = discriminator(high + shift, low - shift, None)
     assert torch.allclose(discriminator(high, low, None), moved, atol=1e-5)
+    (image,) = discriminator.features(high, low)
+    assert torch.equal(image, low + high)
+    assert torch.equal(discriminator.head((image,), None), discriminator(high, low, None))
 
 
-def test_initial_weights_have_the_asked_deviation():
+def test_initial_weights_have_the_given_standard_deviation():
     net = DenseGenerator((8, 8), init_std=0.05)
     for name, parameter in net.named_parameters():
         if name.endswith("bias"):

@@ -7,7 +7,7 @@ from lapgan.models.whitening import PatchWhitening
 
 
 def correlated(n: int = 500) -> Tensor:
-    """Images of 4x6 with a mean, and neighbours that are alike."""
+    """Images of 4x6 with a mean, and neighbouring pixels that are alike."""
     x = torch.randn(n, 3, 4, 6)
     return 0.3 + 0.2 * x.cumsum(dim=2).cumsum(dim=3)
 
@@ -26,13 +26,13 @@ def test_whitened_patches_have_zero_mean_and_unit_covariance():
     assert torch.allclose(torch.cov(whitened.T, correction=0), torch.eye(18), atol=1e-3)
 
 
-def test_coloring_undoes_whitening_and_spreading_lacks_the_mean():
+def test_unwhitening_undoes_whitening_and_differences_lack_the_mean():
     basis = PatchWhitening((4, 6), (2, 3))
     images = correlated()
     basis.fit(images)
-    assert torch.allclose(basis.color(basis.whiten(images)), images, atol=1e-4)
+    assert torch.allclose(basis.unwhiten(basis.whiten(images)), images, atol=1e-4)
     assert torch.allclose(
-        basis.spread(basis.whiten(images[:1]) - basis.whiten(images[1:2])),
+        basis.unwhiten_difference(basis.whiten(images[:1]) - basis.whiten(images[1:2])),
         images[:1] - images[1:2],
         atol=1e-4,
     )
@@ -42,8 +42,8 @@ def test_directions_without_variance_are_not_blown_up():
     basis = PatchWhitening((2, 2), (2, 2), floor=0.01)
     flat = torch.randn(200, 3, 1, 1).expand(200, 3, 2, 2)
     basis.fit(flat)
-    disturbed = flat + 0.001 * torch.randn_like(flat)
-    assert components_of(basis, disturbed).std(dim=0)[3:].max() < 0.2
+    noisy = flat + 0.001 * torch.randn_like(flat)
+    assert components_of(basis, noisy).std(dim=0)[3:].max() < 0.2
 
 
 def test_whitening_is_computed_in_float32_under_autocast():
