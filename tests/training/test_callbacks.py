@@ -4,11 +4,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lapgan.training.display import CallbackList, TensorBoard, shown
-from lapgan.training.job import Budget
-from lapgan.training.log import ClassifierRecord, Record
+from lapgan.training.callbacks import CallbackList, TensorBoard, progress_callback
+from lapgan.training.config import Budget
+from lapgan.training.log import ClassifierRecord, LevelRecord
 
-RECORD = Record(
+RECORD = LevelRecord(
     images_seen=5000,
     seconds=25.0,
     images_per_second=200.0,
@@ -16,10 +16,10 @@ RECORD = Record(
     loss_g=0.92,
     real_accuracy=0.7,
     fake_accuracy=0.8,
-    spread=1.0,
+    std_ratio=1.0,
     learning_rate=0.02,
 )
-STUDY = ClassifierRecord(
+CLASSIFIER = ClassifierRecord(
     images_seen=2000,
     seconds=5.0,
     images_per_second=400.0,
@@ -39,14 +39,14 @@ def text(console: Console) -> str:
     return console.file.getvalue()
 
 
-def test_a_terminal_shows_how_far_a_level_is():
+def test_a_terminal_shows_the_progress_of_each_level():
     terminal = console(terminal=True)
-    with shown(terminal) as listener:
-        listener.started("28", 0, 0.0, Budget(images=20_000))
-        listener.recorded("28", RECORD)
-        listener.started("8", 0, 0.0, Budget(images=2**62, seconds=50.0))
-        listener.recorded("8", RECORD)
-        listener.warned("level 28: D has won.")
+    with progress_callback(terminal) as callback:
+        callback.started("28", 0, 0.0, Budget(images=20_000))
+        callback.recorded("28", RECORD)
+        callback.started("8", 0, 0.0, Budget(images=2**62, seconds=50.0))
+        callback.recorded("8", RECORD)
+        callback.warned("level 28: D has won.")
     lines = text(terminal).splitlines()
     fine, coarse = (
         [line for line in lines if line.strip().startswith(f"level {level} ")][-1]
@@ -61,18 +61,20 @@ def test_a_terminal_shows_how_far_a_level_is():
 
 def test_elsewhere_each_record_is_a_line():
     pipe = console(terminal=False)
-    with shown(pipe) as listener:
-        listener.started("28", 0, 0.0, Budget(images=20_000))
-        listener.recorded("28", STUDY)
-        listener.recorded("28", RECORD)
-        listener.warned("level 28: D has won.")
-        listener.started("8", 3000, 10.0, Budget(images=20_000))
+    with progress_callback(pipe) as callback:
+        callback.started("28", 0, 0.0, Budget(images=20_000))
+        callback.started("classifier", 0, 0.0, Budget(images=20_000))
+        callback.recorded("classifier", CLASSIFIER)
+        callback.recorded("28", RECORD)
+        callback.warned("level 28: D has won.")
+        callback.started("8", 3000, 10.0, Budget(images=20_000))
     assert text(pipe).splitlines() == [
         "level 28 starts",
-        "level 28  2.0 kimg  5 s  400 images/s  classifier's loss 1.23, right on 56%",
+        "classifier starts",
+        "classifier  2.0 kimg  5 s  400 images/s  loss of the classifier 1.23, right on 56%",
         f"level 28  5.0 kimg  25 s  {FIGURES}",
         "warning: level 28: D has won.",
-        "level 8 goes on after 3 kimg",
+        "level 8 continues after 3 kimg",
     ]
 
 
@@ -81,7 +83,8 @@ def test_tensorboard_gets_every_figure_against_images_seen(tmp_path: Path):
 
     board = CallbackList([TensorBoard(tmp_path)])
     board.started("28", 0, 0.0, Budget(images=20_000))
-    board.recorded("28", STUDY)
+    board.started("classifier", 0, 0.0, Budget(images=20_000))
+    board.recorded("classifier", CLASSIFIER)
     board.recorded("28", RECORD)
     board.recorded("28", replace(RECORD, images_seen=6000, loss_d=0.5))
     events = EventAccumulator(str(tmp_path / "level-28")).Reload()
@@ -90,4 +93,5 @@ def test_tensorboard_gets_every_figure_against_images_seen(tmp_path: Path):
         (6000, 0.5),
     ]
     assert "fake_accuracy" in events.Tags()["scalars"]
+    events = EventAccumulator(str(tmp_path / "classifier")).Reload()
     assert [e.step for e in events.Scalars("loss_classifier")] == [2000]

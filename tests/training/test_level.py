@@ -3,126 +3,179 @@ from dataclasses import replace
 
 import pytest
 import torch
+from levels import after, content_of, revise, state_of
 from PIL import Image
-from stopping import after, state_of
 from torch import Tensor
 
 from lapgan.errors import LapganError
+from lapgan.objectives.contract import Objective
 from lapgan.pyramid import gaussian_pyramid, upsample
-from lapgan.recipe import check_recipe
-from lapgan.training.examples import make_examples
-from lapgan.training.job import Budget, Intervals, LevelTask
-from lapgan.training.level import train_level
-from lapgan.training.listener import Callback
+from lapgan.run_folder import PartFolder
+from lapgan.training.callbacks import Callback
+from lapgan.training.config import Budget, LogIntervals
+from lapgan.training.examples import Examples, make_examples, real_stage
+from lapgan.training.level import LevelTask
 from lapgan.training.log import Record, read_records
+from lapgan.training.loop import train_task
+from lapgan.training.update import Nets, Terms, Update, update_nets
 from lapgan.weights import read_weights
 
 SILENT = Callback()
+
+
+def examples_of(task: LevelTask, pixels: Tensor) -> Examples:
+    stage = real_stage(pixels, task.recipe, task.level, task.normalization)
+    generator = torch.Generator().manual_seed(0)
+    return make_examples(stage, task.level, None, generator, task.compute)
+
+
+def beside(task: LevelTask, name: str) -> PartFolder:
+    """Another folder next to the task's."""
+    return PartFolder(task.folder.path.with_name(name))
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_examples_are_the_coefficients_of_the_pyramid(job: LevelTask):
+def test_examples_are_the_coefficients_of_the_pyramid(task: LevelTask):
     pixels = torch.randint(0, 256, (8, 3, 12, 12), dtype=torch.uint8)
-    examples = make_examples(job, pixels, None, torch.Generator().manual_seed(0))
-    image, coarse = gaussian_pyramid(pixels / 127.5 - 1, job.recipe.sizes)
+    examples = examples_of(task, pixels)
+    image, coarse = gaussian_pyramid(pixels / 127.5 - 1, task.recipe.sizes)
     low = upsample(coarse, (12, 12))
     assert examples.low is not None
     assert torch.allclose(examples.low, low, atol=1e-6)
     assert torch.allclose(examples.high + low, image, atol=1e-6)
     assert examples.z.shape == (8, 1, 12, 12)
-    coarsest = make_examples(replace(job, k=1), pixels, None, torch.Generator().manual_seed(0))
+    coarsest = examples_of(replace(task, level=task.recipe.level("6x8")), pixels)
     assert coarsest.low is None
     assert torch.allclose(coarsest.high, coarse, atol=1e-6)
     assert coarsest.z.shape == (8, 5)
 
 
-@pytest.mark.parametrize("k", [0, 1])
+@pytest.mark.parametrize("level", ["12", "6x8"])
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
-def test_a_resumed_level_equals_one_that_was_never_stopped(job: LevelTask, k: int, kind: str):
-    content = job.recipe.model_dump(mode="json")
-    content["training"]["optimizer"] = {"kind": kind, "learning_rate": 1e-3}
-    job = replace(job, k=k, recipe=check_recipe(content, "tiny"))
-    straight = replace(job, folder=job.folder.with_name("straight"))
-    train_level(straight, SILENT)
+def test_a_resumed_level_equals_one_that_was_never_stopped(task: LevelTask, level: str, kind: str):
+    content = content_of(task)
+    content["training"]["optimiser"] = {"kind": kind, "learning_rate": 1e-3}
+    task = revise(task, content, level)
+    straight = replace(task, folder=beside(task, "straight"))
+    train_task(straight, SILENT)
     for steps in (1, 3):
-        train_level(job, SILENT, stopped=after(steps))
-    assert not same(state_of(job), state_of(straight))
-    train_level(job, SILENT)
-    assert same(state_of(job), state_of(straight))
-    assert read_weights(job.folder / "weights.safetensors").training == {
-        job.name: read_weights(job.folder / "weights.safetensors").training[job.name]
-        | {"images_seen": 64}
-    }
+        train_task(task, SILENT, stopped=after(steps))
+    assert not same(state_of(task), state_of(straight))
+    train_task(task, SILENT)
+    assert same(state_of(task), state_of(straight))
+    weights, straight_weights = (read_weights(t.folder.weights) for t in (task, straight))
+    assert same(weights.tensors, straight_weights.tensors)
+    assert weights.training.keys() == {level}
+    assert weights.training[level]["images_seen"] == 64
+    assert weights.training[level]["data"] == {"name": "gradients", "fingerprint": "f" * 8}
+    assert weights.training[level]["compute"] == str(task.compute)
 
 
-def test_another_seed_gives_other_weights(job: LevelTask):
-    other = replace(job, seed=1, folder=job.folder.with_name("other"))
-    train_level(job, SILENT)
-    train_level(other, SILENT)
-    assert not same(state_of(job), state_of(other))
+TERMS = {
+    "penalty": {"weight": 1.0, "every": 3},
+    "supervised": 0.5,
+    "instance_noise": 0.1,
+    "augment": True,
+}
 
 
-def test_training_leaves_the_random_state_of_its_caller_alone(job: LevelTask):
+def test_a_penalty_is_due_once_in_so_many_steps_and_the_other_terms_in_each(
+    task: LevelTask, monkeypatch: pytest.MonkeyPatch
+):
+    content, terms = content_of(task), []
+    content["levels"]["12"] |= TERMS
+
+    def update(nets: Nets, examples: Examples, objective: Objective, each: Terms) -> Update:
+        terms.append(each)
+        return update_nets(nets, examples, objective, each)
+
+    monkeypatch.setattr("lapgan.training.level.update_nets", update)
+    train_task(revise(task, content, "12"), SILENT)
+    due = [each.penalty is not None for each in terms]
+    assert due == [True, False, False, True, False, False, True, False]
+    assert {(t.supervised, t.instance_noise, t.augment) for t in terms} == {(0.5, 0.1, True)}
+
+
+@pytest.mark.parametrize(("term", "changed"), [
+    ("penalty", {"g", "d"}), ("instance_noise", {"g", "d"}), ("augment", {"g", "d"}),
+    ("supervised", {"g"}),
+])  # fmt: skip
+def test_each_term_acts_in_a_level_of_the_paper(task: LevelTask, term: str, changed: set[str]):
+    """After one step; D's update comes first and is not supervised."""
+    content = content_of(task)
+    content["levels"]["12"][term] = TERMS[term]
+    with_term = replace(revise(task, content, "12"), folder=beside(task, "with"))
+    states = []
+    for each in (task, with_term):
+        train_task(replace(each, budget=Budget(8)), SILENT)
+        states.append(state_of(each))
+    plain, other = states
+    different = {name.split(".")[0] for name in plain if not torch.equal(plain[name], other[name])}
+    assert different & {"g", "d"} == changed
+
+
+def test_another_seed_gives_other_weights(task: LevelTask):
+    other = replace(task, seed=1, folder=beside(task, "other"))
+    train_task(task, SILENT)
+    train_task(other, SILENT)
+    assert not same(state_of(task), state_of(other))
+
+
+def test_training_leaves_the_random_state_of_its_caller_alone(task: LevelTask):
     before = torch.random.get_rng_state()
-    train_level(job, SILENT)
+    train_task(task, SILENT)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_a_finished_level_is_left_as_it_is(job: LevelTask):
-    train_level(job, SILENT)
-    written = {path: path.stat().st_mtime_ns for path in job.folder.rglob("*")}
-    train_level(job, SILENT)
-    assert {path: path.stat().st_mtime_ns for path in job.folder.rglob("*")} == written
+def test_a_finished_level_is_left_as_it_is(task: LevelTask):
+    train_task(task, SILENT)
+    written = {path: path.stat().st_mtime_ns for path in task.folder.path.rglob("*")}
+    train_task(task, SILENT)
+    assert {path: path.stat().st_mtime_ns for path in task.folder.path.rglob("*")} == written
 
 
-def test_a_level_with_more_budget_goes_on(job: LevelTask):
-    train_level(job, SILENT)
-    state = train_level(replace(job, budget=Budget(128)), SILENT)
+def test_a_level_with_a_larger_budget_continues(task: LevelTask):
+    train_task(task, SILENT)
+    state = train_task(replace(task, budget=Budget(128)), SILENT)
     assert state.images_seen == 128
-    assert [r["images_seen"] for r in read_records(job.folder / "log.jsonl")] == [64, 128]
+    assert [r["images_seen"] for r in read_records(task.folder.log)] == [64, 128]
 
 
-def test_a_budget_of_time_ends_a_level(job: LevelTask):
-    state = train_level(replace(job, budget=Budget(10**9, seconds=0.3)), SILENT)
-    assert 0.3 <= state.seconds < 5
-    assert 0 < state.images_seen < 10**9
+def test_callbacks_are_called_at_the_start_and_for_each_record(task: LevelTask):
+    calls: list[tuple[str, object]] = []
+
+    class Recorder(Callback):
+        def started(self, part: str, images: int, seconds: float, budget: Budget) -> None:
+            calls.append((part, images))
+
+        def recorded(self, part: str, record: Record) -> None:
+            calls.append((part, record.images_seen))
+
+    train_task(replace(task, intervals=LogIntervals(log=0.0)), Recorder())
+    assert calls == [("12", 0), *(("12", n) for n in range(8, 72, 8))]
 
 
-def test_the_listener_hears_of_start_and_records(job: LevelTask):
-    heard: list[tuple[str, object]] = []
-
-    class Ear(Callback):
-        def started(self, level: str, images: int, seconds: float, budget: Budget) -> None:
-            heard.append((level, images))
-
-        def recorded(self, level: str, record: Record) -> None:
-            heard.append((level, record.images_seen))
-
-    train_level(replace(job, intervals=Intervals(log=0.0)), Ear())
-    assert heard == [("12", 0), *(("12", n) for n in range(8, 72, 8))]
-
-
-def test_sheets_are_drawn_in_rows_of_real_low_and_generated(job: LevelTask):
-    train_level(job, SILENT)
-    (sheet,) = (job.folder / "samples").iterdir()
+def test_sheets_are_drawn_in_rows_of_real_low_and_generated(task: LevelTask):
+    train_task(task, SILENT)
+    (sheet,) = (task.folder.path / "samples").iterdir()
     with Image.open(sheet) as picture:
         assert picture.size == (2 * (8 * 12 + 7 * 2), 2 * (3 * 12 + 2 * 2))
 
 
-def test_what_is_generated_comes_to_look_like_the_data(job: LevelTask):
-    content = job.recipe.model_dump(mode="json")
-    content["training"] |= {"batch": 32, "optimizer": {"kind": "adam", "learning_rate": 2e-3}}
+def test_the_mean_of_generated_images_approaches_that_of_the_data(task: LevelTask):
+    content = content_of(task)
+    content["training"] |= {"batch": 32, "optimiser": {"kind": "adam", "learning_rate": 2e-3}}
     content["levels"]["6x8"]["discriminator"] |= {"units": 32, "dropout": 0.0}
-    job = replace(job, k=1, recipe=check_recipe(content, "tiny"), budget=Budget(32 * 300))
-    pixels = torch.from_numpy(job.images.pixels.copy())
-    examples = make_examples(job, pixels, None, torch.Generator().manual_seed(0))
+    task = replace(revise(task, content, "6x8"), budget=Budget(32 * 300))
+    pixels, _ = task.batches.at(0, task.batches.epoch)
+    examples = examples_of(task, pixels)
 
     def distance(steps: int) -> float:
-        short = replace(job, budget=Budget(32 * steps))
-        average = train_level(short, SILENT).average
+        short = replace(task, budget=Budget(32 * steps))
+        average = train_task(short, SILENT).average
         with torch.no_grad():
             fake = average(None, examples.z, None)
         return (fake.mean(dim=0) - examples.high.mean(dim=0)).norm().item()
@@ -131,36 +184,37 @@ def test_what_is_generated_comes_to_look_like_the_data(job: LevelTask):
     assert last < first / 2
 
 
-def test_divergence_stops_with_the_last_good_checkpoint(job: LevelTask):
-    train_level(replace(job, budget=Budget(16)), SILENT)
-    good = (job.folder / "state.safetensors").read_bytes()
-    content = job.recipe.model_dump(mode="json")
-    content["training"]["optimizer"]["learning_rate"] = 1e30
-    diverging = replace(job, recipe=check_recipe(content, "tiny"))
-    with pytest.raises(LapganError, match=r"level 12: training diverged .* is kept in"):
-        train_level(diverging, SILENT)
-    assert (job.folder / "state.safetensors").read_bytes() == good
+def test_divergence_stops_with_the_last_good_checkpoint(task: LevelTask):
+    train_task(replace(task, budget=Budget(16)), SILENT)
+    good = task.folder.state.read_bytes()
+    content = content_of(task)
+    content["training"]["optimiser"]["learning_rate"] = 1e30
+    diverging = revise(task, content, "12")
+    message = r"level-12: training diverged .* The last good checkpoint is .*state\.safetensors"
+    with pytest.raises(LapganError, match=message):
+        train_task(diverging, SILENT)
+    assert task.folder.state.read_bytes() == good
 
 
-def test_a_damaged_checkpoint_is_named_and_kept(job: LevelTask):
-    train_level(job, SILENT)
-    state = job.folder / "state.safetensors"
+def test_a_damaged_checkpoint_is_named_and_left(task: LevelTask):
+    train_task(task, SILENT)
+    state = task.folder.state
     state.write_bytes(state.read_bytes()[:-10])
     damaged = state.read_bytes()
     with pytest.raises(LapganError, match=r"state\.safetensors: cannot be used to resume"):
-        train_level(job, SILENT)
+        train_task(task, SILENT)
     assert state.read_bytes() == damaged
 
 
-def test_a_full_disk_keeps_the_checkpoint(job: LevelTask):
-    train_level(replace(job, budget=Budget(16)), SILENT)
-    written = {path: path.read_bytes() for path in job.folder.rglob("*.safetensors")}
+def test_a_full_disk_keeps_the_checkpoint(task: LevelTask):
+    train_task(replace(task, budget=Budget(16)), SILENT)
+    written = {path: path.read_bytes() for path in task.folder.path.rglob("*.safetensors")}
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     # No file may grow beyond 4 kB, which the log does not, as on a disk with that much left.
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
         with pytest.raises(LapganError, match=r"state\.safetensors: cannot be written"):
-            train_level(job, SILENT)
+            train_task(task, SILENT)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert {path: path.read_bytes() for path in job.folder.rglob("*.safetensors")} == written
+    assert {path: path.read_bytes() for path in task.folder.path.rglob("*.safetensors")} == written
