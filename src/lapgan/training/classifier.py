@@ -264,9 +264,20 @@ def _make_task(config: ClassifierConfig) -> ClassifierTask:
         folder=RunFolder(config.out).part(CLASSIFIER),
         budget=config.budget,
         seed=config.seed,
-        compute=choose_compute(config.device, recorded_precision(config.out, config.precision)),
+        compute=choose_compute(config.device, _choose_precision(config)),
         intervals=config.intervals,
     )
+
+
+def _choose_precision(config: ClassifierConfig) -> str:
+    """Returns the precision of the run, which is the classifier's too."""
+    recorded = recorded_precision(config.out, "auto")
+    if recorded != "auto" and config.precision not in ("auto", recorded):
+        raise LapganError(
+            f"--precision {config.precision}: the run in {config.out} is computed in {recorded}, "
+            "and so is its classifier; leave the option out."
+        )
+    return recorded if config.precision == "auto" else config.precision
 
 
 def _choose_section(config: ClassifierConfig, recipe: Recipe) -> ClassifierSection:
