@@ -1,26 +1,24 @@
-"""Operations a second that training reaches, counted, beside those of a matrix product.
+"""Operations per second that training reaches, beside those of a matrix product.
 
     python benchmarks/operations.py [--recipe cifar10-cc] [--steps 40]
 
 Operations are those of matrix products and convolutions, forwards and backwards, as
 torch.utils.flop_counter counts them (a multiplication and an addition are two) over `steps` steps.
-As many steps are then timed without the counter; what else they do costs time and counts nothing.
+As many steps are then timed without the counter. All else that they do takes time and is not
+counted.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Annotated
 
 import torch
 import typer
 from torch.utils.flop_counter import FlopCounterMode
-from training import noise_job
+from training import noise_task
 
 from lapgan.compute import choose_compute
 from lapgan.recipe import read_recipe
-from lapgan.training.examples import training_batches
-from lapgan.training.level import initial_state, training_step
 
 _SIDE = 1536
 
@@ -43,21 +41,19 @@ def main(
     print(f"{recipe}, batch {chosen.training.batch}, {compute}, torch {torch.__version__}")
     print(f"float32 matrix product: {product / 1e9:.0f} GFLOP/s")
     print(f"{'level':>6} {'MFLOP/image':>12} {'images/s':>9} {'GFLOP/s':>8} {'of product':>11}")
-    job = noise_job(chosen, compute)
-    batches = training_batches(chosen, job.images, 0)
-    for k, name in enumerate(chosen.levels):
-        level = replace(job, k=k)
-        state = initial_state(level)
+    for level in chosen.levels:
+        task = noise_task(chosen, level, compute)
+        state = task.initial_state()
         with FlopCounterMode(display=False) as counter:
             for _ in range(steps):
-                training_step(level, state, batches)
+                task.step(state)
         images = steps * chosen.training.batch
         operations = counter.get_total_flops() / images
-        seconds = seconds_of(lambda: training_step(level, state, batches), steps)  # noqa: B023
+        seconds = seconds_of(lambda: task.step(state), steps)  # noqa: B023
         speed = images / seconds
         rate = operations * speed
         figures = f"{speed:9.0f} {rate / 1e9:8.0f} {rate / product:11.0%}"
-        print(f"{name:>6} {operations / 1e6:12.0f} {figures}")
+        print(f"{level.name:>6} {operations / 1e6:12.0f} {figures}")
 
 
 if __name__ == "__main__":

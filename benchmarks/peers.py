@@ -3,7 +3,7 @@
     pip install torchgan diffusers
 
 Each is the package's own net with the settings of its paper or documentation, and runs in the same
-precision as ours. A peer that is interrupted goes on from its last checkpoint.
+precision as ours. A peer that is interrupted continues from its last checkpoint.
 """
 
 import copy
@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lapgan.compute import Compute
+from lapgan.ema import update_average
 from lapgan.files import atomic_path
-from lapgan.training.ema import update_average
 
 _CHECKPOINT_SECONDS = 120
-_BATCH, _DRAWN = 64, 512
+_BATCH, _SAMPLE_BATCH = 64, 512
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Peer:
         return {name: part.state_dict() for name, part in self._parts().items()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on from a checkpoint."""
+        """Continues from a checkpoint."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 
@@ -106,9 +106,9 @@ def ddpm(compute: Compute) -> Peer:
     def step(real: Tensor, seen: int) -> None:
         noise, t = torch.randn_like(real), torch.randint(0, 1000, (len(real),))
         with compute.autocast():
-            found = unet(noising.add_noise(real, noise, t), t).sample.float()
+            prediction = unet(noising.add_noise(real, noise, t), t).sample.float()
         adam.zero_grad()
-        F.mse_loss(found, noise).backward()
+        F.mse_loss(prediction, noise).backward()
         adam.step()
         update_average(average, unet, len(real), seen + len(real), 50_000)
 
@@ -139,7 +139,7 @@ def train_peer(
         spent, seen = (json.loads(progress.read_text())[key] for key in ("seconds", "images"))
         if spent > 1.05 * seconds:
             raise RuntimeError(
-                f"{state} has learnt for {spent:.0f} seconds, not {seconds:.0f}; use another --out"
+                f"{state} was trained for {spent:.0f} seconds, not {seconds:.0f}; use another --out"
             )
         peer.restore(torch.load(state, weights_only=True))
     begun = saved = time.monotonic()
@@ -164,5 +164,5 @@ def train_peer(
 def sample_peer(peer: Peer, n: int, seed: int) -> Tensor:
     """Generates n images, uint8 (n, 3, 32, 32)."""
     torch.manual_seed(seed)
-    images = torch.cat([peer.sample(_DRAWN) for _ in range(0, n, _DRAWN)])[:n]
+    images = torch.cat([peer.sample(_SAMPLE_BATCH) for _ in range(0, n, _SAMPLE_BATCH)])[:n]
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -5,14 +5,14 @@
         [--models cifar10-cc,cifar10,paper-cifar10,gan-baseline,dcgan,ddpm]
         [--n 1500,5000] [--jobs 2]
 
-A model is a peer (`peers.py`), or a recipe with changes: `cifar10-cc:training.exposure=0`.
+A model is a peer (`peers.py`), or a recipe with changes: `cifar10-cc:training.batch=64`.
 
 Minutes are minutes of one core: trainings run in processes of their own on one thread. A recipe is
 trained anew for each budget, since its learning rate falls over the budget; a peer, whose rate does
-not, goes on from its shorter budget. The samples are then compared with as many training images at
-their size. Results stand in OUT/MODEL-MINUTES-SEED/result-N.json and are not computed again; an
-interrupted training goes on. OUT/quality-N.json and OUT/quality-N.svg show all those of N samples:
-fewer are for a comparison with a model that takes minutes to draw a hundred.
+not, continues from its shorter budget. The samples are then compared with as many training images
+at their size. Results are in OUT/MODEL-MINUTES-SEED/result-N.json and are not computed again; an
+interrupted training continues. OUT/quality-N.json and OUT/quality-N.svg show all those of N
+samples: fewer are for a comparison with a model that takes minutes for a hundred.
 """
 
 import json
@@ -39,8 +39,8 @@ def samples_of(model: str, minutes: float, seed: int, n: int, folder: Path) -> t
     from lapgan.compute import choose_compute
     from lapgan.data import open_images
     from lapgan.recipe import read_recipe
-    from lapgan.training.listener import Callback
-    from lapgan.training.run import Order, train
+    from lapgan.training.config import RunConfig
+    from lapgan.training.run import train
 
     if model in PEERS:
         pixels = torch.from_numpy(open_images("cifar10").pixels[:].copy())
@@ -50,11 +50,9 @@ def samples_of(model: str, minutes: float, seed: int, n: int, folder: Path) -> t
         return sample_peer(peer, n, seed), seen
     name, *changes = model.split(":")
     recipe = read_recipe(name, changes)
-    cascade = train(
-        Order(recipe, "cifar10", folder / "run", minutes=minutes, seed=seed), Callback()
-    )
+    cascade = train(RunConfig(recipe, folder / "run", "cifar10", minutes=minutes, seed=seed))
     assert cascade is not None
-    return cascade.sample(n, seed), cascade.training[recipe.level_name(0)]["images_seen"]
+    return cascade.sample(n, seed), cascade.training[recipe.level_names[0]]["images_seen"]
 
 
 @app.command("one", hidden=True)
@@ -63,8 +61,12 @@ def one(model: str, minutes: float, seed: int, n: str, folder: Path) -> None:
     import torch
 
     from lapgan.data import open_images
-    from lapgan.evaluation.distances import frechet_distance
-    from lapgan.evaluation.features import extract_features, load_extractor, real_features
+    from lapgan.evaluation.features.extract import (
+        extract_features,
+        load_extractor,
+        read_real_features,
+    )
+    from lapgan.evaluation.metrics.frechet import frechet_distance
     from lapgan.files import write_json
     from lapgan.pictures import write_png
 
@@ -74,7 +76,7 @@ def one(model: str, minutes: float, seed: int, n: str, folder: Path) -> None:
     write_png(folder / "samples.png", images[:: len(images) // 64][:64], zoom=2)
     extractor = load_extractor()
     size = (images.shape[-2], images.shape[-1])
-    real = real_features(open_images("cifar10"), range(counts[-1]), extractor, size=size)
+    real = read_real_features(open_images("cifar10"), range(counts[-1]), extractor, size=size)
     drawn = extract_features(images, extractor)
     for count in counts:
         distance = frechet_distance(real[:count], drawn[:count], seed)
@@ -90,7 +92,7 @@ def counts_of(text: str) -> list[int]:
 
 
 def result_file(folder: Path, n: int) -> Path:
-    """Returns where the result of n samples stands."""
+    """Returns the file of the result of n samples."""
     return folder / f"result-{n}.json"
 
 
@@ -107,10 +109,10 @@ def everything(
 ) -> None:
     """Measures all models, each after its shortest budget first."""
     budgets, counts = sorted(minutes.split(","), key=float), counts_of(n)
-    wanted = [(model, seed) for seed in seeds.split(",") for model in models.split(",")]
+    trainings = [(model, seed) for seed in seeds.split(",") for model in models.split(",")]
 
-    def measure(job: tuple[str, str]) -> None:
-        model, seed = job
+    def measure(training: tuple[str, str]) -> None:
+        model, seed = training
         for budget in budgets:
             measure_after(budget, model, seed)
 
@@ -129,19 +131,19 @@ def everything(
                 return
             print(f"{(time.monotonic() - start) / 60:.1f} minutes in all, ", end="")
         for result in results:
-            found = json.loads(result.read_text())
-            print(f"{model}, {budget} minutes, seed {seed}: fd-lite0 {found['fd-lite0']:.1f} +- "
-                  f"{found['error']:.1f} of {found['n']:,}, {found['images_seen']:,} seen",
+            row = json.loads(result.read_text())
+            print(f"{model}, {budget} minutes, seed {seed}: fd-lite0 {row['fd-lite0']:.1f} +- "
+                  f"{row['error']:.1f} of {row['n']:,}, {row['images_seen']:,} seen",
                   flush=True)  # fmt: skip
 
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(measure, wanted))
+        list(pool.map(measure, trainings))
     for count in counts:
         draw(out, count)
 
 
 def draw(out: Path, n: int) -> None:
-    """Writes the results of n samples and their plot, a dot a seed and lines through the means."""
+    """Writes the results of n samples and their plot: a dot per seed, lines through the means."""
     from matplotlib.figure import Figure
 
     from lapgan.files import write_atomically, write_json
@@ -155,14 +157,14 @@ def draw(out: Path, n: int) -> None:
         figure = Figure(figsize=(6.4, 4), layout="constrained")
         axes = figure.subplots()
         for i, model in enumerate(sorted({row["model"] for row in rows})):
-            found = defaultdict(list)
+            values = defaultdict(list)
             for row in rows:
                 if row["model"] == model:
-                    found[row["minutes"]].append(row["fd-lite0"])
-            times = sorted(found)
-            means = [statistics.mean(found[time]) for time in times]
+                    values[row["minutes"]].append(row["fd-lite0"])
+            times = sorted(values)
+            means = [statistics.mean(values[time]) for time in times]
             axes.plot(times, means, color=COLORS[i], label=model)
-            dots = [(time, value) for time in times for value in found[time]]
+            dots = [(time, value) for time in times for value in values[time]]
             axes.scatter(*zip(*dots, strict=True), color=COLORS[i], marker=MARKERS[i])
         axes.set(xlabel="minutes of one core", ylabel="fd-lite0", xscale="log", ylim=(0, None))
         axes.legend()

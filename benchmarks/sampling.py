@@ -1,11 +1,11 @@
-"""Sampling speed and memory: images a second for many samples, and peak memory for few and many.
+"""Sampling speed and memory: images per second for many samples, peak memory for few and many.
 
     python benchmarks/sampling.py [--recipe paper-cifar10] [--n 10000] [--peer ddpm]
 
 Weights are random, which costs the same. Each count runs in a process of its own, which writes an
 npz archive as `lapgan sample` does and reports its peak resident size; the smaller one also with
-freed memory given back to the system (`lapgan.allocator`). A peer (`peers.py`) makes
-512 images at once, in this process.
+freed memory returned to the system (`lapgan.allocator`). A peer (`peers.py`) generates 512 images
+at once, in this process.
 """
 
 import subprocess
@@ -21,15 +21,15 @@ _PEER_IMAGES = 512
 COUNT = """
 import resource, sys, time
 from pathlib import Path
-import lapgan.compute
+from lapgan.allocator import keep_freed_memory
 from lapgan.cascade import Cascade
-from lapgan.sampling import Draw, write_images
-if sys.argv[4] == "given back":
-    lapgan.compute.keep_freed_memory = lambda: None
+from lapgan.writing import write_images
+if sys.argv[4] == "kept":
+    keep_freed_memory()
 cascade = Cascade.load(sys.argv[1])
 cascade.sample(64)
 start = time.perf_counter()
-write_images(Draw(cascade, int(sys.argv[3])), Path(sys.argv[2]))
+write_images(cascade, Path(sys.argv[2]), int(sys.argv[3]))
 print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
@@ -42,10 +42,8 @@ def random_cascade(recipe: str, path: Path) -> None:
     chosen = read_recipe(recipe)
     names = tuple("abcdefghij") if chosen.data.classes else ()
     levels = [
-        Level(size, chosen.level(k).noise.build(),
-              chosen.level(k).build_generator(size, len(names)))
-        for k, size in enumerate(chosen.sizes)
-    ]  # fmt: skip
+        Level(level.size, level.noise, level.build_generator(len(names))) for level in chosen.levels
+    ]
     Cascade(chosen, levels, symmetric_normalization(chosen.sizes[0]), names).save(path)
 
 
@@ -71,7 +69,7 @@ def main(
         path = Path(folder) / "cascade.safetensors"
         random_cascade(recipe, path)
         print(f"{recipe}\n{'images':>7} {'freed memory':>13} {'images/s':>9} {'peak MiB':>9}")
-        for count, freed in ((n // 10, "given back"), (n // 10, "kept"), (n, "kept")):
+        for count, freed in ((n // 10, "returned"), (n // 10, "kept"), (n, "kept")):
             command = [
                 sys.executable, "-c", COUNT, path, Path(folder) / "x.npz", str(count), freed,
             ]  # fmt: skip
