@@ -64,7 +64,8 @@ class PatchWhitening(nn.Module):
         patches = self.patchify(images).permute(0, 2, 3, 1).reshape(-1, self.components).double()
         if self.centered:
             self.mean.copy_(patches.mean(0))
-        variances, vectors = torch.linalg.eigh(torch.cov(patches.T, correction=0))
+        deviations = (patches - patches.mean(0)).T
+        variances, vectors = torch.linalg.eigh(deviations @ deviations.T / len(patches))
         variances, vectors = variances.flip(0).clamp(min=0), vectors.flip(1)
         scale = (variances + self.floor**2).sqrt()
         self.down.copy_((vectors / scale).T)
