@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lapgan.data import default_cache, open_images
+from lapgan.data import default_cache, describe_sources, open_images
 from lapgan.errors import LapganError
 
 
@@ -14,7 +14,8 @@ def test_a_missing_path_lists_what_would_do(tmp_path):
         open_images(tmp_path / "gone")
     message = str(error.value)
     assert message.startswith(f"{tmp_path / 'gone'}: there is no such file or folder")
-    for form in ("dead-leaves", "cifar10", "hub:OWNER/NAME", ".parquet", "LAPGAN_DATA"):
+    assert describe_sources() in message
+    for form in ("dead-leaves", "cifar10", "hub:OWNER/NAME", ".parquet", ".npz", "LAPGAN_DATA"):
         assert form in message
 
 
@@ -24,13 +25,13 @@ def test_an_empty_source_is_not_the_working_folder(photos, monkeypatch):
         open_images("")
 
 
-def test_a_file_that_is_no_parquet_is_refused(photos):
-    with pytest.raises(LapganError, match=r"0\.png: is a file, but no parquet file"):
+def test_a_file_that_no_source_reads_is_refused(photos):
+    with pytest.raises(LapganError, match=r"0\.png: this file is not a source of images"):
         open_images(photos / "cat" / "0.png")
 
 
 def test_a_pattern_that_fits_nothing_is_named(tmp_path):
-    with pytest.raises(LapganError, match="no parquet file fits this pattern"):
+    with pytest.raises(LapganError, match="no files that can be used match"):
         open_images(f"{tmp_path}/*.parquet")
 
 
