@@ -100,7 +100,7 @@ class SourceReader:
     def _describe_invalid(self) -> LapganError:
         if not self.invalid:
             return LapganError(f"{self.source.name}: expected images, but there are none.")
-        advice = "Repair them, or leave them out (--skip-bad, or on_invalid='skip')."
+        advice = "Repair them, or leave them out (--skip-invalid, or on_invalid='skip')."
         if len(self.invalid) == len(self.source):
             advice = "No image is left."
         lines = _list_images(self.source.name, self.list_invalid(), len(self.invalid))
