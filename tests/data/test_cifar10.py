@@ -24,7 +24,7 @@ def md5(path):
 @pytest.fixture
 def archive(tmp_path, monkeypatch):
     """A small archive in the official form, whose checksums torchvision is told to expect."""
-    batches = tmp_path / "made" / "cifar-10-batches-py"
+    batches = tmp_path / "batches" / "cifar-10-batches-py"
     batches.mkdir(parents=True)
     names = [name for name, _ in CIFAR10.train_list + CIFAR10.test_list]
     for index, name in enumerate(names):

@@ -21,7 +21,7 @@ from lapgan.errors import LapganError
 from lapgan.files import PARTIAL, atomic_folder, explain_write_errors
 from lapgan.sizes import Size
 
-__all__ = ["cached_images", "default_cache"]
+__all__ = ["default_cache", "open_cached_images"]
 
 # Raise this when the same content gives other pixels or labels, or the files change their format.
 _FORMAT = 1
@@ -35,7 +35,7 @@ def default_cache() -> Path:
     return Path(folder) if folder else user_cache_path("lapgan") / "images"
 
 
-def cached_images(
+def open_cached_images(
     source: Source, *, split: str, on_invalid: OnInvalid, folder: Path, progress: bool | None
 ) -> Images:
     """Opens the decoded images of a source, and decodes them first if they are not in the cache.

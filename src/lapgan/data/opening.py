@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lapgan.data.cache import cached_images, default_cache
+from lapgan.data.cache import default_cache, open_cached_images
 from lapgan.data.images import Images
 from lapgan.data.reading import OnInvalid
 from lapgan.data.sources import find_source
@@ -43,7 +43,7 @@ def open_images(
     """
     if on_invalid not in ("stop", "skip"):
         raise ValueError(f"on_invalid: expected 'stop' or 'skip', got {on_invalid!r}")
-    return cached_images(
+    return open_cached_images(
         find_source(str(source), split),
         split=split,
         on_invalid=on_invalid,
