@@ -110,7 +110,7 @@ def insert_all(calls):
     return work
 
 
-def test_neighbours_are_given_to_their_work_at_once(engine, commits, held, calls, insert_all):
+def test_neighbors_are_given_to_their_work_at_once(engine, commits, held, calls, insert_all):
     first = [commits.submit_item(insert_all, number) for number in (2, 4)]
     between = commits.submit(values_in)
     last = commits.submit_item(insert_all, 6)

@@ -9,7 +9,7 @@ from lapgan.study.store import Store
 
 
 def test_the_population_share_is_the_mean_over_raters():
-    population = Observers({"gan": 1.3}, half_ms=150, criterion=-0.3, spread=0.6, lapse=0.04)
+    population = Observers({"gan": 1.3}, half_ms=150, criterion=-0.3, criterion_std=0.6, lapse=0.04)
 
     def rater(criterion):
         d = 1.3 * 200 / (200 + 150)
@@ -19,7 +19,7 @@ def test_the_population_share_is_the_mean_over_raters():
 
 
 def test_drawn_raters_answer_with_the_population_share():
-    population = Observers({"gan": 1.0}, spread=0.5)
+    population = Observers({"gan": 1.0}, criterion_std=0.5)
     rng = np.random.default_rng(0)
     drawn = np.mean([population.draw(rng)("gan", None) for _ in range(4000)])
     assert drawn == pytest.approx(population.share("gan", None), abs=0.01)
@@ -58,7 +58,7 @@ def test_simulated_rows_are_those_of_the_store(make_study):
 
 
 def test_staircases_close_in_on_the_threshold():
-    truth = ThresholdObservers({"gan": 150.0}, spread=0.15, lapse=0.0)
+    truth = ThresholdObservers({"gan": 150.0}, std=0.15, lapse=0.0)
     design = Design(mode="staircase", trials=110)
     rows = simulate_rows(design, ("gan",), truth, 20, np.random.default_rng(1))
     late = [

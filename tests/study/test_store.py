@@ -9,8 +9,10 @@ import sqlalchemy as sa
 from serving import make_answer
 
 from lapgan.errors import LapganError
-from lapgan.study.design import plan_sitting, staircase_ms
-from lapgan.study.store import Answer, RefusedError, Store
+from lapgan.study.answers import Answer
+from lapgan.study.planning import plan_sitting, staircase_ms
+from lapgan.study.standing import RefusedError
+from lapgan.study.store import Store
 
 
 @pytest.fixture
