@@ -18,7 +18,7 @@ from lapgan.study.analysis import (
 from lapgan.study.design import REAL, Design
 from lapgan.study.judgements import Judgements
 from lapgan.study.simulate import Observers, ThresholdObservers, simulate_rows
-from lapgan.study.thresholds import fit_psychometric, threshold_time
+from lapgan.study.thresholds import fit_psychometric, fit_threshold
 
 FAKES = ("lapgan", "gan")
 
@@ -171,7 +171,7 @@ def test_psychometric_fit_of_exact_shares():
 
 def test_without_times_there_is_no_threshold():
     judgements, resampling = judge(Observers({}), 2, mode="untimed")
-    assert threshold_time(judgements, "gan", resampling) is None
+    assert fit_threshold(judgements, "gan", resampling) is None
 
 
 def test_timing_by_hand():
@@ -187,7 +187,7 @@ def test_timing_by_hand():
 def test_a_known_threshold_is_recovered_within_a_third():
     truth = ThresholdObservers({"gan": 120.0, "lapgan": 400.0})  # reals go by the first
     judgements, resampling = judge(truth, 40, trials=120)
-    fit = threshold_time(judgements, "gan", resampling)
+    fit = fit_threshold(judgements, "gan", resampling)
     assert fit.threshold_ms == pytest.approx(120, rel=0.35)
     assert fit.interval_ms[0] < fit.threshold_ms < fit.interval_ms[1]
 
@@ -197,7 +197,7 @@ def test_raters_who_differ_widen_the_thresholds_interval():
     def widening(between):
         truth = ThresholdObservers({"gan": 120.0, "lapgan": 400.0}, between_std=between)
         judgements, resampling = judge(truth, 30)
-        fit = threshold_time(judgements, "gan", resampling)
+        fit = fit_threshold(judgements, "gan", resampling)
         own = fit_psychometric(fit.points)
         return np.log(np.divide(*fit.interval_ms)) / np.log(np.divide(*own.interval_ms))
 
@@ -214,7 +214,7 @@ def test_threshold_intervals_hold_the_truth_in_at_least_90_of_100_studies(betwee
     held = 0
     for seed in range(100):
         judgements, resampling = judge(truth, 15, seed=seed)
-        low, high = threshold_time(judgements, "gan", resampling).interval_ms
+        low, high = fit_threshold(judgements, "gan", resampling).interval_ms
         held += low <= 120 <= high
     print(f"threshold: held in {held} of 100")
     assert held >= 90

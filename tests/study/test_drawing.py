@@ -10,12 +10,12 @@ from serving import as_set, make_images, write_npz
 from lapgan.data import open_images
 from lapgan.errors import LapganError
 from lapgan.study.drawing import draw_images
-from lapgan.study.stimuli import png_bytes
+from lapgan.study.stimuli import encode_png
 
 
 def write_parquet(path, images):
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    cells = [{"bytes": png_bytes(image), "path": None} for image in images]
+    cells = [{"bytes": encode_png(image), "path": None} for image in images]
     pq.write_table(pa.table({"img": cells, "label": list(range(len(images)))}), path)
 
 

@@ -3,6 +3,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from lapgan.study.answers import COLUMNS
 from lapgan.study.design import CATCH, REAL, Design
 from lapgan.study.simulate import Observers, ThresholdObservers, simulate_into, simulate_rows
 from lapgan.study.store import Store
@@ -50,9 +51,10 @@ def test_simulated_rows_are_those_of_the_store(make_study):
     rng = np.random.default_rng(0)
     made = simulate_rows(study.design, study.manifest.fakes, Observers({"gan": 2.0}), 2, rng)
     assert all(row["simulated"] for row in stored)
-    keys = ("position", "block", "phase", "source", "asked_ms", "said_real", "achieved_ms")
-    assert [[row[key] for key in keys] for row in stored] == [
-        [row[key] for key in keys] for row in made
+    assert set(made[0]) == set(COLUMNS)
+    keys = set(COLUMNS) - {"rater", "trial", "stimulus", "answered_at"}
+    assert [{key: row[key] for key in keys} for row in stored] == [
+        {key: row[key] for key in keys} for row in made
     ]
     store.close()
 

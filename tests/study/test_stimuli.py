@@ -8,7 +8,7 @@ from serving import as_set, make_images, write_npz
 
 from lapgan.errors import LapganError
 from lapgan.study.design import CATCH, REAL, Design
-from lapgan.study.stimuli import freeze, load_study, png_bytes
+from lapgan.study.stimuli import encode_png, freeze, load_study
 
 SMALL = Design(
     trials=8, blocks=1, practice_trials=2, catch_trials=1, examples=2, images_per_source=8
@@ -136,5 +136,5 @@ def test_pools_hold_what_the_design_needs(tmp_path, sources):
 
 def test_png_bytes_round_trip():
     image = make_images(1)[0]
-    with Image.open(io.BytesIO(png_bytes(image))) as opened:
+    with Image.open(io.BytesIO(encode_png(image))) as opened:
         np.testing.assert_array_equal(np.asarray(opened), image)

@@ -61,8 +61,8 @@ def admin_routes(
     """
     admin = _Admin(study, store, limits, page, secret)
     return [
-        Route("/", _require_secret(admin, _overview(admin))),
-        Route("/login", _login(admin), methods=["POST"]),
+        Route("/", _require_secret(admin, _show_overview(admin))),
+        Route("/login", _log_in(admin), methods=["POST"]),
         Route("/pause", _require_secret(admin, _pause(admin)), methods=["POST"]),
         Route("/answers.{kind:str}", _require_secret(admin, _export(admin))),
     ]
@@ -80,7 +80,7 @@ def _require_secret(admin: _Admin, endpoint: Endpoint) -> Endpoint:
     return guard
 
 
-def _login(admin: _Admin) -> Endpoint:
+def _log_in(admin: _Admin) -> Endpoint:
     async def login(request: Request) -> Response:
         admin.limits.check("logins", client_address(request))
         if not _equal((await _read_field(request, "secret")).strip(), admin.secret):
@@ -99,7 +99,7 @@ def _login(admin: _Admin) -> Endpoint:
     return login
 
 
-def _overview(admin: _Admin) -> Endpoint:
+def _show_overview(admin: _Admin) -> Endpoint:
     async def overview(request: Request) -> Response:
         raters = await run_in_threadpool(admin.store.progress)
         paused = await run_in_threadpool(admin.store.is_paused)

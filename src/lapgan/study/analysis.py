@@ -137,7 +137,7 @@ def share_judged_real(judgements: Judgements, resampling: Resampling) -> Share:
     """
     judged_real, total = int(judgements.said_real.sum()), len(judgements)
     estimate = resampling.estimate(
-        _ratio,
+        _divide,
         resampling.counts(judgements, judgements.said_real),
         resampling.counts(judgements, np.ones(total, dtype=np.bool_)),
     )
@@ -190,7 +190,7 @@ def sensitivity(
         source: name of the fake source.
         resampling: the raters' bootstrap.
     """
-    counts = _signal_counts(judgements, source, resampling)
+    counts = _count_signals(judgements, source, resampling)
     return (
         resampling.estimate(lambda *sums: d_prime(*sums)[0], *counts),
         resampling.estimate(lambda *sums: d_prime(*sums)[1], *counts),
@@ -213,9 +213,9 @@ def hype_error(judgements: Judgements, source: str, resampling: Resampling) -> E
     """
 
     def statistic(hits: Numbers, reals: Numbers, alarms: Numbers, fakes: Numbers) -> Numbers:
-        return (_ratio(alarms, fakes) + 1 - _ratio(hits, reals)) / 2
+        return (_divide(alarms, fakes) + 1 - _divide(hits, reals)) / 2
 
-    return resampling.estimate(statistic, *_signal_counts(judgements, source, resampling))
+    return resampling.estimate(statistic, *_count_signals(judgements, source, resampling))
 
 
 def krippendorff_alpha(judgements: Judgements) -> float | None:
@@ -259,12 +259,12 @@ def measure_timing(judgements: Judgements) -> list[Timing]:
     return rows
 
 
-def _ratio(part: Numbers, whole: Numbers) -> Numbers:
+def _divide(part: Numbers, whole: Numbers) -> Numbers:
     empty: Numbers = np.full(np.shape(whole), np.nan)
     return np.divide(part, whole, out=empty, where=whole > 0)
 
 
-def _signal_counts(
+def _count_signals(
     judgements: Judgements, source: str, resampling: Resampling
 ) -> tuple[Numbers, Numbers, Numbers, Numbers]:
     real = judgements.source == REAL

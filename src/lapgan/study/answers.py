@@ -1,8 +1,8 @@
 """The columns of an answer, and the messages between a browser and the server.
 
 `Answer` is the one list of what a browser measures. The table of answers, the export, the
-simulated raters and the analysis take their columns from it: a new measurement is a new field there
-(and in study.js, which sends it).
+simulated raters and the analysis take their columns from it. A new measurement is a new field
+there, sent by study.js; `tables.SCHEMA` is then raised, because old databases lack the column.
 """
 
 from collections.abc import Mapping

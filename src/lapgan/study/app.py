@@ -64,13 +64,13 @@ def build_app(
     names = frozenset(item.name for item in study.manifest.stimuli)
     site = _Site(study, store, RateLimits(rates or {}), names)
     routes = [
-        Route("/", _home(site)),
+        Route("/", _show_home(site)),
         Route("/join", _join(site), methods=["POST"]),
-        Route("/declined", _declined(site)),
-        Route("/sitting", _sitting_page(site)),
-        Route("/api/sitting", _sitting(site)),
-        Route("/api/answers", _answers(site), methods=["POST"]),
-        Route("/stimuli/{name}.png", _stimulus(site)),
+        Route("/declined", _show_declined(site)),
+        Route("/sitting", _show_sitting(site)),
+        Route("/api/sitting", _send_sitting(site)),
+        Route("/api/answers", _store_answer(site), methods=["POST"]),
+        Route("/stimuli/{name}.png", _send_stimulus(site)),
         Mount("/admin", routes=admin_routes(study, store, site.limits, site.page, admin_secret)),
         Mount("/static", StaticFiles(directory=str(resources.files("lapgan.study") / "static"))),
     ]
@@ -81,7 +81,7 @@ def build_app(
     )
 
 
-def _home(site: _Site) -> Endpoint:
+def _show_home(site: _Site) -> Endpoint:
     async def home(request: Request) -> Response:
         return site.page("home.html", paragraphs=_split_paragraphs(site.study.consent))
 
@@ -101,7 +101,7 @@ def _join(site: _Site) -> Endpoint:
     return join
 
 
-def _declined(site: _Site) -> Endpoint:
+def _show_declined(site: _Site) -> Endpoint:
     async def declined(request: Request) -> Response:
         text = "You have not taken part and nothing was recorded. You may close this page."
         return site.page("message.html", heading="Thank you", text=text, back="/")
@@ -109,7 +109,7 @@ def _declined(site: _Site) -> Endpoint:
     return declined
 
 
-def _sitting_page(site: _Site) -> Endpoint:
+def _show_sitting(site: _Site) -> Endpoint:
     async def sitting_page(request: Request) -> Response:
         design = site.study.design
         height, width = (size * site.study.manifest.zoom for size in site.study.manifest.image_size)
@@ -124,7 +124,7 @@ def _sitting_page(site: _Site) -> Endpoint:
     return sitting_page
 
 
-def _sitting(site: _Site) -> Endpoint:
+def _send_sitting(site: _Site) -> Endpoint:
     async def sitting(request: Request) -> Response:
         token = _read_token(site, request)
         with _translate_refusals(site, request):
@@ -133,7 +133,7 @@ def _sitting(site: _Site) -> Endpoint:
     return sitting
 
 
-def _answers(site: _Site) -> Endpoint:
+def _store_answer(site: _Site) -> Endpoint:
     async def answers(request: Request) -> Response:
         token = _read_token(site, request)
         try:
@@ -148,7 +148,7 @@ def _answers(site: _Site) -> Endpoint:
     return answers
 
 
-def _stimulus(site: _Site) -> Endpoint:
+def _send_stimulus(site: _Site) -> Endpoint:
     async def stimulus(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in site.images:

@@ -47,7 +47,7 @@ def draw_sensitivity(results: Results) -> str | None:
     lines: dict[str, list[_Point]] = {}
     for cell in results.sensitivity:
         if cell.asked_ms is not None:
-            point = (cell.asked_ms, cell.d_prime.value, _ends(cell.d_prime))
+            point = (cell.asked_ms, cell.d_prime.value, _interval_of(cell.d_prime))
             lines.setdefault(cell.source, []).append(point)
     if not lines:
         return None
@@ -86,7 +86,7 @@ def draw_error_rates(results: Results) -> str:
     """Draws the error rates of this study's sources among published ones, which are hollow."""
     published, rates = DGM_EVAL_CIFAR10_ERROR, results.error_rates
     values = {**published, **{name: rate.value for name, rate in rates.items()}}
-    names = sorted([*published, *rates], key=lambda name: _finite(values[name]))
+    names = sorted([*published, *rates], key=lambda name: _sort_key(values[name]))
     with look():
         figure = Figure(figsize=(7.2, 0.55 + 0.27 * len(names)), layout="constrained")
         axes = figure.add_subplot()
@@ -95,7 +95,7 @@ def draw_error_rates(results: Results) -> str:
                 axes.plot(published[name], row, "o", color=GRAY, markerfacecolor="white")
                 continue
             color, marker = _style_of(results.manifest, name)
-            axes.plot(_ends(rates[name]), [row, row], color=color, linewidth=2)
+            axes.plot(_interval_of(rates[name]), [row, row], color=color, linewidth=2)
             axes.plot(rates[name].value, row, marker, color=color, markersize=8)
         axes.axvline(0.5, color=GRAY, linewidth=1, linestyle=":")
         axes.set_yticks(range(len(names)), names)
@@ -162,9 +162,9 @@ def _add_legend(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside upper left", ncols=4)
 
 
-def _ends(estimate: Estimate) -> tuple[float, float]:
+def _interval_of(estimate: Estimate) -> tuple[float, float]:
     return estimate.low, estimate.high
 
 
-def _finite(value: float) -> float:
+def _sort_key(value: float) -> float:
     return value if np.isfinite(value) else -1.0

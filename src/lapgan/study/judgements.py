@@ -51,7 +51,7 @@ class Judgements:
     @classmethod
     def from_rows(cls, rows: Sequence[Mapping[str, Any]]) -> "Judgements":
         """Returns the columns of rows from `Store.rows` or `simulate_rows`."""
-        return cls(**{item.name: _column(rows, item.name) for item in fields(cls)})
+        return cls(**{item.name: _read_column(rows, item.name) for item in fields(cls)})
 
     @classmethod
     def from_columns(cls, **columns: npt.NDArray[Any]) -> "Judgements":
@@ -77,7 +77,7 @@ def exclusion_reasons(judgements: Judgements, rules: Exclusion) -> dict[str, lis
         rules: the study's rules, fixed before the first answer.
     """
     reasons = {
-        rater: _reasons(judgements.where(judgements.rater == rater), rules)
+        rater: _list_reasons(judgements.where(judgements.rater == rater), rules)
         for rater in dict.fromkeys(judgements.rater.tolist())
     }
     return {rater: texts for rater, texts in reasons.items() if texts}
@@ -121,14 +121,14 @@ def is_within_frames(judgements: Judgements, frames: float = 1.0) -> Flags:
     return np.isnan(error) | (error <= frames * 1000 / judgements.refresh_hz + 1)
 
 
-def _column(rows: Sequence[Mapping[str, Any]], name: str) -> npt.NDArray[Any]:
+def _read_column(rows: Sequence[Mapping[str, Any]], name: str) -> npt.NDArray[Any]:
     kind = COLUMNS[name].kind
     # None means not applicable: no staircase (an empty text), no time limit (NaN).
     values = [row[name] or "" if kind == "text" else row[name] for row in rows]
     return np.array(values, dtype=_DTYPES[kind])
 
 
-def _reasons(mine: Judgements, rules: Exclusion) -> list[str]:
+def _list_reasons(mine: Judgements, rules: Exclusion) -> list[str]:
     main = mine.where(mine.phase == "main")
     reasons = []
     if len(main) < rules.min_answers:

@@ -46,7 +46,7 @@ def pool_sizes(design: Design, fakes: Sequence[str]) -> dict[Phase, dict[str, in
     Raises:
         LapganError: `images_per_source` is smaller than what one rater sees of a source.
     """
-    for source, count in _most_seen(design, fakes).items():
+    for source, count in _find_largest_quotas(design, fakes).items():
         if design.images_per_source < count:
             raise LapganError(
                 f"images_per_source: one rater sees {count} images of {source!r} and none twice, "
@@ -120,14 +120,14 @@ def staircase_ms(rule: Staircase, outcomes: Sequence[bool]) -> float:
 _Unplaced = tuple[Phase, str, str | None, str, float | None]
 
 
-def _weights(design: Design, fakes: Sequence[str]) -> dict[str, float]:
+def _weigh_sources(design: Design, fakes: Sequence[str]) -> dict[str, float]:
     share = design.real_share if design.mode == "durations" else 0.5
     if share is None:
         share = 1 / (len(fakes) + 1)
     return {REAL: share, **dict.fromkeys(fakes, (1 - share) / len(fakes))}
 
 
-def _quotas(weights: Mapping[str, float], total: int, turn: int) -> dict[str, int]:
+def _apportion(weights: Mapping[str, float], total: int, turn: int) -> dict[str, int]:
     """Returns whole numbers that sum to `total`; `turn` rotates who receives the remainder."""
     exact = {source: weight * total for source, weight in weights.items()}
     quotas = {source: int(value + 1e-9) for source, value in exact.items()}
@@ -141,9 +141,10 @@ def _quotas(weights: Mapping[str, float], total: int, turn: int) -> dict[str, in
     return quotas
 
 
-def _most_seen(design: Design, fakes: Sequence[str]) -> dict[str, int]:
+def _find_largest_quotas(design: Design, fakes: Sequence[str]) -> dict[str, int]:
     turns = [
-        _quotas(_weights(design, fakes), design.trials, turn) for turn in range(len(fakes) + 1)
+        _apportion(_weigh_sources(design, fakes), design.trials, turn)
+        for turn in range(len(fakes) + 1)
     ]
     return {source: max(quotas[source] for quotas in turns) for source in turns[0]}
 
@@ -155,34 +156,38 @@ def _deal_main(
     rater_index: int,
     rng: np.random.Generator,
 ) -> list[_Unplaced]:
-    quotas = _quotas(_weights(design, fakes), design.trials, rater_index)
-    windows = _most_seen(design, fakes)
+    quotas = _apportion(_weigh_sources(design, fakes), design.trials, rater_index)
+    windows = _find_largest_quotas(design, fakes)
     images = [
         (source, image)
         for place, (source, count) in enumerate(quotas.items())
-        for image in _window(design, place, pools[source], rater_index * windows[source], count)
+        for image in _pick_window(
+            design, place, pools[source], rater_index * windows[source], count
+        )
     ]
-    times = _times(design, rng)
+    times = _shuffle_times(design, rng)
     # Neighbors in this list share a source, so cycling through the times balances every cell.
-    stairs = _stairs(design, fakes, quotas, rater_index)
+    stairs = _assign_staircases(design, fakes, quotas, rater_index)
     return [
         ("main", source, stair, image, times[number % len(times)])
         for number, ((source, image), stair) in enumerate(zip(images, stairs, strict=True))
     ]
 
 
-def _window(design: Design, place: int, pool: Sequence[str], start: int, count: int) -> list[str]:
+def _pick_window(
+    design: Design, place: int, pool: Sequence[str], start: int, count: int
+) -> list[str]:
     order = np.random.default_rng([design.seed, place, 0]).permutation(len(pool))
     return [pool[order[(start + step) % len(pool)]] for step in range(count)]
 
 
-def _times(design: Design, rng: np.random.Generator) -> list[float | None]:
+def _shuffle_times(design: Design, rng: np.random.Generator) -> list[float | None]:
     if design.mode != "durations":
         return [None]
     return [float(time) for time in rng.permutation(design.durations_ms)]
 
 
-def _stairs(
+def _assign_staircases(
     design: Design, fakes: Sequence[str], quotas: Mapping[str, int], turn: int
 ) -> list[str | None]:
     if design.mode != "staircase":
@@ -206,11 +211,11 @@ def _plan_practice(
     rng.shuffle(sources)
     return [
         (0, "practice", source, None, remaining[source].pop(), time)
-        for source, time in zip(sources, _practice_times(design), strict=True)
+        for source, time in zip(sources, _space_practice_times(design), strict=True)
     ]
 
 
-def _practice_times(design: Design) -> list[float | None]:
+def _space_practice_times(design: Design) -> list[float | None]:
     longest = design.longest_ms
     if longest is None:
         return [None] * design.practice_trials

@@ -145,7 +145,7 @@ def simulate_half_width(
     for _ in range(studies):
         by_rater = stats.norm.cdf(rng.normal(center, goal.criterion_std, plan.raters))
         said_real = rng.random((plan.raters, plan.answers_per_rater)) < by_rater[:, None]
-        judgements = _cell(said_real)
+        judgements = _make_judgements(said_real)
         resampling = Resampling(judgements.rater.tolist(), 1000, rng)
         low, high = share_judged_real(judgements, resampling).bootstrap
         widths.append((high - low) / 2)
@@ -178,7 +178,7 @@ def plan_table(
             )
 
 
-def _cell(said_real: npt.NDArray[np.bool_]) -> Judgements:
+def _make_judgements(said_real: npt.NDArray[np.bool_]) -> Judgements:
     raters, answers = said_real.shape
     names = np.repeat([f"S-{rater:06d}" for rater in range(raters)], answers)
     return Judgements.from_columns(rater=names, said_real=said_real.ravel())

@@ -26,7 +26,7 @@ from lapgan.study.judgements import (
 )
 from lapgan.study.published import DGM_EVAL_CIFAR10_ERROR, PAPER_AT_2000_MS
 from lapgan.study.stimuli import Manifest
-from lapgan.study.thresholds import PsychometricFit, threshold_time
+from lapgan.study.thresholds import PsychometricFit, fit_threshold
 
 __all__ = [
     "RaterCounts",
@@ -158,7 +158,7 @@ def compute_results(
         shares=_compute_shares(manifest, selected, resampling),
         sensitivity=_compute_sensitivities(manifest, selected, resampling),
         error_rates={fake: hype_error(selected, fake, resampling) for fake in fakes},
-        thresholds={fake: threshold_time(selected, fake, resampling) for fake in fakes},
+        thresholds={fake: fit_threshold(selected, fake, resampling) for fake in fakes},
         agreement={
             source: krippendorff_alpha(selected.where(selected.source == source))
             for source in manifest.sources
@@ -200,7 +200,7 @@ def _split_by_time(
 def _compute_shares(
     manifest: Manifest, selected: Judgements, resampling: Resampling
 ) -> list[ShareCell]:
-    times = _times(selected, manifest)
+    times = _list_times(selected, manifest)
     return [
         ShareCell(source, time, share_judged_real(part, resampling))
         for source in manifest.sources
@@ -211,7 +211,7 @@ def _compute_shares(
 def _compute_sensitivities(
     manifest: Manifest, selected: Judgements, resampling: Resampling
 ) -> list[SensitivityCell]:
-    times = _times(selected, manifest)
+    times = _list_times(selected, manifest)
     return [
         SensitivityCell(fake, time, *sensitivity(part, fake, resampling))
         for fake in manifest.fakes
@@ -221,7 +221,7 @@ def _compute_sensitivities(
     ]
 
 
-def _times(selected: Judgements, manifest: Manifest) -> list[float]:
+def _list_times(selected: Judgements, manifest: Manifest) -> list[float]:
     if manifest.design.mode != "durations":
         return []
     return [float(time) for time in np.unique(selected.asked_ms)]

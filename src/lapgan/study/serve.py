@@ -16,7 +16,7 @@ from lapgan.study.guards import RateLimits
 from lapgan.study.stimuli import Study
 from lapgan.study.store import Store
 
-__all__ = ["ServerConfig", "lan_address", "serve"]
+__all__ = ["ServerConfig", "find_lan_address", "serve"]
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ def serve(study: Study, database: str | None, config: ServerConfig) -> None:
     _announce(config, listener.getsockname()[1])
     gc.freeze()  # collecting what is loaded by now would halt all raters for 60 ms
     try:
-        _server(app, config.trusted_proxy).run(sockets=[listener])
+        _make_server(app, config.trusted_proxy).run(sockets=[listener])
     finally:
         store.close()
 
 
-def lan_address() -> str | None:
+def find_lan_address() -> str | None:
     """Returns this machine's address on its network, or None. Nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
@@ -89,7 +89,7 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _server(app: Starlette, trusted_proxy: str | None) -> uvicorn.Server:
+def _make_server(app: Starlette, trusted_proxy: str | None) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
@@ -107,7 +107,7 @@ def _server(app: Starlette, trusted_proxy: str | None) -> uvicorn.Server:
 
 def _announce(config: ServerConfig, port: int) -> None:
     local = f"http://127.0.0.1:{port}/"
-    lan = lan_address() if config.host in ("0.0.0.0", "") else None
+    lan = find_lan_address() if config.host in ("0.0.0.0", "") else None
     shared = config.public_url or (f"http://{lan}:{port}/" if lan else None)
     print(f"On this machine   {local}")
     if shared:

@@ -32,9 +32,9 @@ __all__ = [
     "Manifest",
     "Stimulus",
     "Study",
+    "encode_png",
     "freeze",
     "load_study",
-    "png_bytes",
 ]
 
 MANIFEST = "manifest.json"
@@ -169,7 +169,7 @@ def load_study(folder: Path) -> Study:
     return study
 
 
-def png_bytes(image: Pixels) -> bytes:
+def encode_png(image: Pixels) -> bytes:
     """Returns an (H, W, 3) uint8 image as the bytes of a PNG file without any metadata."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG")
@@ -250,7 +250,7 @@ def _write_study(
     ]
     manifest = Manifest(
         format=FORMAT,
-        lapgan=_package_version(),
+        lapgan=_find_version(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         design=design,
         sources=dict(sources),
@@ -265,7 +265,7 @@ def _write_study(
 
 
 def _write_stimulus(folder: Path, image: Pixels, source: str, phase: str, zoom: int) -> Stimulus:
-    content = png_bytes(image.repeat(zoom, axis=0).repeat(zoom, axis=1))
+    content = encode_png(image.repeat(zoom, axis=0).repeat(zoom, axis=1))
     name = secrets.token_hex(16)
     path = folder / f"{name}.png"
     path.write_bytes(content)
@@ -286,7 +286,7 @@ def _check_stimulus(path: Path, item: Stimulus) -> None:
         )
 
 
-def _package_version() -> str:
+def _find_version() -> str:
     try:
         return version("lapgan")
     except PackageNotFoundError:

@@ -18,7 +18,7 @@ from scipy import special, stats
 from lapgan.study.analysis import Resampling
 from lapgan.study.judgements import Judgements
 
-__all__ = ["PsychometricFit", "fit_psychometric", "threshold_time"]
+__all__ = ["PsychometricFit", "fit_psychometric", "fit_threshold"]
 
 Numbers = npt.NDArray[np.float64]
 
@@ -34,7 +34,7 @@ class PsychometricFit:
 
     Args:
         threshold_ms: where F is one half.
-        interval_ms: its interval; see `fit_psychometric` and `threshold_time`.
+        interval_ms: its interval; see `fit_psychometric` and `fit_threshold`.
         lapse: distance of the upper asymptote from one.
         width: distance on log10 t between F = 5% and F = 95%.
         inside: whether the threshold lies within the times that were shown; outside them it is
@@ -57,7 +57,7 @@ class PsychometricFit:
         return scaled
 
 
-def threshold_time(
+def fit_threshold(
     judgements: Judgements, source: str, resampling: Resampling
 ) -> PsychometricFit | None:
     """Fits the presentation time at which raters begin to recognize one source as fake.
@@ -93,7 +93,7 @@ def threshold_time(
         ],
         resampling.confidence,
     )
-    return replace(fit, interval_ms=_raters_interval(fit, levels, counts, resampling))
+    return replace(fit, interval_ms=_widen_interval(fit, levels, counts, resampling))
 
 
 def fit_psychometric(
@@ -155,13 +155,13 @@ def _balance(
     return each * share, 2 * each
 
 
-def _raters_interval(
+def _widen_interval(
     fit: PsychometricFit, levels: Numbers, counts: Numbers, resampling: Resampling
 ) -> tuple[float, float]:
     """Returns the outer ends of the raters' bootstrap interval and psignifit's, in ms."""
 
     def fit_samples(*sums: Numbers) -> Numbers:
-        return _fit_thresholds(fit, levels, np.array(sums).reshape(4, len(levels), -1))
+        return _estimate_log_thresholds(fit, levels, np.array(sums).reshape(4, len(levels), -1))
 
     estimate = resampling.estimate(fit_samples, *counts.reshape(4 * len(levels), -1))
     if not np.isfinite(estimate.low):
@@ -171,7 +171,7 @@ def _raters_interval(
     return min(float(low), fit.interval_ms[0]), max(float(high), fit.interval_ms[1])
 
 
-def _fit_thresholds(fit: PsychometricFit, levels: Numbers, sums: Numbers) -> Numbers:
+def _estimate_log_thresholds(fit: PsychometricFit, levels: Numbers, sums: Numbers) -> Numbers:
     """Returns log10 of many samples' thresholds: posterior means on a grid around a fit.
 
     Args:
