@@ -242,12 +242,12 @@ def test_intervals_hold_the_truth_in_at_least_90_of_100_studies():
         judgements, resampling = judge(truth, 15, seed=seed)
         for source, kind in held:
             mine = of(judgements, source)
-            wanted = np.mean([truth.share(source, time) for time in mine.asked_ms])
+            expected = np.mean([truth.share(source, time) for time in mine.asked_ms])
             if kind != "all":
                 mine = mine.where(mine.asked_ms == 500)
-                wanted = truth.share(source, 500.0)
+                expected = truth.share(source, 500.0)
             low, high = share_judged_real(mine, resampling).bootstrap
-            held[source, kind] += bool(low <= wanted <= high)
+            held[source, kind] += bool(low <= expected <= high)
     print("shares:", held)
     assert min(held.values()) >= 90, held
 

@@ -31,7 +31,7 @@ def run(*arguments):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A study made by the command."""
+    """A study created by the command."""
     recipe = tmp_path / "study.toml"
     recipe.write_text(RECIPE)
     real, gan = write_images(tmp_path, 40, 1), write_images(tmp_path, 40, 2)
@@ -94,8 +94,8 @@ def test_the_server_announces_itself_and_refuses_a_taken_port(folder):
     assert len(text.split("secret: ")[1].splitlines()[0]) == 16
     port = free_port()
     with serving(folder, port):
-        taken = [*command[:-1], str(port), "--host", "127.0.0.1"]
-        done = subprocess.run(taken, capture_output=True, text=True, check=False)
+        again = [*command[:-1], str(port), "--host", "127.0.0.1"]
+        done = subprocess.run(again, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "cannot listen there" in done.stderr
     assert "Traceback" not in done.stderr

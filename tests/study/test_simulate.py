@@ -49,12 +49,12 @@ def test_simulated_rows_are_those_of_the_store(make_study):
     simulate_into(store, Observers({"gan": 2.0}), 2, np.random.default_rng(0))
     stored = store.rows()
     rng = np.random.default_rng(0)
-    made = simulate_rows(study.design, study.manifest.fakes, Observers({"gan": 2.0}), 2, rng)
+    simulated = simulate_rows(study.design, study.manifest.fakes, Observers({"gan": 2.0}), 2, rng)
     assert all(row["simulated"] for row in stored)
-    assert set(made[0]) == set(COLUMNS)
+    assert set(simulated[0]) == set(COLUMNS)
     keys = set(COLUMNS) - {"rater", "trial", "stimulus", "answered_at"}
     assert [{key: row[key] for key in keys} for row in stored] == [
-        {key: row[key] for key in keys} for row in made
+        {key: row[key] for key in keys} for row in simulated
     ]
     store.close()
 

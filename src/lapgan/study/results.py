@@ -101,7 +101,7 @@ class Results:
     Args:
         manifest: of the study.
         answers: number of answers, practice and catch trials included.
-        first_answer: time of the first answer, ISO 8601; None if it is not known.
+        first_answer: time of the first answer, ISO 8601; None if there is none.
         last_answer: time of the last answer.
         raters: how many there were and were analyzed.
         trials: how many were analyzed.

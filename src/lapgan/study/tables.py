@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from lapgan.errors import LapganError
+from lapgan.errors import LapganError, requires
 from lapgan.study.answers import MEASURED, Kind
 
 __all__ = [
@@ -94,16 +94,12 @@ def connect(url: str) -> sa.Engine:
         parsed = sa.make_url(url)
         if parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
-        engine = sa.create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
+        with requires("postgres", f"The database {parsed!r}"):
+            engine = sa.create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
     except (ArgumentError, NoSuchModuleError) as error:
         raise LapganError(
             f"{url}: not a database URL ({error}). Expected sqlite:///FILE or "
             "postgresql://USER:PASSWORD@HOST/NAME."
-        ) from error
-    except ModuleNotFoundError as error:
-        raise LapganError(
-            f"{url}: the driver {error.name} is not installed. Install it with "
-            "pip install 'lapgan[postgres]'."
         ) from error
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _prepare_sqlite)
