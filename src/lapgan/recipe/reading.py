@@ -88,8 +88,8 @@ def _without_retired_keys(content: Mapping[str, Any], source: str) -> Mapping[st
         )
     if "exposure" not in training:
         return content
-    kept = {key: value for key, value in training.items() if key != "exposure"}
-    return {**content, "training": kept}
+    remaining = {key: value for key, value in training.items() if key != "exposure"}
+    return {**content, "training": remaining}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
