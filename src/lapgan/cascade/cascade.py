@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lapgan.cascade.best_of import ClassifierGuide
 from lapgan.cascade.blocks import map_in_order, number_blocks, span_of
-from lapgan.cascade.labels import balance_labels, check_labels
+from lapgan.cascade.inputs import balance_labels, check_labels, check_start
 from lapgan.cascade.levels import Level, build_level
 from lapgan.cascade.sampler import BlockSampler
 from lapgan.compute import Compute, choose_compute
@@ -37,7 +37,7 @@ Labels = Sequence[int] | Tensor | None
 class Cascade:
     """A trained pyramid of generators.
 
-    >>> cascade = Cascade.load("cifar10-cc")
+    >>> cascade = lapgan.Cascade.load("cifar10-cc")
     >>> cascade.sample(4, seed=0, labels=cascade.labels(4, ["cat"])).shape
     torch.Size([4, 3, 32, 32])
 
@@ -224,7 +224,8 @@ class Cascade:
         """
         label = self._check_labels(n, labels)
         if start is not None:
-            self._check_start(n, start)
+            score_size = self.guide.size if self.guide and self.candidates > 1 else None
+            check_start(n, start, self.sizes, score_size)
         sampler = self._sampler
 
         @torch.inference_mode()
@@ -277,27 +278,6 @@ class Cascade:
         if labels is None:
             return self.labels(n)
         return check_labels(n, labels, self.class_names, self.recipe.name)
-
-    def _check_start(self, n: int, start: Tensor) -> None:
-        """Raises a LapganError unless n coarse images have the size of a level that can go on."""
-        size = size_of(start)
-        if size not in self.sizes[1:]:
-            accepted = ", ".join(map(size_text, self.sizes[1:])) or "none: it has one level"
-            raise LapganError(
-                f"the image to refine is {size_text(size)}; this model refines images of "
-                f"{accepted}. Resize it to one of these first."
-            )
-        if len(start) != n:
-            raise LapganError(
-                f"start: expected {n} coarse images, one per sample, found {len(start)}."
-            )
-        sizes, guide = self.sizes, self.guide
-        if self.candidates > 1 and guide and sizes.index(size) <= sizes.index(guide.size):
-            raise LapganError(
-                f"the image to refine is {size_text(size)}, and the classifier chooses among images "
-                f"of {size_text(guide.size)}, so there is nothing to choose from. Give a coarser "
-                "image, or take the best of 1."
-            )
 
 
 def _first(stage: Stage, count: int) -> Stage:

@@ -11,8 +11,9 @@ from lapgan.cascade import BLOCK, Cascade
 from lapgan.compute import Compute
 from lapgan.data import Images, open_images
 from lapgan.errors import LapganError
-from lapgan.files import is_model_path, resolve_data_path
+from lapgan.files import resolve_data_path
 from lapgan.progress import tracked
+from lapgan.run_folder import is_model_path
 from lapgan.sizes import Size
 from lapgan.weights import pretrained_names
 

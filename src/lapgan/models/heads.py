@@ -67,6 +67,8 @@ class ProjectionHead(nn.Module):
 
 def minibatch_std(x: Tensor) -> Tensor:
     """Returns the mean standard deviation of each group of consecutive examples, (B, 1)."""
+    if not len(x):
+        return x.new_zeros(0, 1)
     size = math.gcd(len(x), _GROUP)
     groups = x.view(len(x) // size, size, x.shape[1])
     std = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean(dim=1)

@@ -5,7 +5,8 @@ The covariance of natural images is far from white: at 8x8 pixels the largest va
 whitened basis every direction has the same scale from the first step. The basis is computed from
 real images before training and never trained.
 
-Source: preconditioning by whitening is LeCun et al. (1998), "Efficient BackProp", section 4.3.
+References:
+    LeCun et al. (1998), "Efficient BackProp", section 4.3, for preconditioning by whitening.
 """
 
 from contextlib import nullcontext
@@ -64,7 +65,8 @@ class PatchWhitening(nn.Module):
         patches = self.patchify(images).permute(0, 2, 3, 1).reshape(-1, self.components).double()
         if self.centered:
             self.mean.copy_(patches.mean(0))
-        variances, vectors = torch.linalg.eigh(torch.cov(patches.T, correction=0))
+        deviations = (patches - patches.mean(0)).T
+        variances, vectors = torch.linalg.eigh(deviations @ deviations.T / len(patches))
         variances, vectors = variances.flip(0).clamp(min=0), vectors.flip(1)
         scale = (variances + self.floor**2).sqrt()
         self.down.copy_((vectors / scale).T)
@@ -81,7 +83,7 @@ class PatchWhitening(nn.Module):
     def unwhiten_difference(
         self, components: Float[Tensor, "b c gh gw"]
     ) -> Float[Tensor, "b 3 h w"]:
-        """Turns differences of components into differences of images: `unwhiten` without the mean."""
+        """Turns differences of components into differences of images: no mean is added."""
         return self._unpatchify(_exactly(components, self.up))
 
     def patchify(self, x: Tensor) -> Tensor:

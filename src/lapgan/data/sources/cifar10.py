@@ -1,5 +1,6 @@
 """CIFAR-10 in its official archives, read and checked by torchvision."""
 
+import os
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -8,14 +9,20 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
 
+from platformdirs import user_data_path
+
 from lapgan.data.fingerprint import files_fingerprint
-from lapgan.data.source import Item
+from lapgan.data.sources.base import Item
 from lapgan.errors import LapganError
-from lapgan.files import atomic_path
+from lapgan.files import atomic_path, resolve_data_path
 from lapgan.sizes import Size
 
-__all__ = ["Cifar10", "download_cifar10", "is_cifar10"]
+__all__ = ["FORM", "Cifar10", "find"]
 
+FORM = {
+    "cifar10": "CIFAR-10, downloaded if it is not there",
+    "FOLDER of CIFAR-10": "with cifar-10-batches-py or cifar-10-python.tar.gz in it",
+}
 _COUNTS = {"train": 50_000, "test": 10_000}
 _ARCHIVE = "cifar-10-python.tar.gz"
 _BATCHES = "cifar-10-batches-py"
@@ -26,12 +33,17 @@ class Cifar10:
     """The images of one split.
 
     Args:
-        folder: holds `cifar-10-batches-py` or `cifar-10-python.tar.gz`. Nothing is written there.
+        folder: contains `cifar-10-batches-py` or `cifar-10-python.tar.gz`. Nothing is written to
+            it.
         split: "train" (50,000 images) or "test" (10,000).
         name: a short name for people.
 
     Raises:
         LapganError: there is no such split.
+
+    References:
+        Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
+        https://www.cs.toronto.edu/~kriz/cifar.html
     """
 
     folder: Path
@@ -53,52 +65,69 @@ class Cifar10:
         return _COUNTS[self.split]
 
     def fingerprint(self, memory: Path) -> str:
-        """Hashes the archive, or the batches if it is unpacked."""
+        """Returns a hash of the archive, or of the batches if it is unpacked."""
         batches = self.folder / _BATCHES
         files = sorted(batches.iterdir()) if batches.is_dir() else [self.folder / _ARCHIVE]
         return files_fingerprint([(file.name, str(file.absolute())) for file in files], memory)
 
     def items(self) -> Iterator[Item]:
-        """Reads all batches at once.
+        """Yields the images after reading all batches.
 
         Raises:
             LapganError: a file is not the official one, byte for byte.
         """
         if (self.folder / _BATCHES).is_dir():
-            yield from self._batches(self.folder)
+            yield from self._read_batches(self.folder)
             return
         with tempfile.TemporaryDirectory() as folder:
             _unpack(self.folder / _ARCHIVE, Path(folder))
-            yield from self._batches(Path(folder))
+            yield from self._read_batches(Path(folder))
 
-    def _batches(self, folder: Path) -> Iterator[Item]:
+    def _read_batches(self, folder: Path) -> Iterator[Item]:
         from torchvision.datasets import CIFAR10
 
         try:
             with warnings.catch_warnings():
-                # The official pickles spell a numpy dtype in a way that new numpys frown on.
+                # The official pickles spell a numpy dtype in a way that new numpys warn about.
                 warnings.simplefilter("ignore")
                 dataset = CIFAR10(folder, train=self.split == "train")
         except RuntimeError as error:
             raise LapganError(
                 f"{self.folder / _BATCHES}: a file is missing or is not the official one (its MD5 "
-                f"differs). Remove the folder and fetch {CIFAR10.url} again."
+                f"differs). Remove the folder and download {CIFAR10.url} again."
             ) from error
         for index, (rgb, label) in enumerate(zip(dataset.data, dataset.targets, strict=True)):
             yield Item(f"{self.name}: {self.split} image {index}", rgb, int(label))
 
 
-def is_cifar10(folder: Path) -> bool:
-    """Tells whether a folder holds the official archive, packed or unpacked."""
+def find(text: str, split: str) -> Cifar10 | None:
+    """Returns CIFAR-10 if `text` is a folder with it, or the word `cifar10` and no path; else None.
+
+    The word stands for the archive in `$LAPGAN_DATA`, or else in the user's data folder; it is
+    downloaded if it is not there.
+
+    Raises:
+        LapganError: there is no such split, or the archive cannot be downloaded.
+    """
+    path = resolve_data_path(text)
+    if _has_cifar10(path):
+        return Cifar10(path, split, path.resolve().name or text)
+    if text != "cifar10" or path.exists():
+        return None
+    data = os.environ.get("LAPGAN_DATA")
+    folder = Path(data) if data else user_data_path("lapgan")
+    source = Cifar10(folder, split)
+    if not _has_cifar10(folder):
+        _download(folder)
+    return source
+
+
+def _has_cifar10(folder: Path) -> bool:
     return (folder / _BATCHES).is_dir() or (folder / _ARCHIVE).is_file()
 
 
-def download_cifar10(folder: Path) -> None:
-    """Fetches the official archive into a folder, whole and with the right checksum or not at all.
-
-    Raises:
-        LapganError: the host cannot be reached, the checksum differs or the disk is full.
-    """
+def _download(folder: Path) -> None:
+    """Downloads the archive into a folder, whole and with the official checksum or not at all."""
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import download_url
 
@@ -107,10 +136,10 @@ def download_cifar10(folder: Path) -> None:
             download_url(CIFAR10.url, str(temporary.parent), temporary.name, CIFAR10.tgz_md5)
         except (URLError, HTTPException, TimeoutError, ConnectionError, RuntimeError) as error:
             raise LapganError(
-                f"cifar10: {CIFAR10.url} cannot be fetched ({error}). Fetch it on a machine with "
-                f"internet, put it into a folder and give that folder's path instead of cifar10, "
-                f"or copy it to {folder / _ARCHIVE}. A folder of CIFAR-10 parquet files will do "
-                "as well, or hub:uoft-cs/cifar10 where the Hub can be reached."
+                f"cifar10: {CIFAR10.url} cannot be downloaded ({error}). Download it on a machine "
+                "with internet access, put it into a folder and give that folder's path instead of "
+                f"cifar10, or copy it to {folder / _ARCHIVE}. A folder of CIFAR-10 parquet files "
+                "works as well, and so does hub:uoft-cs/cifar10 where the Hub can be reached."
             ) from error
 
 
@@ -120,8 +149,8 @@ def _unpack(archive: Path, folder: Path) -> None:
 
     if not check_integrity(archive, CIFAR10.tgz_md5):
         raise LapganError(
-            f"{archive}: is not the official archive (MD5 {CIFAR10.tgz_md5} expected). "
-            f"Remove it and fetch {CIFAR10.url} again."
+            f"{archive}: is not the official archive (expected MD5 {CIFAR10.tgz_md5}). "
+            f"Remove it and download {CIFAR10.url} again."
         )
     try:
         extract_archive(str(archive), str(folder))

@@ -1,4 +1,4 @@
-"""Class labels of generated images: chosen by name, balanced, or checked."""
+"""What sampling starts from: class labels and coarse images, chosen and checked."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,10 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from lapgan.errors import LapganError
+from lapgan.pyramid import size_of
+from lapgan.sizes import Size, size_text
 
-__all__ = ["balance_labels", "check_labels"]
+__all__ = ["balance_labels", "check_labels", "check_start"]
 
 
 def balance_labels(
@@ -53,6 +55,32 @@ def check_labels(
             f"{indices.tolist() if indices.numel() <= 10 else tuple(indices.shape)}."
         )
     return indices
+
+
+def check_start(n: int, start: Tensor, sizes: Sequence[Size], score_size: Size | None) -> None:
+    """Raises a LapganError unless coarse images fit the model.
+
+    Args:
+        n: how many images there shall be.
+        start: the coarse images, (n, 3, h, w).
+        sizes: of the levels, finest first.
+        score_size: of the images that a classifier chooses among, if it does.
+    """
+    size = size_of(start)
+    if size not in sizes[1:]:
+        accepted = ", ".join(map(size_text, sizes[1:])) or "none: it has one level"
+        raise LapganError(
+            f"the image to refine is {size_text(size)}; this model refines images of {accepted}. "
+            "Resize it to one of these first."
+        )
+    if len(start) != n:
+        raise LapganError(f"start: expected {n} coarse images, one per sample, found {len(start)}.")
+    if score_size is not None and sizes.index(size) <= sizes.index(score_size):
+        raise LapganError(
+            f"the image to refine is {size_text(size)}, and the classifier chooses among images "
+            f"of {size_text(score_size)}, so there is nothing to choose from. Give a coarser "
+            "image, or take the best of 1."
+        )
 
 
 def _class_index(name: str | int, class_names: Sequence[str]) -> int:
