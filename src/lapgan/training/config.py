@@ -70,6 +70,9 @@ class RunConfig:
             the precision that it was begun with.
         on_invalid: `stop` at images that cannot be used, or `skip` them.
         intervals: how often to report.
+
+    Raises:
+        LapganError: the recipe has no level of a name.
     """
 
     recipe: Recipe
@@ -88,10 +91,13 @@ class RunConfig:
     def __post_init__(self) -> None:
         # A folder's name as text works too.
         object.__setattr__(self, "out", Path(self.out))
+        # A level that the recipe lacks is refused before anything is written.
+        for name in self.levels:
+            self.recipe.level(name)
 
     @property
     def selected_levels(self) -> list[LevelRecipe]:
-        """The levels to train, coarsest first; a LapganError if the recipe lacks one."""
+        """The levels to train, coarsest first."""
         names = self.levels or self.recipe.level_names
         return sorted(map(self.recipe.level, names), key=lambda level: -level.index)
 
