@@ -235,7 +235,8 @@ def test_levels_are_trained_coarsest_first_whatever_the_order_of_their_names(con
         selected = replace(config, levels=levels).selected_levels
         assert [level.name for level in selected] == ["8", "32"]
     with pytest.raises(LapganError, match="level 7: recipe tiny has the levels 32, 8"):
-        train(replace(config, levels=("7",)), Callback())
+        train(replace(config, levels=("8", "7")), Callback())
+    assert not config.out.exists()
 
 
 def test_a_plan_is_what_a_run_would_do(config: RunConfig):
