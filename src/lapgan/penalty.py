@@ -32,7 +32,7 @@ def finite_difference_penalty(
 class FiniteDifferencePenalty(Section):
     """A gradient penalty on D by finite differences; see `finite_difference_penalty`.
 
-    The loss of D is L + weight / 2 (R1 + R2).
+    The loss of D is L + weight / 2 (R1 + R2), where R1 and R2 are those of D without dropout.
 
     Args:
         weight: of the penalty.

@@ -5,7 +5,7 @@ terms go with every objective: a gradient penalty on D, instance noise on the fe
 sees, augmentation of the images that D sees, and a supervised distance in the loss of G.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -146,13 +146,31 @@ def _update_discriminator(
     real, fake = logits.tensor_split((len(real_maps[0]),))
     loss = objective.discriminator_loss(real=real, fake=fake)
     total = loss
-    if (penalty := terms.penalty) is not None:
-        perturbed = head(tuple(add_noise(x, penalty.scale) for x in maps), label).float()
-        # The mean runs over real and generated examples, so it is half of R1 + R2.
-        strength = penalty.weight * penalty.every
-        total = loss + strength * finite_difference_penalty(logits, perturbed, penalty.scale)
+    if terms.penalty is not None:
+        total = loss + _penalty(nets.discriminator, maps, label, logits, terms.penalty)
     update_weights(nets.discriminator_optimizer, total)
     return loss.detach(), real.detach(), fake.detach()
+
+
+def _penalty(
+    net: nn.Module,
+    maps: FeatureMaps,
+    label: Tensor | None,
+    logits: Tensor,
+    penalty: FiniteDifferencePenalty,
+) -> Tensor:
+    """Computes weight / 2 (R1 + R2) of D without its dropout, times the steps between penalties.
+
+    With dropout the two passes would differ by their masks, far more than by the perturbation.
+    """
+    head = cast(Discriminator, net).head
+    dropouts = [m for m in net.modules() if isinstance(m, nn.Dropout) and m.training]
+    with _disable(dropouts):
+        logits = head(maps, label).float() if dropouts else logits
+        perturbed = head(tuple(add_noise(x, penalty.scale) for x in maps), label).float()
+    # The mean runs over real and generated examples, so it is half of R1 + R2.
+    strength = penalty.weight * penalty.every
+    return strength * finite_difference_penalty(logits, perturbed, penalty.scale)
 
 
 def _update_generator(
@@ -203,6 +221,18 @@ def _features(net: nn.Module, high: Tensor, low: Tensor | None, terms: Terms) ->
     if terms.augment:
         return discriminator.features(augment(image_of(high, low)), None)
     return discriminator.features(high, low)
+
+
+@contextmanager
+def _disable(dropouts: Sequence[nn.Module]) -> Iterator[None]:
+    """Lets all values pass through dropout layers that are in training mode."""
+    for layer in dropouts:
+        layer.eval()
+    try:
+        yield
+    finally:
+        for layer in dropouts:
+            layer.train()
 
 
 @contextmanager
