@@ -205,6 +205,32 @@ def test_the_gradient_penalty_of_a_linear_d_shrinks_its_weight(objective: Object
     assert weight.item() == pytest.approx(expected.item(), rel=0.03)
 
 
+class Dropped(Mean):
+    """The linear discriminator with dropout of the mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(0.5)
+
+    def head(self, maps: FeatureMaps, label: Tensor | None) -> Tensor:
+        return self.dropout(super().head(maps, label))
+
+
+def test_the_penalty_is_that_of_d_without_dropout():
+    """Two passes with masks of their own would differ by about w m, far more than by w s m(e)."""
+    n, penalty = 4000, FiniteDifferencePenalty(weight=3.0, every=2, scale=0.1)
+
+    def weight_after(terms: Terms) -> float:
+        torch.manual_seed(0)
+        d = Dropped()
+        update_nets(nets_of(Bias(), d), examples_of(*[1.0] * n), Relativistic(), terms)
+        assert d.dropout.training
+        return d.weight.item()
+
+    expected = weight_after(Terms()) - 3.0 * 2 * 2 * 0.5 / 12
+    assert weight_after(Terms(penalty)) == pytest.approx(expected, rel=0.03)
+
+
 def test_a_penalty_keeps_the_slope_of_a_net_low():
     def slope(penalty: FiniteDifferencePenalty | None) -> float:
         torch.manual_seed(0)
