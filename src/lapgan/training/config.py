@@ -20,10 +20,19 @@ class Budget:
     Args:
         images: examples seen.
         seconds: time spent in training.
+
+    Raises:
+        LapganError: a limit is not positive.
     """
 
     images: int = _UNLIMITED
     seconds: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.images <= 0 or not self.seconds > 0:
+            raise LapganError(
+                f"training for {self}: expected more than 0; give larger --minutes or --images."
+            )
 
     def spent(self, images: int, seconds: float) -> float:
         """Returns the fraction of the budget that so many images and seconds are; 1 is all."""
@@ -72,7 +81,7 @@ class RunConfig:
         intervals: how often to report.
 
     Raises:
-        LapganError: the recipe has no level of a name.
+        LapganError: the recipe has no level of a name, or `minutes` is not positive.
     """
 
     recipe: Recipe
@@ -91,9 +100,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         # A folder's name as text works too.
         object.__setattr__(self, "out", Path(self.out))
-        # A level that the recipe lacks is refused before anything is written.
-        for name in self.levels:
-            self.recipe.level(name)
+        # A level that the recipe lacks, or no time, is refused before anything is written.
+        for level in self.selected_levels:
+            self.budget(level)
 
     @property
     def selected_levels(self) -> list[LevelRecipe]:
