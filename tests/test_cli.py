@@ -113,6 +113,11 @@ def test_wrong_arguments_are_named(trained: Path, tmp_path: Path):
             ("train", "dead-leaves", "--out", tmp_path / "r", "--level", "5"),
         ),
         (
+            "training for 0.0 minutes: expected more than 0",
+            ("train", "dead-leaves", "--out", tmp_path / "r", "--minutes", "0"),
+        ),
+        ("training for 0.0 minutes", ("classifier", trained, "--minutes", "0")),
+        (
             "there is no such file or folder",
             ("train", "dead-leaves", "--out", tmp_path / "r", "--data", tmp_path / "none"),
         ),

@@ -230,6 +230,15 @@ def test_minutes_are_divided_as_the_recipe_says(config: RunConfig):
     assert config.budget(fine).seconds == float("inf")
 
 
+def test_no_time_at_all_is_refused_before_anything_is_written(config: RunConfig):
+    for minutes in (0.0, -1.0):
+        with pytest.raises(LapganError, match=r"training for .* minutes: expected more than 0"):
+            replace(config, minutes=minutes)
+    with pytest.raises(LapganError, match="training for 0 images: expected more than 0"):
+        Budget(images=0)
+    assert not config.out.exists()
+
+
 def test_levels_are_trained_coarsest_first_whatever_the_order_of_their_names(config: RunConfig):
     for levels in ((), ("32", "8"), ("8", "32")):
         selected = replace(config, levels=levels).selected_levels
