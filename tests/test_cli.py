@@ -61,7 +61,7 @@ def test_train_sample_and_info(trained: Path, tmp_path: Path):
 def test_the_same_command_continues(trained: Path):
     before = (trained / "level-8" / "state.safetensors").stat().st_mtime_ns
     output = run("train", "dead-leaves", "--out", trained, *TINY)
-    # The run keeps its precision without being told again.
+    # The run keeps its precision without the option.
     assert "float32 (as asked)" in output
     assert (trained / "level-8" / "state.safetensors").stat().st_mtime_ns == before
 

@@ -11,8 +11,12 @@ from lapgan.pyramid import (
     Operator,
     downsample,
     gaussian_pyramid,
+    image_of,
     laplacian_pyramid,
     reconstruct,
+    residual_of,
+    size_of,
+    stages_of,
     upsample,
 )
 from lapgan.sizes import Size
@@ -89,9 +93,9 @@ def test_bilinear_and_block_mean_go_down_by_areas(size: Size):
     image = np.random.default_rng(0).random((28, 28))
     expected = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
     for operator in ("bilinear", "block-mean"):
-        found = downsample(torch.from_numpy(image)[None, None], size, operator)
+        coarse = downsample(torch.from_numpy(image)[None, None], size, operator)
         # OpenCV computes its weights in single precision.
-        np.testing.assert_allclose(found[0, 0], expected, atol=1e-6)
+        np.testing.assert_allclose(coarse[0, 0], expected, atol=1e-6)
 
 
 def test_block_mean_splits_orthogonally():
@@ -104,8 +108,48 @@ def test_block_mean_splits_orthogonally():
     )
 
 
+def test_the_stages_of_an_image_are_written_out():
+    """Means of 2x1 and then of 1x2 pixels, each repeated: every value can be computed by hand."""
+    image = torch.tensor([[1.0, 5.0], [3.0, 11.0]])[None, None]
+    fine, middle, coarse = stages_of(image, [(2, 2), (1, 2), (1, 1)], "block-mean")
+    assert fine.low is not None
+    assert fine.low[0, 0].tolist() == [[2, 8], [2, 8]]
+    assert fine.high[0, 0].tolist() == [[-1, -3], [1, 3]]
+    assert torch.equal(fine.image, image)
+    assert middle.low is not None
+    assert middle.low[0, 0].tolist() == [[5, 5]]
+    assert middle.high[0, 0].tolist() == [[-3, 3]]
+    assert middle.image[0, 0].tolist() == [[2, 8]]
+    assert coarse.low is None
+    assert coarse.high[0, 0].tolist() == coarse.image[0, 0].tolist() == [[5]]
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("sizes", PYRAMIDS, ids=str)
+def test_stages_hold_both_pyramids(operator: Operator, sizes: list[Size]):
+    image = torch.randn(2, 3, *sizes[0], dtype=torch.float64)
+    stages = stages_of(image, sizes, operator)
+    images = gaussian_pyramid(image, sizes, operator)
+    assert [size_of(stage.image) for stage in stages] == sizes
+    assert all(torch.equal(s.image, x) for s, x in zip(stages, images, strict=True))
+    highs = laplacian_pyramid(image, sizes, operator)
+    assert all(torch.equal(s.high, x) for s, x in zip(stages, highs, strict=True))
+    for stage, coarse in zip(stages[:-1], images[1:], strict=True):
+        assert stage.low is not None
+        assert torch.equal(stage.low, upsample(coarse, size_of(stage.image), operator))
+
+
+def test_a_residual_is_what_is_added_to_the_low_pass_image():
+    low, high = torch.tensor([[[[2.0, 4.0]]]]), torch.tensor([[[[0.5, -8.0]]]])
+    assert image_of(high, low).flatten().tolist() == [2.5, -4.0]
+    assert residual_of(image_of(high, low), low).flatten().tolist() == [0.5, -8.0]
+    # At the coarsest level the residual is the image.
+    assert image_of(high, None) is high
+    assert residual_of(high, None) is high
+
+
 @pytest.mark.parametrize(
-    ("sizes", "named"),
+    ("sizes", "message"),
     [
         ([(14, 14), (28, 28)], "14x14 is followed by 28x28"),
         ([(28, 28), (28, 28)], "28x28 stands twice"),
@@ -114,8 +158,8 @@ def test_block_mean_splits_orthogonally():
         ([], "no sizes"),
     ],
 )
-def test_bad_sizes_are_named(sizes: list[Size], named: str):
-    with pytest.raises(LapganError, match=named):
+def test_bad_sizes_are_named(sizes: list[Size], message: str):
+    with pytest.raises(LapganError, match=message):
         gaussian_pyramid(torch.zeros(1, 3, 28, 28), sizes)
 
 
