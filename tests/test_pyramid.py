@@ -15,7 +15,6 @@ from lapgan.pyramid import (
     laplacian_pyramid,
     reconstruct,
     residual_of,
-    size_of,
     stages_of,
     upsample,
 )
@@ -122,21 +121,6 @@ def test_the_stages_of_an_image_are_written_out():
     assert middle.image[0, 0].tolist() == [[2, 8]]
     assert coarse.low is None
     assert coarse.high[0, 0].tolist() == coarse.image[0, 0].tolist() == [[5]]
-
-
-@pytest.mark.parametrize("operator", OPERATORS)
-@pytest.mark.parametrize("sizes", PYRAMIDS, ids=str)
-def test_stages_hold_both_pyramids(operator: Operator, sizes: list[Size]):
-    image = torch.randn(2, 3, *sizes[0], dtype=torch.float64)
-    stages = stages_of(image, sizes, operator)
-    images = gaussian_pyramid(image, sizes, operator)
-    assert [size_of(stage.image) for stage in stages] == sizes
-    assert all(torch.equal(s.image, x) for s, x in zip(stages, images, strict=True))
-    highs = laplacian_pyramid(image, sizes, operator)
-    assert all(torch.equal(s.high, x) for s, x in zip(stages, highs, strict=True))
-    for stage, coarse in zip(stages[:-1], images[1:], strict=True):
-        assert stage.low is not None
-        assert torch.equal(stage.low, upsample(coarse, size_of(stage.image), operator))
 
 
 def test_a_residual_is_what_is_added_to_the_low_pass_image():

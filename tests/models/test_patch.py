@@ -101,14 +101,3 @@ def test_the_noise_that_a_net_takes_in_has_variance_one():
     dense.first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     dense(None, torch.rand(2000, 48) * 2 - 1, None)
     assert seen[1].var().item() == pytest.approx(1, rel=0.02)
-
-
-def test_the_head_of_features_is_the_whole_discriminator():
-    high, low, label = smooth(8), smooth(8), torch.arange(8) % 3
-    discriminator = PatchDiscriminator((8, 8), patch=2, maps=8, units=16, num_classes=3)
-    discriminator.initialize_from(high, low)
-    (maps,) = discriminator.features(high, low)
-    assert maps.shape == (8, 12, 4, 4)
-    assert torch.equal(discriminator.head((maps,), label), discriminator(high, low, label))
-    # Only the head has weights: of the features nothing is trained.
-    assert not maps.requires_grad
