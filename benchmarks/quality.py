@@ -63,8 +63,12 @@ def one(model: str, minutes: float, seed: int, n: str, folder: Path) -> None:
     import torch
 
     from lapgan.data import open_images
-    from lapgan.evaluation.distances import frechet_distance
-    from lapgan.evaluation.features import extract_features, load_extractor, real_features
+    from lapgan.evaluation.features.extract import (
+        extract_features,
+        load_extractor,
+        read_real_features,
+    )
+    from lapgan.evaluation.metrics.frechet import frechet_distance
     from lapgan.files import write_json
     from lapgan.pictures import write_png
 
@@ -74,7 +78,7 @@ def one(model: str, minutes: float, seed: int, n: str, folder: Path) -> None:
     write_png(folder / "samples.png", images[:: len(images) // 64][:64], zoom=2)
     extractor = load_extractor()
     size = (images.shape[-2], images.shape[-1])
-    real = real_features(open_images("cifar10"), range(counts[-1]), extractor, size=size)
+    real = read_real_features(open_images("cifar10"), range(counts[-1]), extractor, size=size)
     drawn = extract_features(images, extractor)
     for count in counts:
         distance = frechet_distance(real[:count], drawn[:count], seed)

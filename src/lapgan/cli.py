@@ -18,7 +18,7 @@ from lapgan.study.commands import study_app
 
 if TYPE_CHECKING:
     from lapgan.cascade import Cascade
-    from lapgan.evaluation.entropy import EntropyConfig
+    from lapgan.evaluation.metrics.entropy.levels import EntropyConfig
     from lapgan.recipe import Recipe
     from lapgan.training.listener import Callback
     from lapgan.training.run import Order
@@ -240,11 +240,11 @@ def evaluate(
 ) -> None:
     """Tell how good models are: likelihoods, distances, dependence between levels, and a report."""
     with _needs("eval"):
-        from lapgan.evaluation.plan import DEFAULT, QUICK, make_config
+        from lapgan.evaluation.config import DEFAULT, QUICK, EvaluationConfig
         from lapgan.evaluation.report import write_report
         from lapgan.evaluation.suite import evaluate as run
 
-    plan = make_config(
+    config = EvaluationConfig(
         models,
         data,
         counts=QUICK if quick else DEFAULT,
@@ -257,7 +257,7 @@ def evaluate(
         seed=seed,
         device=device,
     )
-    evaluation = run(plan, lambda measurement: console.print(escape(str(measurement))))
+    evaluation = run(config, lambda measurement: console.print(escape(str(measurement))))
     for path in write_report(evaluation, out):
         console.print(f"wrote {escape(str(path))}")
 
@@ -372,13 +372,13 @@ def entropy(
     """Bound the entropy of each level given the next coarser one, in bits a pixel."""
     with _needs("eval"):
         from lapgan.data import open_images
-        from lapgan.evaluation.entropy import measure_entropy
-        from lapgan.evaluation.entropy_views import entropy_table, write_entropy_plot
+        from lapgan.evaluation.metrics.entropy.levels import measure_entropy
+        from lapgan.evaluation.metrics.entropy.views import make_entropy_table, write_entropy_plot
 
     settings = _entropy_settings(recipe, sizes, operator, minutes, n, seed)
     train, test = (open_images(data, split=split) for split in ("train", "test"))
     report = measure_entropy(train, test, settings, out)
-    console.print(entropy_table(report))
+    console.print(make_entropy_table(report))
     if plot is not None:
         write_entropy_plot(report, plot)
 
@@ -406,7 +406,7 @@ def _source(data: str | None, recipe: "Recipe") -> str:
 def _entropy_settings(
     recipe: str | None, sizes: str | None, operator: str, minutes: float, n: int, seed: int
 ) -> "EntropyConfig":
-    from lapgan.evaluation.entropy import EntropyConfig
+    from lapgan.evaluation.metrics.entropy.levels import EntropyConfig
     from lapgan.pyramid import OPERATORS
     from lapgan.recipe import read_recipe
     from lapgan.sizes import parse_size

@@ -41,7 +41,5 @@ def svg(figure: Figure, title: str) -> str:
     """Returns a figure as an SVG element with a title for those who cannot see it."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Title": title})
-    found = text.getvalue()
-    return found[found.index("<svg") :].replace(
-        "<svg ", f'<svg role="img" aria-label="{title}" ', 1
-    )
+    file = text.getvalue()
+    return file[file.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lapgan.cascade import Cascade, Level
 from lapgan.errors import LapganError
-from lapgan.evaluation.multiscale_parzen import OrthogonalSplit, multiscale_parzen
+from lapgan.evaluation.metrics.multiscale_parzen import OrthogonalSplit, multiscale_parzen
 from lapgan.noise import NoisePlane, NoiseVector
 from lapgan.normalization import symmetric_normalization
 from lapgan.pyramid import OPERATORS, Operator, downsample, gaussian_pyramid
@@ -162,7 +162,7 @@ def test_a_pyramid_that_loses_a_coefficient_is_refused(monkeypatch: pytest.Monke
     def constant(x: Tensor, size: Size, operator: Operator) -> Tensor:
         return x.mean(dim=2, keepdim=True).expand(-1, -1, *size)
 
-    monkeypatch.setattr("lapgan.evaluation.multiscale_parzen.downsample", constant)
+    monkeypatch.setattr("lapgan.evaluation.metrics.multiscale_parzen.downsample", constant)
     with pytest.raises(LapganError, match="no orthogonal split exists"):
         OrthogonalSplit([(8, 8), (4, 4)], "bilinear")
 

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from lapgan.errors import LapganError
-from lapgan.evaluation.features import Features
-from lapgan.evaluation.neighbors import (
-    memorization,
+from lapgan.evaluation.features.extract import Features
+from lapgan.evaluation.metrics.neighbors import (
+    arrange_neighbors,
+    compare_neighbors,
     nearest_by_features,
     nearest_by_pixels,
-    neighbors_picture,
 )
 
 
@@ -20,7 +20,7 @@ def random_images(n: int, seed: int = 0) -> Tensor:
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lapgan.evaluation.neighbors._BLOCK", 7)
+    monkeypatch.setattr("lapgan.evaluation.metrics.neighbors._BLOCK", 7)
 
 
 def test_neighbours_by_pixels_are_those_of_a_full_search():
@@ -54,14 +54,14 @@ def test_planted_copies_are_found_at_no_distance():
 def test_memorization_tells_copies_from_new_images():
     train, held_out, new = random_images(40), random_images(30, 1), random_images(30, 2)
     known = nearest_by_pixels(held_out, train)
-    fresh = memorization(nearest_by_pixels(new, train), known)
+    fresh = compare_neighbors(nearest_by_pixels(new, train), known)
     assert fresh.ratio == pytest.approx(1, abs=0.05)
     assert fresh.copies < 0.2
-    copied = memorization(nearest_by_pixels(train[:20], train), known)
+    copied = compare_neighbors(nearest_by_pixels(train[:20], train), known)
     assert (copied.ratio, copied.copies) == (0, 1)
     assert (copied.n_train, copied.n_held_out, copied.n_fake) == (40, 30, 20)
     some = torch.cat((train[:3], new[:27]))
-    mixed = memorization(nearest_by_pixels(some, train), known)
+    mixed = compare_neighbors(nearest_by_pixels(some, train), known)
     assert mixed.ratio > 0.9
     assert mixed.copies == pytest.approx(0.1 + fresh.copies, abs=0.05)
 
@@ -70,12 +70,12 @@ def test_searches_that_differ_cannot_be_compared():
     train, images = random_images(40), random_images(5, 1)
     by_pixels = nearest_by_pixels(images, train)
     with pytest.raises(LapganError, match="search the same way"):
-        memorization(by_pixels, nearest_by_pixels(images, train[:30]))
+        compare_neighbors(by_pixels, nearest_by_pixels(images, train[:30]))
     by_features = nearest_by_features(Features(torch.randn(5, 4)), Features(torch.randn(40, 4)))
     with pytest.raises(LapganError, match="search the same way"):
-        memorization(by_features, by_pixels)
+        compare_neighbors(by_features, by_pixels)
     with pytest.raises(LapganError, match="are training images themselves"):
-        memorization(by_pixels, nearest_by_pixels(train, train))
+        compare_neighbors(by_pixels, nearest_by_pixels(train, train))
 
 
 def test_bad_searches_are_named():
@@ -93,7 +93,7 @@ def test_bad_searches_are_named():
 def test_the_picture_has_a_row_for_each_image():
     train, images = random_images(40), random_images(2, 1)
     by_pixels, by_features = train[:6].view(2, 3, 3, 8, 8), train[6:12].view(2, 3, 3, 8, 8)
-    picture = neighbors_picture(images, by_pixels, by_features)
+    picture = arrange_neighbors(images, by_pixels, by_features)
     assert picture.shape == (3, 2 * 10 - 2, 9 * 10 - 2)
     assert torch.equal(picture[:, 10:18, :8], images[1])
     assert torch.equal(picture[:, 10:18, 20:28], by_pixels[1, 0])

@@ -9,11 +9,11 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from lapgan.data import Images, open_images
 from lapgan.errors import LapganError
-from lapgan.evaluation.parzen import (
+from lapgan.evaluation.metrics.parzen import (
+    choose_scale,
     choose_width,
     parzen_log_density,
     parzen_log_likelihood,
-    scale_of,
 )
 
 
@@ -50,9 +50,9 @@ def test_it_finds_the_entropy_of_a_known_gaussian():
     found = parzen_log_likelihood(samples, test, validation)
     truth = -d / 2 * math.log(2 * math.pi * math.e * s**2)
     assert abs(found.mean - truth) < 4 * found.error
-    assert found.spread == pytest.approx(math.sqrt(d / 2), rel=0.1)
+    assert found.std == pytest.approx(math.sqrt(d / 2), rel=0.1)
     assert not found.width.on_edge
-    assert found.error == pytest.approx(found.spread / math.sqrt(1_000))
+    assert found.error == pytest.approx(found.std / math.sqrt(1_000))
 
 
 def test_the_best_width_is_found_between_the_grids_points():
@@ -88,7 +88,7 @@ def test_bad_sets_are_named(change: dict[str, torch.Tensor], message: str):
 def test_scales(images: Images):
     pixels = torch.from_numpy(np.array(images.pixels))
     unit, symmetric, standardised = (
-        scale_of(name, images, (12, 12)).normalize(pixels)
+        choose_scale(name, images, (12, 12)).normalize(pixels)
         for name in ("unit", "symmetric", "standardised")
     )
     torch.testing.assert_close(unit, pixels / 255)
@@ -100,7 +100,7 @@ def test_scales(images: Images):
 def test_real_training_images_of_cifar10_as_samples():
     """-3449 with sigma .77 is what an independent program gave; see also Theis et al. (2016)."""
     training, held_out = (open_images("cifar10", split=split) for split in ("train", "test"))
-    scale = scale_of("standardised", training, (32, 32))
+    scale = choose_scale("standardised", training, (32, 32))
     samples, validation, test = (
         scale.normalize(torch.from_numpy(np.array(pixels)))
         for pixels in (training.pixels[:10_000], training.pixels[-500:], held_out.pixels[:2_000])

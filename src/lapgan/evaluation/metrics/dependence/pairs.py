@@ -1,0 +1,133 @@
+"""Pairs of neighboring levels, of generated and of real images: I_{k+1}, l_k and h_k.
+
+    l_k = u(I_{k+1}),   h_k = I_k - l_k
+
+All pairs come in random order and in couples, so that the two of a couple can exchange their
+low-pass images: that gives shuffled pairs, and couples are independent of each other.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from lapgan.cascade import BLOCK, Cascade
+from lapgan.progress import tracked
+from lapgan.pyramid import gaussian_pyramid, upsample
+
+__all__ = [
+    "PairStream",
+    "Pairs",
+    "balance_labels",
+    "couple",
+    "cycle_blocks",
+    "generate_pairs",
+    "generator_of",
+    "round_down",
+    "spawn_seeds",
+    "split_real",
+    "track_blocks",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """A block at one level, in the scale of the nets.
+
+    Args:
+        coarse: I_{k+1}.
+        low: l_k = u(I_{k+1}).
+        high: h_k.
+    """
+
+    coarse: Float[Tensor, "b 3 H W"]
+    low: Float[Tensor, "b 3 h w"]
+    high: Float[Tensor, "b 3 h w"]
+
+
+# For each block, the pairs of every level but the coarsest, finest first.
+PairStream = Iterable[list[Pairs]]
+
+
+def residual_of(image: Tensor, low: Tensor) -> Tensor:
+    """Returns h_k = I_k - l_k."""
+    return image - low
+
+
+def generate_pairs(cascade: Cascade, n: int, seed: int) -> PairStream:
+    """Yields the pairs of n images that a cascade generates, block by block.
+
+    Args:
+        cascade: the model.
+        n: a multiple of the block size.
+        seed: of the images and of the order of labels.
+    """
+    for steps in cascade.steps(n, seed, balance_labels(cascade, n, seed)):
+        # Tensors made in inference mode cannot take part in the training of a critic.
+        lows = [None if low is None else low.clone() for low, _ in reversed(steps)]
+        images = [image.clone() for _, image in reversed(steps)]
+        yield [
+            Pairs(coarse, low, residual_of(image, low))
+            for (image, coarse), low in zip(itertools.pairwise(images), lows, strict=False)
+            if low is not None
+        ]
+
+
+def split_real(cascade: Cascade, blocks: Iterable[UInt8[Tensor, "b 3 h w"]]) -> PairStream:
+    """Yields the pairs of real images, block by block."""
+    for pixels in blocks:
+        images = gaussian_pyramid(
+            cascade.normalization.normalize(pixels), cascade.sizes, cascade.operator
+        )
+        lows = [
+            upsample(coarse, size, cascade.operator)
+            for coarse, size in zip(images[1:], cascade.sizes, strict=False)
+        ]
+        yield [
+            Pairs(coarse, low, residual_of(image, low))
+            for (image, coarse), low in zip(itertools.pairwise(images), lows, strict=True)
+        ]
+
+
+def balance_labels(cascade: Cascade, n: int, seed: int) -> Tensor | None:
+    """Returns balanced labels in random order, so that neighbors are independent."""
+    labels = cascade.labels(n)
+    return None if labels is None else labels[torch.randperm(n, generator=generator_of(seed))]
+
+
+def cycle_blocks(images: Tensor, n: int) -> Iterator[Tensor]:
+    """Yields n images in full blocks, again from the start where they end."""
+    for start in range(0, n, BLOCK):
+        yield images[torch.arange(start, start + BLOCK) % len(images)]
+
+
+def couple(x: Float[Tensor, "b ..."]) -> Float[Tensor, "couples 2 ..."]:
+    """Turns (B, ...) into couples of neighbors (B / 2, 2, ...)."""
+    return x.reshape(-1, 2, *x.shape[1:])
+
+
+def track_blocks(stream: PairStream, what: str, n: int) -> PairStream:
+    """Shows a progress bar for the blocks of n pairs."""
+    return tracked(stream, what, n // BLOCK)
+
+
+def round_down(n: int, unit: int) -> int:
+    """Returns the largest multiple of `unit` that is at most n."""
+    return n - n % unit
+
+
+def spawn_seeds(seed: int, count: int) -> list[int]:
+    """Returns independent seeds that are derived from one.
+
+    Not those of `lapgan.seeds`: published values of the dependence were measured with these.
+    """
+    return [int(s) for s in np.random.SeedSequence(seed).generate_state(count)]
+
+
+def generator_of(seed: int) -> torch.Generator:
+    """Returns a generator with this very seed."""
+    return torch.Generator().manual_seed(seed)
