@@ -83,11 +83,10 @@ def cascade_with_classes(tiny_with_classes: Recipe) -> Cascade:
 
 
 def _cascade(recipe: Recipe, class_names: tuple[str, ...]) -> Cascade:
-    levels = []
-    for k, size in enumerate(recipe.sizes):
-        level = recipe.level(k)
-        generator = level.build_generator(size, len(class_names))
-        levels.append(Level(size, level.noise.build(), generator))
+    levels = [
+        Level(level.size, level.noise, level.build_generator(len(class_names)))
+        for level in recipe.levels
+    ]
     return Cascade(recipe, levels, symmetric_normalization(recipe.sizes[0]), class_names)
 
 

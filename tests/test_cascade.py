@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from lapgan.cascade import BLOCK, Cascade, Level
 from lapgan.errors import LapganError
-from lapgan.noise import NoisePlane, NoiseVector
+from lapgan.noise import PlaneNoise_, VectorNoise_
 from lapgan.normalization import symmetric_normalization
 from lapgan.pyramid import laplacian_pyramid
 from lapgan.recipe import Recipe
@@ -27,7 +27,7 @@ def test_with_oracles_the_cascade_returns_the_image(tiny: Recipe):
     pixels = torch.randint(0, 256, (1, 3, 12, 12), dtype=torch.uint8)
     normalization = symmetric_normalization((12, 12))
     highs = laplacian_pyramid(normalization.normalize(pixels), tiny.sizes, tiny.pyramid.operator)
-    noises = (NoisePlane(), NoiseVector())
+    noises = (PlaneNoise_(), VectorNoise_())
     levels = [Level(s, z, Oracle(h)) for s, z, h in zip(tiny.sizes, noises, highs, strict=True)]
     cascade = Cascade(tiny, levels, normalization)
     assert torch.equal(cascade.sample(3), pixels.expand(3, -1, -1, -1))

@@ -1,10 +1,17 @@
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from lapgan.errors import LapganError
-from lapgan.files import atomic_path, resolve_data_path, safe_file_name, write_atomically
+from lapgan.files import (
+    atomic_folder,
+    atomic_path,
+    resolve_data_path,
+    safe_file_name,
+    write_atomically,
+)
 
 
 def test_content_is_written_with_its_folder(tmp_path: Path):
@@ -65,3 +72,61 @@ def test_a_class_name_names_one_folder_below(name: str, tmp_path: Path):
     folder = tmp_path / safe_file_name(name)
     folder.mkdir()
     assert folder.resolve().parent == tmp_path.resolve()
+
+
+def test_a_folder_appears_whole_and_as_readable_as_any(tmp_path: Path):
+    with atomic_folder(tmp_path / "a" / "out") as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "x").write_text("x")
+        assert not (tmp_path / "a" / "out").exists()
+    assert (tmp_path / "a" / "out" / "sub" / "x").read_text() == "x"
+    assert [entry.name for entry in (tmp_path / "a").iterdir()] == ["out"]
+    assert (tmp_path / "a" / "out").stat().st_mode == (tmp_path / "a").stat().st_mode
+
+
+def _fill(path: Path, error: BaseException | None = None, **options: bool) -> None:
+    with atomic_folder(path, **options) as folder:
+        (folder / "new").write_text("new")
+        if error:
+            raise error
+
+
+def test_a_folder_is_replaced_only_if_asked_and_only_by_a_whole_one(tmp_path: Path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "old").write_text("old")
+    with pytest.raises(LapganError, match="out: already exists"):
+        _fill(out)
+    with pytest.raises(KeyboardInterrupt):
+        _fill(out, KeyboardInterrupt(), replace=True)
+    assert [entry.name for entry in out.iterdir()] == ["old"]
+    _fill(out, replace=True)
+    assert [entry.name for entry in out.iterdir()] == ["new"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_on_a_full_disk_gives_the_advice_of_its_caller(tmp_path: Path):
+    with (
+        pytest.raises(LapganError, match=r"out: cannot be written \(No space left\).*Buy a disk\."),
+        atomic_folder(tmp_path / "out", advice="Buy a disk."),
+    ):
+        raise OSError(errno.ENOSPC, "No space left")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_file_of_a_folder_is_on_the_disk_before_the_folder_is_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    flushed = []
+
+    def record(number: int) -> None:
+        assert not (tmp_path / "out").exists()
+        flushed.append(os.fstat(number).st_ino)
+
+    monkeypatch.setattr(os, "fsync", record)
+    with atomic_folder(tmp_path / "out") as folder:
+        (folder / "sub").mkdir()
+        for name in ("a", "sub/b"):
+            (folder / name).write_text(name)
+    inodes = [(tmp_path / "out" / name).stat().st_ino for name in ("a", "sub/b")]
+    assert sorted(flushed) == sorted(inodes)

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from lapgan.noise import HashedNoise, LowRankNoise, Noise, NoisePlane, NoiseVector
+from lapgan.noise import HashedNoise, LowRankNoise, Noise, PlaneNoise_, VectorNoise_
 
 
 @pytest.mark.parametrize(
     ("noise", "shape"),
     [
-        (NoisePlane(2), (50, 2, 7, 9)),
-        (NoiseVector(100), (50, 100)),
+        (PlaneNoise_(2), (50, 2, 7, 9)),
+        (VectorNoise_(100), (50, 100)),
         (HashedNoise(100, 2), (50, 2, 7, 9)),
     ],
 )

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lapgan.pictures import encode_png, sheet, zoomed
+from lapgan.pictures import encode_png, sheet, zoom_to
 
 
 def test_a_sheet_lays_images_out_in_rows_with_gaps():
@@ -24,4 +24,4 @@ def test_a_png_holds_the_very_pixels():
 
 def test_zooming_repeats_pixels_at_any_ratio():
     image = torch.tensor([[10, 20], [30, 40]]).to(torch.uint8).expand(1, 3, 2, 2)
-    assert zoomed(image, (3, 5))[0, 0].tolist() == [[10] * 3 + [20] * 2] * 2 + [[30] * 3 + [40] * 2]
+    assert zoom_to(image, (3, 5))[0, 0].tolist() == [[10] * 3 + [20] * 2] * 2 + [[30] * 3 + [40] * 2]

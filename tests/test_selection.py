@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from lapgan.cascade import BLOCK, Cascade, Level
 from lapgan.compute import choose_compute
 from lapgan.errors import LapganError
-from lapgan.noise import NoisePlane, NoiseVector
+from lapgan.noise import PlaneNoise_, VectorNoise_
 from lapgan.normalization import symmetric_normalization
 from lapgan.recipe import ClassifierRecipe, Recipe
 from lapgan.selection import Selector, Step, best
@@ -36,7 +36,7 @@ class Brightness(nn.Module):
 
 
 def choosing(recipe: Recipe, level: str = "6x8") -> Cascade:
-    levels = [Level((12, 12), NoisePlane(), Grain()), Level((6, 8), NoiseVector(5), Flat())]
+    levels = [Level((12, 12), PlaneNoise_(), Grain()), Level((6, 8), VectorNoise_(5), Flat())]
     selector = Selector(ClassifierRecipe(level=level), Brightness())
     return Cascade(
         recipe, levels, symmetric_normalization((12, 12)), ("bright", "dark"), selector=selector

@@ -20,9 +20,12 @@ _MIB = 2**20
 def keep_freed_memory() -> None:
     """Lets the process keep up to 256 MiB of freed memory.
 
-    Only glibc needs it and is told; nothing happens elsewhere.
+    Only glibc needs it; nothing happens elsewhere. The command line calls this once at its start. A
+    program of your own may call it too, or set `MALLOC_TRIM_THRESHOLD_`, `MALLOC_TOP_PAD_` and
+    `MALLOC_MMAP_THRESHOLD_`.
 
-    Source: mallopt(3). PyTorch's tuning guide advises the same by environment variables.
+    References:
+        mallopt(3); PyTorch's performance tuning guide, which advises the environment variables.
     """
     if platform.libc_ver()[0] != "glibc":
         return

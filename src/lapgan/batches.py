@@ -1,11 +1,12 @@
 """Minibatches as a function of how many images were seen.
 
-Nothing is remembered between calls: the examples at a given count follow from the seed alone, so a
-run that stopped goes on with exactly the examples it would have seen.
+Nothing is remembered between calls: the examples at a given count follow from the seed alone, so an
+interrupted run continues with exactly the examples that it would have seen.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,12 +14,36 @@ from jaxtyping import Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lapgan.data.crops import corner_crops
-from lapgan.data.images import Images
+from lapgan.data import Images, corner_crops
 from lapgan.errors import LapganError
-from lapgan.sizes import Size
+from lapgan.sizes import Size, size_text
 
-__all__ = ["Batches"]
+__all__ = ["Batches", "TrainingSet"]
+
+Batch = tuple[UInt8[Tensor, "b 3 h w"], Int64[Tensor, " b"] | None]
+
+
+class TrainingSet(Protocol):
+    """Training examples in an order of which every position can be asked for."""
+
+    @property
+    def name(self) -> str:
+        """A short name for people."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the content."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each class; empty if there are none."""
+
+    @property
+    def epoch(self) -> int:
+        """How many examples an epoch has."""
+
+    def at(self, images_seen: int, count: int) -> Batch:
+        """Returns the `count` examples that follow `images_seen`, with labels if there are any."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +55,7 @@ class Batches:
     Args:
         images: the training images.
         size: height and width of an example, in pixels.
-        batch: examples a minibatch.
-        seed: decides on order and mirroring.
+        seed: of order and mirroring.
         corners: take the four corner crops of each image (Denton et al., 2015, section 4.1);
             otherwise images must have the size already.
         flip: mirror an example left to right with probability 1/2.
@@ -42,33 +66,48 @@ class Batches:
 
     images: Images
     size: Size
-    batch: int
     seed: int
     corners: bool = False
     flip: bool = False
 
     def __post_init__(self) -> None:
-        found, expected = (f"{s[0]}x{s[1]}" for s in (self.images.size, self.size))
+        actual, expected = size_text(self.images.size), size_text(self.size)
         too_small = self.images.size[0] < self.size[0] or self.images.size[1] < self.size[1]
         if self.corners and too_small:
             raise LapganError(
-                f"{self.images.name}: images are {found}, too small for corner crops of {expected}."
+                f"{self.images.name}: images are {actual}, too small for corner crops of "
+                f"{expected}."
             )
         if not self.corners and tuple(self.images.size) != tuple(self.size):
             raise LapganError(
-                f"{self.images.name}: images are {found}, but the recipe's finest level is "
+                f"{self.images.name}: images are {actual}, but the recipe's finest level is "
                 f"{expected}. Resize the images beforehand (nothing is resized silently), rename "
                 'the level, or set data.crop="corners" if they are a little larger.'
             )
+
+    @property
+    def name(self) -> str:
+        """The name of the images."""
+        return self.images.name
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash of the images."""
+        return self.images.fingerprint
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each class; empty if there are none."""
+        return self.images.class_names
 
     @property
     def epoch(self) -> int:
         """How many examples an epoch has: images, or four times as many crops."""
         return len(self.images) * (4 if self.corners else 1)
 
-    def at(self, images_seen: int) -> tuple[UInt8[Tensor, "b 3 h w"], Int64[Tensor, " b"] | None]:
-        """Returns the minibatch that follows `images_seen` examples, with labels if there are."""
-        examples = self._examples(images_seen)
+    def at(self, images_seen: int, count: int) -> Batch:
+        """Returns the `count` examples that follow `images_seen`, with labels if there are any."""
+        examples = self._examples(images_seen, count)
         indices = examples // 4 if self.corners else examples
         pixels = (
             corner_crops(self.images, indices, examples % 4, self.size)
@@ -76,16 +115,16 @@ class Batches:
             else self.images.pixels[indices]
         )
         if self.flip:
-            mirrored = _random(self.seed, 1, images_seen).random(len(pixels)) < 0.5
-            pixels[mirrored] = pixels[mirrored, ..., ::-1]
+            mirror = _random(self.seed, 1, images_seen).random(count) < 0.5
+            pixels[mirror] = pixels[mirror, ..., ::-1]
         labels = self.images.labels
         return (
             torch.from_numpy(pixels),
             None if labels is None else torch.from_numpy(labels[indices]),
         )
 
-    def _examples(self, images_seen: int) -> NDArray[np.int64]:
-        positions = np.arange(images_seen, images_seen + self.batch)
+    def _examples(self, images_seen: int, count: int) -> NDArray[np.int64]:
+        positions = np.arange(images_seen, images_seen + count)
         epochs, offsets = np.divmod(positions, self.epoch)
         return np.concatenate([
             _order(self.seed, int(epoch), self.epoch)[offsets[epochs == epoch]]

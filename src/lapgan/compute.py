@@ -1,21 +1,19 @@
 """Where and how the nets are computed: device, precision, memory format."""
 
-import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from lapgan.allocator import keep_freed_memory
 from lapgan.errors import LapganError
 
 __all__ = ["Compute", "choose_compute"]
 
 
 _Placed = TypeVar("_Placed", Tensor, nn.Module)
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Compute:
     Args:
         device: where tensors live.
         dtype: float32, or bfloat16 for mixed precision by autocast.
-        reason: why, in words.
+        reason: why this precision, in words.
     """
 
     device: torch.device
@@ -44,67 +42,61 @@ class Compute:
             return x.to(self.device)
         return x.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
+    @property
+    def precision(self) -> str:
+        """The name of the precision: float32 or bfloat16."""
+        return next(name for name, dtype in _DTYPES.items() if dtype == self.dtype)
+
     def seed(self, seed: int) -> None:
         """Seeds the global generators that layers such as Dropout draw from."""
-        # torch.manual_seed would wake CUDA up on machines that only use the CPU.
+        # torch.manual_seed would start CUDA on machines that only use the CPU.
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
     def __str__(self) -> str:
-        precision = {torch.float32: "float32", torch.bfloat16: "bfloat16 autocast"}[self.dtype]
+        autocast = " autocast" if self.dtype != torch.float32 else ""
         threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
-        return f"{self.device}, {precision} ({self.reason}){threads}"
+        return f"{self.device}, {self.precision}{autocast} ({self.reason}){threads}"
 
 
-def choose_compute(device: str = "auto") -> Compute:
-    """Chooses mixed precision where bfloat16 is computed fast, float32 elsewhere.
+def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
+    """Chooses a device and the precision of its convolutions, by rule.
 
-    On a CPU the process keeps freed memory from here on (`lapgan.allocator`).
+    `auto` takes bfloat16 where the processor has matrix units for it: AMX on a CPU, bfloat16 on a
+    CUDA device. A CPU's vector instructions for bfloat16 do not count: on some they run at half the
+    rate of float32.
 
     Args:
         device: `auto`, or a PyTorch device such as `cpu` or `cuda:1`.
+        precision: `auto`, `float32` or `bfloat16`.
 
     Raises:
-        LapganError: there is no such device.
+        LapganError: there is no such device or precision.
     """
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    place = _find_device(device)
+    if precision == "auto":
+        if _has_matrix_units(place):
+            return Compute(place, torch.bfloat16, "matrix units for bfloat16")
+        return Compute(place, torch.float32, "no matrix units for bfloat16")
+    if precision not in _DTYPES:
+        raise LapganError(f"--precision {precision}: expected auto, {' or '.join(_DTYPES)}.")
+    return Compute(place, _DTYPES[precision], "as asked")
+
+
+def _find_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        chosen = torch.device(name)
+        device = torch.device(name)
     except RuntimeError:
-        raise LapganError(f"--device {device}: expected auto, cpu or cuda[:index].") from None
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise LapganError(f"--device {device}: PyTorch sees no CUDA device; use --device cpu.")
-    if chosen.type == "cpu":
-        keep_freed_memory()
-    if _computes_bfloat16_fast(chosen):
-        return Compute(chosen, torch.bfloat16, "bfloat16 arithmetic found")
-    return Compute(chosen, torch.float32, "no fast bfloat16 arithmetic")
+        raise LapganError(f"--device {name}: expected auto, cpu or cuda[:index].") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise LapganError(f"--device {name}: PyTorch sees no CUDA device; use --device cpu.")
+    return device
 
 
-def _computes_bfloat16_fast(device: torch.device) -> bool:
+def _has_matrix_units(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
-        return False
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("amx_bf16") or (found.get("avx512_bf16") and _bfloat16_pays()))
-
-
-@cache
-def _bfloat16_pays() -> bool:
-    """Tells whether this CPU multiplies bfloat16 at least a fifth faster than float32.
-
-    The vector instructions of AVX-512 BF16 run at twice the rate of float32 on some CPUs and at
-    half of it on others, which nothing but the clock tells.
-    """
-    operands = [torch.ones(512, 512, dtype=dtype) for dtype in (torch.bfloat16, torch.float32)]
-    rounds = [[_seconds_to_square(x) for x in operands] for _ in range(8)]
-    bfloat16, float32 = map(min, zip(*rounds, strict=True))
-    return bool(1.2 * bfloat16 < float32)
-
-
-def _seconds_to_square(x: Tensor) -> float:
-    start = time.perf_counter()
-    torch.mm(x, x)
-    return time.perf_counter() - start
+    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))

@@ -1,4 +1,4 @@
-"""Files: found below the data folder, written whole or not at all."""
+"""Files: paths below the data folder, and writing that leaves a whole file or none."""
 
 import json
 import math
@@ -13,9 +13,11 @@ from typing import Any
 from lapgan.errors import LapganError
 
 __all__ = [
+    "PARTIAL",
     "append_line",
     "atomic_folder",
     "atomic_path",
+    "explain_write_errors",
     "is_model_path",
     "resolve_data_path",
     "safe_file_name",
@@ -23,13 +25,16 @@ __all__ = [
     "write_json",
 ]
 
+PARTIAL = ".partial"  # the suffix of a folder that `atomic_folder` has not finished
+_ADVICE = "Free some space or choose another folder, then run the command again."
+
 
 def resolve_data_path(path: str | Path) -> Path:
-    """Returns the path itself, or its like below `$LAPGAN_DATA` if only that exists."""
-    given, data = Path(path).expanduser(), os.environ.get("LAPGAN_DATA")
-    if data and str(path) and not given.exists() and (Path(data) / given).exists():
-        return Path(data) / given
-    return given
+    """Returns the path below `$LAPGAN_DATA` if it exists only there, otherwise the path itself."""
+    local, data = Path(path).expanduser(), os.environ.get("LAPGAN_DATA")
+    if data and str(path) and not local.exists() and (Path(data) / local).exists():
+        return Path(data) / local
+    return local
 
 
 def is_model_path(path: Path) -> bool:
@@ -40,61 +45,94 @@ def is_model_path(path: Path) -> bool:
 
 
 @contextmanager
+def explain_write_errors(path: Path, advice: str = _ADVICE) -> Iterator[None]:
+    """Turns the system's errors within the block into a LapganError that names `path`.
+
+    Args:
+        path: what the block writes.
+        advice: what the user can do.
+
+    Raises:
+        LapganError: the block raised an OSError (disk full, no permission).
+    """
+    try:
+        yield
+    except OSError as error:
+        raise LapganError(
+            f"{path}: cannot be written ({error.strerror or error}). Nothing that was there before "
+            f"has changed. {advice}"
+        ) from error
+
+
+@contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path` that takes its place when the block ends well.
+    """Yields a temporary path beside `path` and renames it to `path` when the block succeeds.
 
     The content is flushed to the disk before the rename, so a crash at any moment leaves either
     the old file or the new one. The temporary file is removed when the block fails.
 
     Args:
-        path: where the file shall be. Its folder is made if need be.
+        path: the path of the file. Its folder is made if it does not exist.
 
     Raises:
-        LapganError: the file cannot be written (disk full, no permission), with the path.
+        LapganError: the file cannot be written (disk full, no permission).
     """
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent
-        )
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        # mkstemp makes private files; a result is as readable as any file the user makes.
-        temporary.chmod(0o666 & ~_umask())
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
+        with explain_write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(
+                prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent
+            )
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            # mkstemp makes private files; a result is as readable as any file the user makes.
+            temporary.chmod(0o666 & ~_umask())
+            _flush(temporary)
+            temporary.replace(path)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `path` that takes its name when the block ends well.
+def atomic_folder(path: Path, *, replace: bool = False, advice: str = _ADVICE) -> Iterator[Path]:
+    """Yields a temporary folder beside `path` and renames it to `path` when the block succeeds.
+
+    All files are flushed to the disk before the rename, so a crash at any moment leaves the whole
+    folder or none. The temporary folder is removed when the block fails; a killed process leaves
+    it behind, hidden, as `.NAME.*.partial`.
+
+    Args:
+        path: the path of the folder. The folder above it is made if it does not exist.
+        replace: whether a folder of that name may be there already; the new one takes its place.
+        advice: what the user can do when the folder cannot be written.
 
     Raises:
-        LapganError: `path` is there already, or cannot be written.
+        LapganError: `path` exists although it may not, or cannot be written.
     """
-    if path.exists():
-        raise LapganError(f"{path}: is there already. Remove it or name another folder.")
-    try:
+    if path.exists() and not replace:
+        raise LapganError(f"{path}: already exists. Remove it or choose another folder.")
+    with explain_write_errors(path, advice):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
-            folder = Path(temporary) / path.name
+        with tempfile.TemporaryDirectory(
+            prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent
+        ) as temporary:
+            # A folder within: the temporary one is private, a result is not.
+            folder = Path(temporary) / "new"
             folder.mkdir()
             yield folder
+            for file in folder.rglob("*"):
+                if file.is_file():
+                    _flush(file)
+            if path.exists():
+                path.rename(Path(temporary) / "old")
             folder.rename(path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
 
 
 def safe_file_name(class_name: str) -> str:
-    """Keeps a class name, which a file may choose freely, from naming another folder."""
+    """Returns a class name, which can be any text, as the name of one file or folder."""
     return re.sub(r"[^\w -]", "_", class_name)
 
 
@@ -105,40 +143,36 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes strict JSON, whole or not at all: null stands for what is no finite number."""
-    text = json.dumps(_finite(content), indent=1, allow_nan=False)
+    """Writes strict JSON, whole or not at all; numbers that are not finite become null."""
+    text = json.dumps(_replace_infinities(content), indent=1, allow_nan=False)
     write_atomically(path, text.encode() + b"\n")
 
 
 def append_line(path: Path, line: str) -> None:
-    """Adds a line to a text file, which may be cut off if the process dies meanwhile.
+    """Appends a line to a text file; if the process dies meanwhile, the line may be cut off.
 
     Raises:
         LapganError: the file cannot be written.
     """
-    try:
+    with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
-    except OSError as error:
-        raise _unwritable(path, error) from error
 
 
-def _finite(value: Any) -> Any:
+def _flush(file: Path) -> None:
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def _replace_infinities(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _replace_infinities(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_replace_infinities(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _unwritable(path: Path, error: OSError) -> LapganError:
-    return LapganError(
-        f"{path}: cannot be written ({error.strerror or error}). What was there before is "
-        "unchanged. Free some space or choose another folder, then run the command again."
-    )
 
 
 def _umask() -> int:

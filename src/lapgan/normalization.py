@@ -20,7 +20,7 @@ _CHUNK = 256
 
 @dataclass(frozen=True)
 class Normalization:
-    """An affine map a pixel and color: x = (pixel - mean) / std.
+    """An affine map per pixel and color: x = (pixel - mean) / std.
 
     Args:
         mean: (3, H, W) at the finest size, in pixel values of 0 to 255.
@@ -48,18 +48,18 @@ class Normalization:
     def _at(self, size: Size) -> tuple[Tensor, Tensor]:
         if size == tuple(self.mean.shape[-2:]):
             return self.mean, self.std
-        return _reduced(self.mean, size), _reduced(self.std, size)
+        return _reduce(self.mean, size), _reduce(self.std, size)
 
 
 def symmetric_normalization(size: Size) -> Normalization:
-    """Maps 0 ... 255 to [-1, 1]."""
+    """Returns the map from 0 ... 255 to [-1, 1]: x = p / 127.5 - 1."""
     return Normalization(mean=torch.full((3, *size), 127.5), std=torch.full((3, *size), 127.5))
 
 
 def standard_normalization(
     images: Images, size: Size, *, corners: bool, flip: bool
 ) -> Normalization:
-    """Maps each pixel to zero mean and unit variance over the training examples.
+    """Returns the map of each pixel to zero mean and unit variance over the training examples.
 
     Args:
         images: the training images.
@@ -67,7 +67,8 @@ def standard_normalization(
         corners: whether the examples are the four corner crops.
         flip: whether half of the examples are mirrored.
 
-    Source: the released code of Denton et al. (2015), which normalizes images per pixel.
+    References:
+        The released code of Denton et al. (2015), which normalizes images per pixel.
     """
     total, squares = _moments(images)
     windows = [
@@ -95,6 +96,6 @@ def _moments(images: Images) -> tuple[Tensor, Tensor]:
     return total, squares
 
 
-def _reduced(plane: Tensor, size: Size) -> Tensor:
+def _reduce(plane: Tensor, size: Size) -> Tensor:
     operator: Operator = "block-mean"
     return downsample(plane[None], size, operator)[0]

@@ -14,7 +14,7 @@ from torch import Tensor
 from lapgan.files import write_atomically
 from lapgan.sizes import Size
 
-__all__ = ["encode_png", "sheet", "write_png", "zoomed"]
+__all__ = ["encode_png", "sheet", "write_png", "zoom_to"]
 
 _GAP = 2
 _BACKGROUND = 255
@@ -25,7 +25,7 @@ def sheet(images: UInt8[Tensor, "n 3 h w"], columns: int | None = None) -> UInt8
 
     Args:
         images: at least one image.
-        columns: images a row; by default as many as make the sheet about square.
+        columns: images per row; by default as many as make the sheet about square.
     """
     n, _, height, width = images.shape
     columns = min(columns or math.ceil(math.sqrt(n)), n)
@@ -39,7 +39,7 @@ def sheet(images: UInt8[Tensor, "n 3 h w"], columns: int | None = None) -> UInt8
     return canvas
 
 
-def zoomed(images: UInt8[Tensor, "n 3 h w"], size: Size) -> UInt8[Tensor, "n 3 H W"]:
+def zoom_to(images: UInt8[Tensor, "n 3 h w"], size: Size) -> UInt8[Tensor, "n 3 H W"]:
     """Enlarges images to `size` by repeating pixels, so that coarse levels can be looked at."""
     rows = torch.arange(size[0]) * images.shape[-2] // size[0]
     columns = torch.arange(size[1]) * images.shape[-1] // size[1]

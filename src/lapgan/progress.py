@@ -13,15 +13,41 @@ _Item = TypeVar("_Item")
 
 
 def tracked(
-    items: Sequence[_Item] | Iterable[_Item], what: str, total: int | None = None
+    items: Sequence[_Item] | Iterable[_Item],
+    what: str,
+    total: int | None = None,
+    *,
+    enabled: bool | None = None,
 ) -> Iterable[_Item]:
-    """Yields the items under a bar that says `what`; silent where stderr is no terminal."""
+    """Yields the items and draws a progress bar meanwhile.
+
+    Args:
+        items: anything that can be iterated over.
+        what: the text beside the bar, such as "decoding images".
+        total: how many items there are; needed if `items` has no length.
+        enabled: whether to draw the bar; only in a terminal if None.
+    """
     console = Console(stderr=True)
-    return track(items, what, total, console=console, transient=True,
-                 disable=not console.is_terminal)  # fmt: skip
+    return track(
+        items,
+        what,
+        total,
+        console=console,
+        transient=True,
+        disable=not _should_draw(console, enabled),
+    )
 
 
-def working(what: str) -> AbstractContextManager[object]:
-    """Says `what` beside a spinner while the block runs, for work of unknown length."""
+def working(what: str, *, enabled: bool | None = None) -> AbstractContextManager[object]:
+    """Shows a spinner while the block runs, for work of unknown length.
+
+    Args:
+        what: the text beside the spinner.
+        enabled: whether to draw it; only in a terminal if None.
+    """
     console = Console(stderr=True)
-    return console.status(what) if console.is_terminal else nullcontext()
+    return console.status(what) if _should_draw(console, enabled) else nullcontext()
+
+
+def _should_draw(console: Console, enabled: bool | None) -> bool:
+    return console.is_terminal if enabled is None else enabled

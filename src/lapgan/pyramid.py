@@ -4,10 +4,9 @@
     I_k = u(I_{k+1}) + h_k
 
 Index 0 is the finest level, in the order of Denton et al. (2015, section 2.2). Both d(.) and u(.)
-take the size they shall reach, never a factor, so 28 -> 14 -> 8 and 96 -> 64 need no special case.
+take the size to reach, never a factor, so 28 -> 14 -> 8 and 96 -> 64 need no special case.
 
-Every operator is linear and separable: one matrix an axis, x -> A_h x A_w^T. Three are known by
-name:
+Every operator is linear and separable: one matrix per axis, x -> A_h x A_w^T. There are three:
 
 - `burt-adelson`: blur with the 5-tap binomial [1 4 6 4 1] / 16 and decimate (Burt & Adelson, 1983),
   as OpenCV's pyrDown and pyrUp do it;
@@ -20,7 +19,7 @@ name:
 import itertools
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float
@@ -32,12 +31,15 @@ from lapgan.sizes import Size, check_sizes, check_step, size_text
 __all__ = [
     "OPERATORS",
     "Operator",
+    "Stage",
     "downsample",
     "gaussian_pyramid",
     "image_of",
     "laplacian_pyramid",
     "reconstruct",
+    "residual_of",
     "size_of",
+    "stages_of",
     "upsample",
 ]
 
@@ -110,6 +112,37 @@ def gaussian_pyramid(
     return pyramid
 
 
+class Stage(NamedTuple):
+    """One level of an image's Laplacian pyramid.
+
+    Args:
+        low: l_k = u(I_{k+1}), the low-pass image; None at the coarsest level.
+        high: h_k, the residual; the image itself at the coarsest level.
+        image: I_k = l_k + h_k.
+    """
+
+    low: Tensor | None
+    high: Tensor
+    image: Tensor
+
+
+def stages_of(
+    image: Float[Tensor, "b c h w"], sizes: Sequence[Size], operator: Operator = "burt-adelson"
+) -> list[Stage]:
+    """Computes low-pass image, residual and image of every level, finest first.
+
+    Arguments and errors are those of `gaussian_pyramid`.
+    """
+    images = gaussian_pyramid(image, sizes, operator)
+    lows = [
+        upsample(coarse, size_of(fine), operator) for fine, coarse in itertools.pairwise(images)
+    ]
+    return [
+        Stage(low, residual_of(fine, low), fine)
+        for fine, low in zip(images, [*lows, None], strict=True)
+    ]
+
+
 def laplacian_pyramid(
     image: Float[Tensor, "b c h w"], sizes: Sequence[Size], operator: Operator = "burt-adelson"
 ) -> list[Tensor]:
@@ -117,14 +150,10 @@ def laplacian_pyramid(
 
     Arguments and errors are those of `gaussian_pyramid`.
 
-    Source: Denton et al. (2015), equation 3.
+    References:
+        Denton et al. (2015), equation 3.
     """
-    images = gaussian_pyramid(image, sizes, operator)
-    highs = [
-        fine - upsample(coarse, size_of(fine), operator)
-        for fine, coarse in itertools.pairwise(images)
-    ]
-    return [*highs, images[-1]]
+    return [stage.high for stage in stages_of(image, sizes, operator)]
 
 
 def reconstruct(
@@ -132,11 +161,12 @@ def reconstruct(
 ) -> Float[Tensor, "b c _ _"]:
     """Inverts `laplacian_pyramid`: I_k = u(I_{k+1}) + h_k, from I_K = h_K down to I_0.
 
-    Source: Denton et al. (2015), equation 4.
+    References:
+        Denton et al. (2015), equation 4.
     """
-    image = highs[-1]
+    image = image_of(highs[-1], None)
     for high in reversed(highs[:-1]):
-        image = upsample(image, size_of(high), operator) + high
+        image = image_of(high, upsample(image, size_of(high), operator))
     return image
 
 
@@ -145,6 +175,13 @@ def image_of(
 ) -> Float[Tensor, "b c h w"]:
     """Returns I_k = l_k + h_k, or h_K where there is no low-pass image: at the coarsest level."""
     return high if low is None else low + high
+
+
+def residual_of(
+    image: Float[Tensor, "b c h w"], low: Float[Tensor, "b c h w"] | None
+) -> Float[Tensor, "b c h w"]:
+    """Returns h_k = I_k - l_k, or I_K at the coarsest level: the inverse of `image_of`."""
+    return image if low is None else image - low
 
 
 def size_of(x: Tensor) -> Size:
@@ -165,7 +202,9 @@ def _resample(x: Tensor, size: Size, matrix: AxisMatrix) -> Tensor:
 def _matrix(
     matrix: AxisMatrix, source: int, target: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    weights = matrix(source, target)
+    # A device context of the caller shall not reach the cache.
+    with torch.device("cpu"):
+        weights = matrix(source, target)
     return (weights / weights.sum(dim=1, keepdim=True)).to(device, dtype)
 
 

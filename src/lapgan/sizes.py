@@ -11,10 +11,10 @@ Size = tuple[int, int]
 
 
 def parse_size(text: str) -> Size:
-    """Reads `28` as (28, 28) and `48x64` as (48, 64), height first.
+    """Returns the size that a text stands for: 28 is (28, 28), 48x64 is (48, 64), height first.
 
     Raises:
-        LapganError: the text is neither.
+        LapganError: the text has another form.
     """
     sides = text.split("x")
     if len(sides) not in (1, 2) or not all(side.isdecimal() for side in sides):
@@ -25,14 +25,14 @@ def parse_size(text: str) -> Size:
 
 
 def size_text(size: Size) -> str:
-    """Returns a size as people read it: 28x28."""
+    """Returns a size as text, height first: 28x28."""
     return f"{size[0]}x{size[1]}"
 
 
 def check_sizes(sizes: Sequence[Size]) -> None:
-    """Raises a LapganError unless `sizes` are positive and descend from finest to coarsest."""
+    """Raises a LapganError unless all sizes are positive and descend from finest to coarsest."""
     if not sizes:
-        raise LapganError("pyramid: no sizes given; name at least one, finest first.")
+        raise LapganError("pyramid: there are no sizes. Give at least one, finest first.")
     for fine, coarse in itertools.pairwise(sizes):
         check_step(fine=fine, coarse=coarse)
         if tuple(fine) == tuple(coarse):

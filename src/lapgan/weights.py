@@ -19,34 +19,38 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from lapgan.errors import LapganError
 from lapgan.files import atomic_path
-from lapgan.recipe import ClassifierRecipe, Recipe, check_recipe
+from lapgan.models.classifier import ClassifierSection
+from lapgan.normalization import Normalization
+from lapgan.recipe import Recipe, check_recipe
+from lapgan.run_folder import RunFolder
+from lapgan.section import validate
 
 __all__ = [
-    "CLASSIFIER",
     "FORMAT",
-    "LEVEL_FILE",
     "Weights",
     "classifier_state",
     "classifier_tensors",
     "generator_state",
     "generator_tensors",
-    "halved",
+    "halve_precision",
+    "normalization_tensors",
     "pretrained_names",
     "read_weights",
+    "tensors_digest",
     "write_tensors",
     "write_weights",
 ]
 
 FORMAT = 1
-LEVEL_FILE = "weights.safetensors"
-# The classifier's folder in a run, its figures among those of the levels, its tensors' prefix.
-CLASSIFIER = "classifier"
+_CLASSIFIER = "classifier."
+_MEAN, _STD = "normalisation.mean", "normalisation.std"
+# Buffers that the classifier's stages had in earlier versions; nothing is computed from them.
+_RETIRED = ".shown_norm."
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,18 @@ class Weights:
     recipe: Recipe
     class_names: tuple[str, ...]
     training: dict[str, Any]
-    classifier: ClassifierRecipe | None = None
+    classifier: ClassifierSection | None = None
+
+    @property
+    def normalization(self) -> Normalization:
+        """From pixels to the scale of the nets."""
+        return Normalization(mean=self.tensors[_MEAN], std=self.tensors[_STD])
 
     @property
     def missing(self) -> list[str]:
-        """The sizes of the recipe whose level is not in the file."""
+        """The names of the recipe's levels that are not in the file."""
         present = {name.split(".")[1] for name in self.tensors if name.startswith("levels.")}
-        return [size for size in self.recipe.levels if size not in present]
+        return [name for name in self.recipe.level_names if name not in present]
 
     def check_complete(self, path: Path) -> None:
         """Raises a LapganError that names `path`, what was read, if a level is missing."""
@@ -89,20 +98,26 @@ def generator_tensors(level: str, generator: nn.Module) -> dict[str, Tensor]:
 
 def generator_state(level: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns a generator's state from a file's tensors: what `generator_tensors` was given."""
-    return _below(_prefix(level), tensors)
+    return _strip(_prefix(level), tensors)
 
 
 def classifier_tensors(net: nn.Module) -> dict[str, Tensor]:
     """Returns a classifier's tensors under the names they have in a file; see the module."""
-    return {f"{CLASSIFIER}.{name}": t for name, t in net.state_dict().items()}
+    return {f"{_CLASSIFIER}{name}": t for name, t in net.state_dict().items()}
 
 
 def classifier_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns a classifier's state from a file's tensors: what `classifier_tensors` was given."""
-    return _below(f"{CLASSIFIER}.", tensors)
+    state = _strip(_CLASSIFIER, tensors)
+    return {name: tensor for name, tensor in state.items() if _RETIRED not in name}
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def normalization_tensors(normalization: Normalization) -> dict[str, Tensor]:
+    """Returns the tensors of a normalization under the names they have in a file."""
+    return {_MEAN: normalization.mean, _STD: normalization.std}
+
+
+def _strip(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
 
@@ -110,19 +125,19 @@ def _prefix(level: str) -> str:
     return f"levels.{level}.generator."
 
 
-def halved(weights: Weights) -> Weights:
+def halve_precision(weights: Weights) -> Weights:
     """Returns weights with their nets in float16: half the size, 11 bits of precision."""
     return replace(
         weights,
         tensors={
-            name: tensor.half() if _of_net(name, tensor) else tensor
+            name: tensor.half() if _is_net(name, tensor) else tensor
             for name, tensor in weights.tensors.items()
         },
     )
 
 
-def _of_net(name: str, tensor: Tensor) -> bool:
-    return name.startswith(("levels.", f"{CLASSIFIER}.")) and tensor.is_floating_point()
+def _is_net(name: str, tensor: Tensor) -> bool:
+    return name.startswith(("levels.", _CLASSIFIER)) and tensor.is_floating_point()
 
 
 def pretrained_names() -> list[str]:
@@ -141,7 +156,7 @@ def write_weights(path: Path, weights: Weights) -> None:
         LapganError: the file cannot be written.
     """
     content = {
-        "recipe": weights.recipe.model_dump(mode="json"),
+        "recipe": weights.recipe.model_dump(mode="json", by_alias=True),
         "class_names": list(weights.class_names),
         "training": weights.training,
         "classifier": weights.classifier and weights.classifier.model_dump(),
@@ -151,7 +166,7 @@ def write_weights(path: Path, weights: Weights) -> None:
     metadata = {
         "format": f"lapgan {FORMAT}",
         "content": json.dumps(content),
-        "sha256": _digest(json.dumps(content), tensors),
+        "sha256": tensors_digest(json.dumps(content), tensors),
     }
     write_tensors(path, tensors, metadata)
 
@@ -166,7 +181,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         try:
             safetensors.torch.save_file(dict(tensors), temporary, metadata)
         except SafetensorError as error:
-            # The library wraps what the operating system said.
+            # The library wraps the operating system's error.
             raise OSError(str(error)) from error
 
 
@@ -181,9 +196,7 @@ def read_weights(path: Path) -> Weights:
             newer version.
     """
     if path.is_dir():
-        levels = sorted(path.glob(f"level-*/{LEVEL_FILE}"))
-        added = path.glob(f"{CLASSIFIER}/{LEVEL_FILE}")
-        return _join(path, [_read_file(file) for file in (*levels, *added)])
+        return _join(path, [_read_file(file) for file in RunFolder(path).weights_files()])
     if not path.exists() and str(path) in pretrained_names():
         with resources.as_file(resources.files("lapgan.pretrained") / f"{path}.safetensors") as own:
             return _read_file(own)
@@ -198,8 +211,8 @@ def read_weights(path: Path) -> Weights:
 def _join(folder: Path, parts: list[Weights]) -> Weights:
     if not parts:
         raise LapganError(
-            f"{folder}: no level has weights yet; expected {folder}/level-*/{LEVEL_FILE}. Is this "
-            "a run folder, and was `lapgan train` run long enough for a first checkpoint?"
+            f"{folder}: no level has weights yet; expected {RunFolder(folder).part('*').weights}. "
+            "Is this a run folder, and was `lapgan train` run long enough for a first checkpoint?"
         )
     first = parts[0]
     for part in parts:
@@ -229,7 +242,7 @@ def _read_file(path: Path) -> Weights:
             "download it again."
         ) from None
     text = metadata.get("content", "")
-    if _digest(text, tensors) != metadata.get("sha256"):
+    if tensors_digest(text, tensors) != metadata.get("sha256"):
         raise LapganError(
             f"{path}: the content does not match its SHA-256 digest: the file was changed or "
             "damaged after it was written. Copy or download it again."
@@ -240,15 +253,12 @@ def _read_file(path: Path) -> Weights:
         recipe=check_recipe(content["recipe"], f"in {path}"),
         class_names=tuple(content["class_names"]),
         training=content["training"],
-        classifier=_classifier_recipe(path, content.get("classifier")),
+        classifier=_classifier_section(path, content.get("classifier")),
     )
 
 
-def _classifier_recipe(path: Path, content: Any) -> ClassifierRecipe | None:
-    try:
-        return None if content is None else ClassifierRecipe.model_validate(content)
-    except ValidationError as error:
-        raise LapganError(f"{path}: its classifier is not one that lapgan knows: {error}") from None
+def _classifier_section(path: Path, content: Any) -> ClassifierSection | None:
+    return None if content is None else validate(ClassifierSection, content, f"{path}: classifier")
 
 
 def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
@@ -262,7 +272,8 @@ def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
         )
 
 
-def _digest(content: str, tensors: Mapping[str, Tensor]) -> str:
+def tensors_digest(content: str, tensors: Mapping[str, Tensor]) -> str:
+    """Returns the SHA-256 digest of a text and of named tensors, as hexadecimal digits."""
     digest = hashlib.sha256(content.encode())
     for name in sorted(tensors):
         tensor = tensors[name]

@@ -1,4 +1,4 @@
-"""Small images made for each test, and a cache that no other test sees."""
+"""Small images for each test, and a cache of its own."""
 
 import io
 

@@ -81,7 +81,7 @@ def test_the_cache_argument_wins_over_the_environment(photos, cache, tmp_path):
         ),
     ],
 )
-def test_a_damaged_entry_is_made_anew(damage, photos, cache, decoded):
+def test_a_damaged_entry_is_replaced(damage, photos, cache, decoded):
     expected = np.array(open_images(photos).pixels)
     damage(entry_of(cache))
     images = open_images(photos)
@@ -132,12 +132,12 @@ def test_a_cache_that_cannot_be_made_is_named(photos, tmp_path):
 
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(photos, cache):
     key = open_images(photos).fingerprint
-    (cache / key).rename(cache / f"{key}.partial")  # killed just before the end
-    (cache / "dead.partial").mkdir()
-    (cache / "alive.partial").mkdir()
+    (cache / key).rename(cache / f".{key}.a1b2.partial")  # killed just before the end
+    (cache / ".dead.a1b2.partial").mkdir()
+    (cache / ".alive.a1b2.partial").mkdir()
     with FileLock(cache / "alive.lock"):
         assert len(open_images(photos)) == 8
-    assert [path.name for path in cache.glob("*.partial")] == ["alive.partial"]
+    assert [path.name for path in cache.glob("*.partial")] == [".alive.a1b2.partial"]
 
 
 STARTER = """

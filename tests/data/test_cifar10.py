@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10
 
-from lapgan.data import cifar10, open_images
+from lapgan.data import open_images
+from lapgan.data.sources import cifar10
 from lapgan.errors import LapganError
 
 
@@ -23,7 +24,7 @@ def md5(path):
 @pytest.fixture
 def archive(tmp_path, monkeypatch):
     """A small archive in the official form, whose checksums torchvision is told to expect."""
-    batches = tmp_path / "made" / "cifar-10-batches-py"
+    batches = tmp_path / "batches" / "cifar-10-batches-py"
     batches.mkdir(parents=True)
     names = [name for name, _ in CIFAR10.train_list + CIFAR10.test_list]
     for index, name in enumerate(names):
@@ -96,7 +97,7 @@ def test_an_edit_is_noticed_after_the_first_start(archive, tmp_path):
 
 def test_a_tampered_archive_is_refused(tmp_path):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"not the official archive")
-    with pytest.raises(LapganError, match=r"is not the official archive \(MD5 c58f30"):
+    with pytest.raises(LapganError, match=r"is not the official archive \(expected MD5 c58f30"):
         open_images(tmp_path)
 
 
@@ -120,7 +121,7 @@ def test_a_download_with_the_wrong_checksum_is_not_kept(host, tmp_path, monkeypa
     (tmp_path / "page").write_text("Log in to this network")
     monkeypatch.setenv("LAPGAN_DATA", str(tmp_path / "data"))
     monkeypatch.setattr(CIFAR10, "url", f"{host}/page")
-    with pytest.raises(LapganError, match="cannot be fetched"):
+    with pytest.raises(LapganError, match="cannot be downloaded"):
         open_images("cifar10")
     assert list((tmp_path / "data").iterdir()) == []
 

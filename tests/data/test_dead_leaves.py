@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lapgan.data import open_images
-from lapgan.data.dead_leaves import DeadLeaves
+from lapgan.data.sources.dead_leaves import DeadLeaves
 from lapgan.errors import LapganError
 
 

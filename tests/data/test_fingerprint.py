@@ -36,7 +36,7 @@ def test_settled_files_are_not_read_again(files, monkeypatch):
     monkeypatch.setattr(fingerprint, "_SETTLED_NS", 0)
     time.sleep(0.02)
     first = hash_of(files)
-    monkeypatch.setattr(fingerprint, "_content", lambda files: pytest.fail("read again"))
+    monkeypatch.setattr(fingerprint, "_hash_contents", lambda files: pytest.fail("read again"))
     assert hash_of(files) == first
 
 

@@ -15,7 +15,7 @@ def test_a_missing_library_names_the_extra(monkeypatch):
 def test_reads_what_the_library_fetched(tmp_path, pixels, encode, monkeypatch):
     """The library opens a local folder as it opens a data set on the Hub."""
     datasets = pytest.importorskip("datasets")
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "kept")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "downloads")
     features = datasets.Features(
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
     )
@@ -23,14 +23,14 @@ def test_reads_what_the_library_fetched(tmp_path, pixels, encode, monkeypatch):
         "image": [{"bytes": encode(pixels(seed)), "path": None} for seed in range(3)],
         "label": [1, 0, 1],
     }
-    made = datasets.Dataset.from_dict(rows, features=features)
-    made.to_parquet(tmp_path / "set" / "train-00000-of-00001.parquet")
+    dataset = datasets.Dataset.from_dict(rows, features=features)
+    dataset.to_parquet(tmp_path / "set" / "train-00000-of-00001.parquet")
     images = open_images(f"hub:{tmp_path / 'set'}")
     assert images.labels.tolist() == [1, 0, 1]
     assert images.class_names == ("cat", "dog")
     assert (images.pixels[2] == pixels(2).transpose(2, 0, 1)).all()
     assert open_images(f"hub:{tmp_path / 'set'}").fingerprint == images.fingerprint
-    with pytest.raises(LapganError, match="the split 'test' cannot be fetched"):
+    with pytest.raises(LapganError, match="the split 'test' cannot be downloaded"):
         open_images(f"hub:{tmp_path / 'set'}", split="test")
 
 

@@ -7,7 +7,7 @@ PIXELS = np.zeros((2, 3, 4, 5), np.uint8)
 LABELS = np.array([0, 1])
 
 
-def test_knows_its_length_and_size():
+def test_length_and_size_are_those_of_the_pixels():
     images = Images(PIXELS, LABELS, ("cat", "dog"), "pets", "0")
     assert len(images) == 2
     assert images.size == (4, 5)

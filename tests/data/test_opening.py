@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lapgan.data import default_cache, open_images
+from lapgan.data import default_cache, describe_sources, open_images
 from lapgan.errors import LapganError
 
 
@@ -14,7 +14,8 @@ def test_a_missing_path_lists_what_would_do(tmp_path):
         open_images(tmp_path / "gone")
     message = str(error.value)
     assert message.startswith(f"{tmp_path / 'gone'}: there is no such file or folder")
-    for form in ("dead-leaves", "cifar10", "hub:OWNER/NAME", ".parquet", "LAPGAN_DATA"):
+    assert describe_sources() in message
+    for form in ("dead-leaves", "cifar10", "hub:OWNER/NAME", ".parquet", ".npz", "LAPGAN_DATA"):
         assert form in message
 
 
@@ -24,13 +25,13 @@ def test_an_empty_source_is_not_the_working_folder(photos, monkeypatch):
         open_images("")
 
 
-def test_a_file_that_is_no_parquet_is_refused(photos):
-    with pytest.raises(LapganError, match=r"0\.png: is a file, but no parquet file"):
+def test_a_file_that_no_source_reads_is_refused(photos):
+    with pytest.raises(LapganError, match=r"0\.png: this file is not a source of images"):
         open_images(photos / "cat" / "0.png")
 
 
 def test_a_pattern_that_fits_nothing_is_named(tmp_path):
-    with pytest.raises(LapganError, match="no parquet file fits this pattern"):
+    with pytest.raises(LapganError, match="no files that can be used match"):
         open_images(f"{tmp_path}/*.parquet")
 
 
@@ -65,30 +66,30 @@ def test_the_default_cache_is_the_users(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory):
-    return tmp_path_factory.mktemp("kept")
+def cache_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("real")
 
 
 @pytest.mark.data
-def test_cifar10_parquet_is_whole_and_opens_fast(kept):
+def test_cifar10_parquet_is_whole_and_opens_fast(cache_folder):
     assert (Path(os.environ["LAPGAN_DATA"]) / "cifar10" / "train.parquet").is_file()
-    images = open_images("cifar10", cache=kept)
+    images = open_images("cifar10", cache=cache_folder)
     assert images.pixels.shape == (50_000, 3, 32, 32)
     assert images.class_names[0] == "airplane"
     assert np.bincount(images.labels).tolist() == [5_000] * 10
     mean = images.pixels.mean(axis=(0, 2, 3)) / 255
     np.testing.assert_allclose(mean, [0.4914, 0.4822, 0.4465], atol=1e-4)
     started = time.perf_counter()
-    open_images("cifar10", cache=kept)
+    open_images("cifar10", cache=cache_folder)
     assert time.perf_counter() - started < 2
 
 
 @pytest.mark.data
-def test_scenes_have_two_splits_and_patterns_work(kept):
-    test = open_images("scenes96", split="test", cache=kept)
+def test_scenes_have_two_splits_and_patterns_work(cache_folder):
+    test = open_images("scenes96", split="test", cache=cache_folder)
     assert test.pixels.shape == (1_500, 3, 96, 96)
     assert test.class_names == ("buildings", "forest", "glacier", "mountain", "sea", "street")
     assert (
-        open_images("scenes96/te*.parquet", split="test", cache=kept).pixels.shape
+        open_images("scenes96/te*.parquet", split="test", cache=cache_folder).pixels.shape
         == test.pixels.shape
     )

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 from lapgan.cli import app
 from lapgan.data import open_images, prepare_images
 from lapgan.data.decode import InvalidImageError
-from lapgan.data.prepare import fitted
+from lapgan.data.prepare import fit_image
 from lapgan.errors import LapganError
 
 
@@ -57,12 +57,12 @@ def test_cuts_the_middle_and_never_stretches():
     # Black bars left and right of a 4x4 square, which alone is kept.
     pixels = np.zeros((4, 8, 3), np.uint8)
     pixels[:, 2:6] = 200
-    assert (fitted(pixels, (4, 4)) == 200).all()
+    assert (fit_image(pixels, (4, 4)) == 200).all()
 
 
 def test_refuses_to_enlarge():
     with pytest.raises(InvalidImageError, match=r"is 8x4 pixels .* smaller than 6x6"):
-        fitted(np.zeros((4, 8, 3), np.uint8), (6, 6))
+        fit_image(np.zeros((4, 8, 3), np.uint8), (6, 6))
 
 
 def test_names_pictures_that_are_too_small_and_leaves_nothing(snaps, tmp_path):
@@ -78,5 +78,5 @@ def test_can_leave_bad_pictures_out(snaps, tmp_path, caplog):
 
 def test_never_writes_over_a_folder(snaps, tmp_path):
     (tmp_path / "out").mkdir()
-    with pytest.raises(LapganError, match="is there already"):
+    with pytest.raises(LapganError, match="already exists"):
         prepare_images(snaps, tmp_path / "out", (16, 16))

@@ -69,8 +69,10 @@ def test_nothing_left_after_decoding_is_an_error(tmp_path, pixels, encode):
 
 
 def test_progress_is_drawn_on_stderr_only_when_asked(photos, capsys, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any stream for a terminal
     open_images(photos)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any stream for a terminal
+    open_images(photos / "cat", progress=False)
     assert capsys.readouterr() == ("", "")
     open_images(photos, on_invalid="skip", progress=True)
     out, err = capsys.readouterr()

@@ -18,7 +18,7 @@ from lapgan.evaluation.measurement import (
 )
 from lapgan.evaluation.metrics.dependence.critic import Critic, summarize_scores
 from lapgan.evaluation.metrics.dependence.measure import LevelDependence, measure_dependence
-from lapgan.noise import NoisePlane, NoiseVector
+from lapgan.noise import PlaneNoise, VectorNoise
 from lapgan.normalization import standard_normalization, symmetric_normalization
 from lapgan.pyramid import downsample, laplacian_pyramid, upsample
 from lapgan.recipe import Recipe, check_recipe
@@ -64,8 +64,8 @@ def recipe(fine: Size = FINE, coarse: Size = COARSE) -> Recipe:
 
 def toy(residual: Residual, fine: Size = FINE, coarse: Size = COARSE) -> Cascade:
     levels = [
-        Level(fine, NoisePlane(3), Made(residual)),
-        Level(coarse, NoiseVector(3 * coarse[0] * coarse[1]), White(coarse)),
+        Level(fine, PlaneNoise(planes=3), Made(residual)),
+        Level(coarse, VectorNoise(dimension=3 * coarse[0] * coarse[1]), White(coarse)),
     ]
     return Cascade(recipe(fine, coarse), levels, symmetric_normalization(fine), compute=EXACT)
 
@@ -188,7 +188,7 @@ def test_the_answers_are_a_mean_over_all_shuffled_pairs_with_its_error():
 
 def test_a_cascade_of_one_level_depends_on_nothing():
     whole = toy(orthogonal)
-    single = recipe().model_copy(update={"levels": {"6x8": recipe().level(1)}})
+    single = recipe().model_copy(update={"levels": recipe().levels[1:]})
     cascade = Cascade(single, whole.levels[1:], symmetric_normalization(COARSE))
     assert measure_dependence(cascade, noise_images(size=COARSE), n=64, training=128) == []
 

@@ -19,7 +19,7 @@ from lapgan.evaluation.metrics.entropy.levels import (
     recipe_noise_bits,
 )
 from lapgan.evaluation.metrics.entropy.views import write_entropy_plot
-from lapgan.noise import NoisePlane, NoiseVector
+from lapgan.noise import PlaneNoise, VectorNoise
 from lapgan.pyramid import OPERATORS, Operator
 from lapgan.recipe import Recipe, read_recipe
 
@@ -63,10 +63,10 @@ def test_the_chain_adds_up(images: Images, other: Images):
 
 
 def test_noise_has_24_bits_a_number():
-    assert NoisePlane(2).entropy((5, 7)) == 24 * 2 * 35
-    assert NoiseVector(100).entropy((8, 8)) == 2400
+    assert PlaneNoise(planes=2).entropy((5, 7)) == 24 * 2 * 35
+    assert VectorNoise(dimension=100).entropy((8, 8)) == 2400
     assert recipe_noise_bits(read_recipe("paper-cifar10")) == (24, 24, 37.5)
-    z = NoisePlane().sample(100, (50, 50), torch.Generator().manual_seed(0))
+    z = PlaneNoise().sample(100, (50, 50), torch.Generator().manual_seed(0))
     assert torch.equal((z.double() + 1) * 2**23 % 1, torch.zeros_like(z, dtype=torch.float64))
 
 

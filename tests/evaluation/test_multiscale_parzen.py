@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lapgan.cascade import Cascade, Level
 from lapgan.errors import LapganError
 from lapgan.evaluation.metrics.multiscale_parzen import OrthogonalSplit, multiscale_parzen
-from lapgan.noise import NoisePlane, NoiseVector
+from lapgan.noise import PlaneNoise, VectorNoise
 from lapgan.normalization import symmetric_normalization
 from lapgan.pyramid import OPERATORS, Operator, downsample, gaussian_pyramid
 from lapgan.recipe import check_recipe
@@ -92,7 +92,9 @@ def toy(nets: list[nn.Module], sizes: list[Size]) -> Cascade:
     recipe = check_recipe(
         {"name": "toy", "pyramid": {"operator": "block-mean"}, "levels": levels}, "toy"
     )
-    noises = [NoisePlane(3) for _ in keys[:-1]] + [NoiseVector(3 * math.prod(sizes[-1]))]
+    noises = [PlaneNoise(planes=3) for _ in keys[:-1]] + [
+        VectorNoise(dimension=3 * math.prod(sizes[-1]))
+    ]
     made = [Level(*parts) for parts in zip(sizes, noises, nets, strict=True)]
     return Cascade(recipe, made, symmetric_normalization(sizes[0]))
 

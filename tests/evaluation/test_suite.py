@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lapgan.cascade import Cascade
+from lapgan.cascade.best_of import ClassifierGuide
 from lapgan.compute import choose_compute
 from lapgan.data import Images
 from lapgan.errors import LapganError
@@ -28,8 +29,7 @@ from lapgan.evaluation.suite import (
     evaluate,
     evaluate_models,
 )
-from lapgan.recipe import ClassifierRecipe
-from lapgan.selection import Selector
+from lapgan.models.classifier import ClassifierSection
 
 COUNTS = SampleCounts(
     samples=24, test=40, validation=16, multiscale=8, draws=4, fit=100, centroids=10, pairs=64,
@@ -173,7 +173,7 @@ def test_what_cannot_work_is_refused_before_any_work(
     change: dict[str, object],
     message: str,
 ):
-    monkeypatch.setattr(Cascade, "blocks", lambda *_: pytest.fail("worked before it checked"))
+    monkeypatch.setattr(Cascade, "stream", lambda *_: pytest.fail("worked before it checked"))
     with pytest.raises(LapganError, match=message):
         run(dataclasses.replace(context, **change), metric)  # type: ignore[arg-type]
 
@@ -186,7 +186,7 @@ def test_a_class_with_too_few_images_is_refused_before_any_work(
 ):
     model = EvaluatedModel("tiny", cascade=cascade_with_classes)
     counts = dataclasses.replace(COUNTS, samples=10)
-    monkeypatch.setattr(Cascade, "blocks", lambda *_: pytest.fail("worked before it checked"))
+    monkeypatch.setattr(Cascade, "stream", lambda *_: pytest.fail("worked before it checked"))
     with pytest.raises(LapganError, match="class dog: kid-lite0: 3 generated images are too few"):
         run(Context([model], training, held_out, counts), "classes")
 
@@ -195,9 +195,9 @@ def test_only_as_many_samples_are_made_as_the_metrics_need(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ):
     counts: list[int] = []
-    blocks = Cascade.blocks
+    stream = Cascade.stream
     monkeypatch.setattr(
-        Cascade, "blocks", lambda self, n, seed: counts.append(n) or blocks(self, n, seed)
+        Cascade, "stream", lambda self, n, seed: counts.append(n) or stream(self, n, seed)
     )
     many = dataclasses.replace(context, counts=dataclasses.replace(COUNTS, samples=128))
     run(many, "multiscale-parzen")
@@ -242,8 +242,8 @@ def test_models_are_named_and_opened(cascade: Cascade, tmp_path: Path):
 
 
 def test_a_model_may_choose_among_candidates(cascade_with_classes: Cascade, tmp_path: Path):
-    chooser = ClassifierRecipe(level="12", maps=4)
-    cascade_with_classes.selector = Selector(chooser, chooser.build(3))
+    section = ClassifierSection(level="12", maps=4)
+    cascade_with_classes.guide = ClassifierGuide(section, section.build(3))
     cascade_with_classes.save(tmp_path / "tiny.safetensors")
     model = open_model(str(tmp_path / "tiny.safetensors"), choose_compute("cpu"), 4)
     assert model.name == "tiny (best of 4)"

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lapgan.models import patch
+from lapgan.models import modern
 from lapgan.models.patch import DataInitialized, PatchDiscriminator, PatchGenerator, VectorGenerator
 
 
@@ -96,4 +96,4 @@ def test_only_fitted_nets_are_fitted():
 
 
 def test_unit_noise_has_variance_one():
-    assert (patch._UNIT * (torch.rand(100_000) * 2 - 1)).var().item() == pytest.approx(1, rel=0.02)
+    assert (modern._UNIT * (torch.rand(100_000) * 2 - 1)).var().item() == pytest.approx(1, rel=0.02)

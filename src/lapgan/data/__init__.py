@@ -1,18 +1,22 @@
-"""Data: sources of pictures, decoded once into uint8 arrays. No PyTorch here."""
+"""Data: sources of images, decoded once into uint8 arrays. Nothing here imports PyTorch."""
 
 from lapgan.data.cache import default_cache
-from lapgan.data.crops import corner_crops, corner_offsets
+from lapgan.data.crops import CornerCrops, corner_crops, corner_offsets
 from lapgan.data.images import Images
 from lapgan.data.opening import open_images
 from lapgan.data.prepare import prepare_images
 from lapgan.data.reading import OnInvalid
+from lapgan.data.sources import describe_sources, find_source
 
 __all__ = [
+    "CornerCrops",
     "Images",
     "OnInvalid",
     "corner_crops",
     "corner_offsets",
     "default_cache",
+    "describe_sources",
+    "find_source",
     "open_images",
     "prepare_images",
 ]

@@ -1,11 +1,9 @@
-"""Images decoded once: a folder of memory-mapped arrays for each source, keyed by its content."""
+"""The cache of decoded images: one folder of memory-mapped arrays per source, by its content."""
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,31 +15,40 @@ from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
 from lapgan.data.images import Images
-from lapgan.data.reading import OnInvalid, Reading, warn_skipped
-from lapgan.data.source import Source
+from lapgan.data.reading import OnInvalid, SourceReader, warn_skipped
+from lapgan.data.sources.base import Source
 from lapgan.errors import LapganError
+from lapgan.files import PARTIAL, atomic_folder, explain_write_errors
 from lapgan.sizes import Size
 
-__all__ = ["cached_images", "default_cache"]
+__all__ = ["default_cache", "open_cached_images"]
 
-# Raise this when the same content gives other pixels or labels, or the files change their form.
+# Raise this when the same content gives other pixels or labels, or the files change their format.
 _FORMAT = 1
 _HASHES = "hashes"
+_ADVICE = "Free some space, or set LAPGAN_CACHE to a folder on another disk."
 
 
 def default_cache() -> Path:
-    """The folder for decoded images: `$LAPGAN_CACHE`, or the user's cache folder."""
-    named = os.environ.get("LAPGAN_CACHE")
-    return Path(named) if named else user_cache_path("lapgan") / "images"
+    """Returns the folder for decoded images: `$LAPGAN_CACHE`, or the user's cache folder."""
+    folder = os.environ.get("LAPGAN_CACHE")
+    return Path(folder) if folder else user_cache_path("lapgan") / "images"
 
 
-def cached_images(
-    source: Source, *, split: str, on_invalid: OnInvalid, folder: Path, progress: bool
+def open_cached_images(
+    source: Source, *, split: str, on_invalid: OnInvalid, folder: Path, progress: bool | None
 ) -> Images:
-    """Opens the decoded images of a source, and decodes them first if nobody has yet.
+    """Opens the decoded images of a source, and decodes them first if they are not in the cache.
 
-    An entry appears whole or not at all; of several processes that ask at once, one decodes and
-    the others wait. An entry that is damaged is made anew.
+    An entry is written whole or not at all; if several processes need it at once, one decodes and
+    the others wait. A damaged entry is replaced.
+
+    Args:
+        source: where the images come from.
+        split: which part of it.
+        on_invalid: what to do with images that cannot be used, "stop" or "skip".
+        folder: the cache.
+        progress: whether to draw a progress bar on stderr; only in a terminal if None.
 
     Raises:
         LapganError: the source holds images that cannot be used, or the cache cannot be written.
@@ -51,17 +58,18 @@ def cached_images(
     images = entry.load(source.name)
     if images is not None:
         return images
-    with _writable(folder):
+    with explain_write_errors(folder, _ADVICE):
+        folder.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder)
         with FileLock(f"{entry.path}.lock"):
             # Another process may have made the entry while this one waited.
             images = entry.load(source.name)
             if images is not None:
                 return images
-            entry.build(Reading(source, on_invalid, progress))
+            entry.build(SourceReader(source, on_invalid, progress))
     images = entry.load(source.name)
     if images is None:
-        raise LapganError(f"{entry.path}: was written but cannot be read back. Check the disk.")
+        raise LapganError(f"{entry.path}: was written but cannot be read again. Check the disk.")
     return images
 
 
@@ -77,7 +85,7 @@ class _Entry:
     key: str
 
     def load(self, name: str) -> Images | None:
-        """Opens the entry; None if it does not exist or is not what was once written."""
+        """Opens the entry; returns None if it does not exist or is damaged."""
         try:
             meta = json.loads((self.path / "meta.json").read_text(encoding="utf-8"))
             images = self._open(name, meta)
@@ -92,38 +100,31 @@ class _Entry:
         names = tuple(meta["class_names"])
         labels = np.load(self.path / "labels.npy", allow_pickle=False) if names else None
         if list(pixels.shape) != meta["shape"]:
-            raise ValueError("pixels: not the shape that was written")
+            raise ValueError("pixels: not the shape in meta.json")
         return Images(pixels, labels, names, name, self.key)
 
-    def build(self, reading: Reading) -> None:
-        """Decodes into a folder beside the entry that takes its place at the end."""
-        size = reading.survey()
-        partial = self.path.with_suffix(".partial")
-        partial.mkdir(parents=True)
-        try:
-            labels = _write_pixels(partial / "pixels.npy", reading, size)
-            names = _write_labels(partial / "labels.npy", labels, reading.source)
+    def build(self, reader: SourceReader) -> None:
+        """Decodes the images and writes the entry."""
+        size = reader.common_size()
+        # An entry that is there already is damaged, or it would have been loaded.
+        with atomic_folder(self.path, replace=True, advice=_ADVICE) as folder:
+            labels = _write_pixels(folder / "pixels.npy", reader, size)
+            names = _write_labels(folder / "labels.npy", labels, reader.source)
             meta = {
                 "class_names": names,
                 "shape": [len(labels), 3, *size],
-                "skipped": reading.named(),
-                "skipped_count": len(reading.bad),
+                "skipped": reader.list_invalid(),
+                "skipped_count": len(reader.invalid),
             }
-            with _synced(partial / "meta.json") as file:
-                file.write(json.dumps(meta).encode())
-            # What stands there now is damaged, or it would have been loaded.
-            shutil.rmtree(self.path, ignore_errors=True)
-            partial.rename(self.path)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
-def _write_pixels(path: Path, reading: Reading, size: Size) -> list[int | None]:
+def _write_pixels(path: Path, reader: SourceReader, size: Size) -> list[int | None]:
     labels: list[int | None] = []
     # Written, not assigned to a memory map: a full disk kills a process that writes to a map.
-    with _synced(path) as file:
+    with path.open("wb") as file:
         _write_header(file, (0, 3, *size))
-        for rgb, label in reading.images():
+        for rgb, label in reader.images():
             file.write(np.ascontiguousarray(rgb.transpose(2, 0, 1)).data)
             labels.append(label)
         # numpy leaves room in the header for the first axis to grow.
@@ -138,58 +139,38 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
 
 
 def _write_labels(path: Path, labels: list[int | None], source: Source) -> tuple[str, ...]:
-    numbers = _whole(labels, source)
-    if numbers is None:
+    array = _label_array(labels, source)
+    if array is None:
         return ()
-    names = source.class_names or tuple(map(str, range(int(numbers.max()) + 1)))
-    if not 0 <= numbers.min() <= numbers.max() < len(names):
+    names = source.class_names or tuple(map(str, range(int(array.max()) + 1)))
+    if not 0 <= array.min() <= array.max() < len(names):
         raise LapganError(
             f"{source.name}: expected labels 0 to {len(names) - 1} for the {len(names)} classes "
-            f"{', '.join(names[:10])}; found {numbers.min()} to {numbers.max()}. "
+            f"{', '.join(names[:10])}; found {array.min()} to {array.max()}. "
             "Correct the labels or the class names."
         )
-    with _synced(path) as file:
-        np.save(file, numbers, allow_pickle=False)
+    np.save(path, array, allow_pickle=False)
     return names
 
 
-def _whole(labels: list[int | None], source: Source) -> NDArray[np.int64] | None:
-    given = [label for label in labels if label is not None]
-    if not given:
+def _label_array(labels: list[int | None], source: Source) -> NDArray[np.int64] | None:
+    numbers = [label for label in labels if label is not None]
+    if not numbers:
         return None
-    if len(given) < len(labels):
+    if len(numbers) < len(labels):
         raise LapganError(
-            f"{source.name}: {len(labels) - len(given)} of {len(labels)} images have no label. "
+            f"{source.name}: {len(labels) - len(numbers)} of {len(labels)} images have no label. "
             "Label all images or none."
         )
-    return np.array(given, np.int64)
-
-
-@contextmanager
-def _synced(path: Path) -> Iterator[BinaryIO]:
-    with path.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextmanager
-def _writable(folder: Path) -> Iterator[None]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise LapganError(
-            f"{folder}: the decoded images cannot be written ({error.strerror or error}). Free "
-            "some space, or set LAPGAN_CACHE to a folder on another disk."
-        ) from error
+    return np.array(numbers, np.int64)
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes what killed processes left half-written, in this entry or any other."""
-    for partial in folder.glob("*.partial"):
+    """Removes unfinished folders of processes that were killed, of this entry or any other."""
+    for partial in folder.glob(f"*{PARTIAL}"):
+        key = partial.name.lstrip(".").split(".")[0]
         try:
-            with FileLock(partial.with_suffix(".lock"), timeout=0):
+            with FileLock(folder / f"{key}.lock", timeout=0):
                 shutil.rmtree(partial, ignore_errors=True)
         except Timeout:
             continue  # another process is writing it

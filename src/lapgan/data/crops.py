@@ -1,16 +1,60 @@
-"""Corner crops of images that are larger than a model's."""
+"""Corner crops of images that are larger than a model's (Denton et al., 2015, section 4.1)."""
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lapgan.data.images import Images
-from lapgan.sizes import Size
+from lapgan.errors import LapganError
+from lapgan.sizes import Size, size_text
 
-__all__ = ["corner_crops", "corner_offsets"]
+__all__ = ["CornerCrops", "corner_crops", "corner_offsets"]
+
+
+@dataclass(frozen=True)
+class CornerCrops:
+    """A set of images as the set of its corner crops, four per image.
+
+    Example i is the crop of image i // 4 at corner i % 4, in the order of `corner_offsets`.
+
+    Args:
+        images: N images, at least as large as `size`.
+        size: height and width of the crops, in pixels.
+
+    Raises:
+        LapganError: the images are smaller than `size`.
+    """
+
+    images: Images
+    size: Size
+
+    def __post_init__(self) -> None:
+        if self.images.size[0] < self.size[0] or self.images.size[1] < self.size[1]:
+            raise LapganError(
+                f"{self.images.name}: images are {size_text(self.images.size)}, too small for "
+                f"corner crops of {size_text(self.size)}."
+            )
+
+    def __len__(self) -> int:
+        return 4 * len(self.images)
+
+    def pixels(self, examples: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Returns the pixels of examples (n,), uint8 (n, 3, H, W)."""
+        return corner_crops(self.images, examples // 4, examples % 4, self.size)
+
+    def labels(self, examples: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Returns the labels of examples (n,), int64 (n,); None if the images have none."""
+        return None if self.images.labels is None else self.images.labels[examples // 4]
 
 
 def corner_offsets(images: Size, crop: Size) -> list[tuple[int, int]]:
-    """Returns top and left of the four corner crops of the given size."""
+    """Returns the top and left edges of the four corner crops, in pixels.
+
+    Args:
+        images: height and width of the images.
+        crop: height and width of the crops.
+    """
     bottom, right = images[0] - crop[0], images[1] - crop[1]
     return [(0, 0), (0, right), (bottom, 0), (bottom, right)]
 
@@ -18,7 +62,7 @@ def corner_offsets(images: Size, crop: Size) -> list[tuple[int, int]]:
 def corner_crops(
     images: Images, indices: NDArray[np.int64], corners: NDArray[np.int64], size: Size
 ) -> NDArray[np.uint8]:
-    """Cuts chosen images to `size`, each at one of its corners.
+    """Crops selected images to `size`, each at one of its corners.
 
     Args:
         images: at least as large as `size`.
@@ -32,7 +76,7 @@ def corner_crops(
     height, width = size
     pixels = np.empty((len(indices), 3, height, width), dtype=np.uint8)
     for corner, (top, left) in enumerate(corner_offsets(images.size, size)):
-        chosen = corners == corner
-        window = images.pixels[indices[chosen]]
-        pixels[chosen] = window[:, :, top : top + height, left : left + width]
+        selected = corners == corner
+        window = images.pixels[indices[selected]]
+        pixels[selected] = window[:, :, top : top + height, left : left + width]
     return pixels

@@ -1,4 +1,4 @@
-"""Encoded image files become 8-bit RGB without loss, or are refused with the reason."""
+"""Decodes image files to 8-bit RGB without loss, or refuses them and says why."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from lapgan.data.source import Content
+from lapgan.data.sources.base import Content
 from lapgan.sizes import Size
 
 __all__ = ["InvalidImageError", "decode", "image_size"]
 
-# Pillow reads more, but these are the ones whose depth it reports before it cuts it to 8 bits.
+# Pillow reads more formats, but only for these it reports the depth before reducing it to 8 bits.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _LOSSLESS_MODES = {"1", "L", "P", "RGB", "LA", "PA", "RGBA"}
-_TURNED_SIDEWAYS = {5, 6, 7, 8}
-_ORIENTATION = 0x0112
+_SIDEWAYS = {5, 6, 7, 8}
+_ORIENTATION = 0x0112  # the EXIF tag
 
 
 class InvalidImageError(Exception):
@@ -26,33 +26,34 @@ class InvalidImageError(Exception):
 
 
 def image_size(content: Content) -> Size:
-    """Reads the height and width of an image, from its header if it is encoded.
+    """Returns the height and width of an image, from its header if it is encoded.
 
     Raises:
         InvalidImageError: the header alone shows that the image cannot be used.
     """
     if isinstance(content, np.ndarray):
         return content.shape[0], content.shape[1]
-    with _opened(content) as image:
-        sideways = _orientation(image) in _TURNED_SIDEWAYS
+    with _open(content) as image:
+        sideways = _orientation(image) in _SIDEWAYS
         return (image.width, image.height) if sideways else (image.height, image.width)
 
 
 def decode(content: Content) -> NDArray[np.uint8]:
-    """Decodes one image to uint8 (H, W, 3) RGB, turned upright as its EXIF data asks.
+    """Decodes one image to uint8 (H, W, 3) RGB, rotated as its EXIF data says.
 
     Greyscale, black and white, palettes and alpha that is opaque everywhere lose nothing and are
     converted. Color profiles are not applied.
 
     Raises:
-        InvalidImageError: broken, more than 8 bits, CMYK, transparent or animated.
+        InvalidImageError: the image is broken, has more than 8 bits per channel, is CMYK,
+            transparent or animated.
     """
     if isinstance(content, np.ndarray):
         return content
-    with _opened(content) as opened:
-        image: Image.Image = opened
-        if _orientation(opened) != 1:
-            image = ImageOps.exif_transpose(opened)
+    with _open(content) as file:
+        image: Image.Image = file
+        if _orientation(file) != 1:
+            image = ImageOps.exif_transpose(file)
         if "A" in image.getbands() or "transparency" in image.info:
             image = image.convert("RGBA")
             _refuse_transparent(image)
@@ -60,32 +61,32 @@ def decode(content: Content) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def _opened(content: bytes | Path) -> Iterator[ImageFile.ImageFile]:
+def _open(content: bytes | Path) -> Iterator[ImageFile.ImageFile]:
     if content == b"":
         raise InvalidImageError("is empty. Restore the file or remove it")
     try:
         file = BytesIO(content) if isinstance(content, bytes) else content
         with Image.open(file, formats=_FORMATS) as image:
-            _refuse_unfit(image)
+            _refuse_lossy(image)
             yield image
     except InvalidImageError:
         raise
     except UnidentifiedImageError:
         formats = "PNG, JPEG, WebP, BMP, GIF or TIFF"
         raise InvalidImageError(f"is not a {formats} image. Convert it or remove it") from None
-    except Exception as error:  # Pillow's readers raise nearly anything on broken files
+    except Exception as error:  # Pillow's readers raise almost anything on broken files
         detail = getattr(error, "strerror", None) or error
         raise InvalidImageError(f"cannot be read ({detail}). Restore it or remove it") from error
 
 
-def _refuse_unfit(image: ImageFile.ImageFile) -> None:
+def _refuse_lossy(image: ImageFile.ImageFile) -> None:
     if image.mode.startswith(("I", "F")) or ";16" in str(image.tile):
-        raise InvalidImageError("has more than 8 bits a channel. Save it as 8-bit RGB")
+        raise InvalidImageError("has more than 8 bits per channel. Save it as 8-bit RGB")
     if image.mode not in _LOSSLESS_MODES:
         raise InvalidImageError(f"has {image.mode} colors. Save it as 8-bit RGB")
-    # Cameras put a preview beside the photograph in MPO files; that is no animation.
+    # Cameras store a preview beside the photograph in MPO files; that is not an animation.
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise InvalidImageError("holds more than one frame. Save the frames as single images")
+        raise InvalidImageError("has more than one frame. Save the frames as single images")
 
 
 def _refuse_transparent(image: Image.Image) -> None:

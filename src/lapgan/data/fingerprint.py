@@ -1,4 +1,4 @@
-"""Hashes of files' content that cost one look at their dates on later starts."""
+"""Hashes of the content of files; on later runs only the dates of the files are read."""
 
 import hashlib
 import os
@@ -16,28 +16,29 @@ _SETTLED_NS = 2_000_000_000
 
 
 def files_fingerprint(files: Sequence[tuple[str, str]], memory: Path) -> str:
-    """Hashes files by content, and remembers the hash for as long as they stay as they are.
+    """Returns a hash of the content of files, and stores it until one of them changes.
 
-    A file counts as changed when its size, its dates or its inode change; the inode's own date
-    (ctime) cannot be set back, so a file that is replaced by another of the same size and date is
-    noticed too. Copied or moved files are hashed again, to the same value. A file that cannot be
-    read counts as such: whoever decodes it names it.
+    A file has changed when its size, its dates or its inode differ; the inode's own date (ctime)
+    cannot be set back, so replacing a file by another of the same size and date is noticed too.
+    Copied or moved files are hashed again, to the same value. A file that cannot be read is part
+    of the hash as unreadable; the error comes when it is decoded.
 
     Args:
-        files: pairs of a name that goes into the hash and the file's path.
-        memory: a folder for remembered hashes. It need not exist or be writable.
+        files: pairs of a name that enters the hash and the path of the file.
+        memory: a folder for stored hashes. It need not exist or be writable.
     """
-    state, newest = _state(files)
-    note = memory / state
-    if (known := _remembered(note)) is not None:
-        return known
-    content = _content(files)
+    state, newest = _hash_states(files)
+    stored = memory / state
+    if (fingerprint := _read_hash(stored)) is not None:
+        return fingerprint
+    fingerprint = _hash_contents(files)
     if time.time_ns() - newest > _SETTLED_NS:
-        _remember(note, content)
-    return content
+        _store_hash(stored, fingerprint)
+    return fingerprint
 
 
-def _state(files: Sequence[tuple[str, str]]) -> tuple[str, int]:
+def _hash_states(files: Sequence[tuple[str, str]]) -> tuple[str, int]:
+    """Returns a hash of sizes, inodes and dates, and the newest date in nanoseconds."""
     digest, newest = hashlib.sha256(), 0
     for name, path in files:
         try:
@@ -51,7 +52,7 @@ def _state(files: Sequence[tuple[str, str]]) -> tuple[str, int]:
     return digest.hexdigest()[:32], newest
 
 
-def _content(files: Sequence[tuple[str, str]]) -> str:
+def _hash_contents(files: Sequence[tuple[str, str]]) -> str:
     digest = hashlib.sha256()
     for name, path in files:
         try:
@@ -63,16 +64,16 @@ def _content(files: Sequence[tuple[str, str]]) -> str:
     return digest.hexdigest()
 
 
-def _remembered(note: Path) -> str | None:
+def _read_hash(stored: Path) -> str | None:
     try:
-        text = note.read_text(encoding="ascii")
+        text = stored.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
         return None
     return text if len(text) == 64 else None
 
 
-def _remember(note: Path, content: str) -> None:
+def _store_hash(stored: Path, fingerprint: str) -> None:
     try:
-        write_atomically(note, content.encode("ascii"))
+        write_atomically(stored, fingerprint.encode("ascii"))
     except LapganError:
-        return  # only the next start pays for it
+        return  # the next run hashes the files again

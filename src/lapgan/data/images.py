@@ -1,4 +1,4 @@
-"""What every data source becomes: decoded images of one size, with their labels."""
+"""Decoded images of one size with their labels: what every data source becomes."""
 
 from dataclasses import dataclass, field
 
@@ -12,14 +12,14 @@ __all__ = ["Images"]
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Decoded images, read from the disk as they are used.
+    """Decoded images, read from the disk when they are used.
 
     Args:
         pixels: uint8 (N, 3, H, W), 0 to 255, RGB; usually a read-only memory map.
         labels: int64 (N,), each an index into `class_names`; None if the images have none.
         class_names: the name of each class; empty if and only if there are no labels.
         name: a short name for people.
-        fingerprint: a hash of the content; the same images have the same one on any machine.
+        fingerprint: a hash of the content; equal for the same images on any machine.
 
     Raises:
         ValueError: the parts do not fit together.
@@ -33,8 +33,8 @@ class Images:
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[1] != 3:
-            found = f"{self.pixels.dtype} {self.pixels.shape}"
-            raise ValueError(f"pixels: expected uint8 (N, 3, H, W), got {found}")
+            actual = f"{self.pixels.dtype} {self.pixels.shape}"
+            raise ValueError(f"pixels: expected uint8 (N, 3, H, W), got {actual}")
         if (self.labels is None) != (not self.class_names):
             raise ValueError("class_names: expected names if and only if there are labels")
         if self.labels is not None:
@@ -42,8 +42,8 @@ class Images:
 
     def _check_labels(self, labels: NDArray[np.int64]) -> None:
         if labels.dtype != np.int64 or labels.shape != (len(self),):
-            found = f"{labels.dtype} {labels.shape}"
-            raise ValueError(f"labels: expected int64 ({len(self)},), got {found}")
+            actual = f"{labels.dtype} {labels.shape}"
+            raise ValueError(f"labels: expected int64 ({len(self)},), got {actual}")
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.class_names):
             raise ValueError(
                 f"labels: expected 0 to {len(self.class_names) - 1}, "

@@ -1,6 +1,5 @@
-"""Pictures of any size become a folder of pictures of one size, ready to be trained on."""
+"""Turns pictures of any size into a folder of images of one size, ready for training."""
 
-import sys
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -10,12 +9,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from lapgan.data.decode import InvalidImageError
-from lapgan.data.opening import find_source
-from lapgan.data.reading import OnInvalid, Reading, warn_skipped
+from lapgan.data.reading import OnInvalid, SourceReader, warn_skipped
+from lapgan.data.sources import Source, find_source
 from lapgan.files import atomic_folder, safe_file_name
 from lapgan.sizes import Size
 
-__all__ = ["fitted", "prepare_images"]
+__all__ = ["fit_image", "prepare_images"]
 
 
 def prepare_images(
@@ -28,49 +27,55 @@ def prepare_images(
     on_invalid: OnInvalid = "stop",
     progress: bool | None = None,
 ) -> int:
-    """Writes a source's images as PNG files of one size, in class folders if it has classes.
+    """Writes the images of a source as PNG files of one size, in class folders if it has classes.
 
-    The folder appears when it is complete, or not at all.
+    The folder is written whole or not at all.
 
     Args:
-        source: as for `open_images`, but its images may have any sizes.
-        out: the folder to make.
+        source: as for `open_images`, but the images may have any size.
+        out: the new folder.
         size: height and width, in pixels.
         split: which part of the source.
-        count: how many images, the first ones; all if None.
-        on_invalid: what to do about images that are broken, not 8-bit RGB without loss, or smaller than
-            `size`: "stop" raises and names them, "skip" leaves them out with a warning.
+        count: how many images to write, the first ones of the source; all if None.
+        on_invalid: what to do with images that are broken, not 8-bit RGB without loss, or smaller
+            than `size`: "stop" raises and names them, "skip" leaves them out with a warning.
         progress: whether to draw a progress bar on stderr; only in a terminal if None.
 
     Returns:
-        How many images were written.
+        The number of images that were written.
 
     Raises:
-        LapganError: `out` exists, the source cannot be found or read, or nothing can be written.
+        LapganError: `out` exists, the source cannot be found or read, or `out` cannot be written.
     """
-    found = find_source(str(source), split)
-    reading = Reading(found, on_invalid, sys.stderr.isatty() if progress is None else progress)
+    reader = SourceReader(find_source(str(source), split), on_invalid, progress)
     written = 0
     with atomic_folder(out) as folder:
-        for pixels, label in islice(reading.images(partial(fitted, size=size)), count):
-            named = found.class_names and label is not None
-            place = folder / safe_file_name(found.class_names[label or 0]) if named else folder
-            place.mkdir(exist_ok=True)
-            Image.fromarray(pixels).save(place / f"{written:06}.png")
+        for pixels, label in islice(reader.images(partial(fit_image, size=size)), count):
+            parent = folder / _class_folder(reader.source, label)
+            parent.mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(parent / f"{written:06}.png")
             written += 1
-    warn_skipped(found.name, reading.named(), len(reading.bad))
+    warn_skipped(reader.source.name, reader.list_invalid(), len(reader.invalid))
     return written
 
 
-def fitted(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
-    """Cuts the largest centered part of the shape of `size`, and reduces it (Lanczos).
+def _class_folder(source: Source, label: int | None) -> str:
+    return (
+        safe_file_name(source.class_names[label])
+        if source.class_names and label is not None
+        else ""
+    )
+
+
+def fit_image(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    """Crops the largest centered region with the aspect ratio of `size`, and reduces it (Lanczos).
 
     Args:
         pixels: uint8 (H, W, 3).
         size: height and width, in pixels.
 
     Raises:
-        InvalidImageError: the image is smaller than `size`; nothing is enlarged.
+        InvalidImageError: the image is smaller than `size`; images are never enlarged.
     """
     height, width = size
     if pixels.shape[0] < height or pixels.shape[1] < width:

@@ -1,4 +1,4 @@
-"""Reads a source image by image, and deals with the ones that cannot be used."""
+"""Reads a source image by image, and records the images that cannot be used."""
 
 import logging
 from collections import Counter
@@ -8,117 +8,123 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
 from lapgan.data.decode import InvalidImageError, decode, image_size
-from lapgan.data.source import Item, Source
+from lapgan.data.sources.base import Item, Source
 from lapgan.errors import LapganError
+from lapgan.progress import tracked
 from lapgan.sizes import Size
 
-__all__ = ["MOST_NAMED", "OnInvalid", "Reading", "warn_skipped"]
+__all__ = ["MAX_LISTED", "OnInvalid", "SourceReader", "warn_skipped"]
 
 OnInvalid = Literal["stop", "skip"]
-MOST_NAMED = 10
+MAX_LISTED = 10
 
 _log = logging.getLogger("lapgan.data")
 
 
 @dataclass
-class Reading:
-    """One pass over a source; afterwards `bad` tells which images were left out and why.
+class SourceReader:
+    """Reads the images of a source once, and records the invalid ones.
 
     Args:
-        source: what to read.
+        source: the source.
         on_invalid: "stop" raises at images that cannot be used, "skip" leaves them out.
-        progress: whether to draw a progress bar on stderr.
+        progress: whether to draw a progress bar on stderr; only in a terminal if None.
+        invalid: why an image cannot be used, by its index in the source; filled while reading.
     """
 
     source: Source
     on_invalid: OnInvalid
-    progress: bool
-    bad: dict[int, str] = field(default_factory=dict)
+    progress: bool | None = None
+    invalid: dict[int, str] = field(default_factory=dict)
 
-    def survey(self) -> Size:
-        """Finds the commonest size from the headers alone, before anything is decoded.
+    def common_size(self) -> Size:
+        """Returns the most common size, read from the headers before anything is decoded.
 
-        Returns:
-            The height and width that all images which `images` yields have.
+        Images of any other size are recorded as invalid, so all that `images` yields have it.
 
         Raises:
-            LapganError: some images cannot be used (on "stop"), or all.
+            LapganError: some images cannot be used (with "stop"), or none can.
         """
         if self.source.size is not None:
             return self.source.size
         sizes: dict[int, tuple[str, Size]] = {}
-        for index, item in self._tracked("checking images"):
+        for index, item in self._track("checking images"):
             try:
                 sizes[index] = item.name, image_size(item.content)
             except InvalidImageError as error:
-                self.bad[index] = f"{item.name}: {error}."
+                self.invalid[index] = f"{item.name}: {error}."
         if not sizes:
-            raise self._refusal()
+            raise self._describe_invalid()
         [(common, _)] = Counter(size for _, size in sizes.values()).most_common(1)
         for index, (name, size) in sizes.items():
             if size != common:
-                self.bad[index] = _odd_size(name, size, common)
-        if self.bad and self.on_invalid == "stop":
-            raise self._refusal()
+                self.invalid[index] = _describe_size(name, size, common)
+        if self.invalid and self.on_invalid == "stop":
+            raise self._describe_invalid()
         return common
 
     def images(
-        self, made: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = lambda pixels: pixels
+        self, transform: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None
     ) -> Iterator[tuple[NDArray[np.uint8], int | None]]:
         """Yields the pixels, uint8 (H, W, 3), and the label of each image that can be used.
 
         Args:
-            made: what to make of the pixels; raises InvalidImageError where it cannot.
+            transform: applied to the pixels; raises InvalidImageError for images it cannot take.
+
+        Raises:
+            LapganError: an image cannot be used (with "stop"), or none can.
         """
-        for index, item in self._tracked("decoding images"):
-            if index in self.bad:
+        for index, item in self._track("decoding images"):
+            if index in self.invalid:
                 continue
             try:
-                yield made(decode(item.content)), item.label
+                pixels = decode(item.content)
+                yield pixels if transform is None else transform(pixels), item.label
             except InvalidImageError as error:
-                self.bad[index] = f"{item.name}: {error}."
+                self.invalid[index] = f"{item.name}: {error}."
                 if self.on_invalid == "stop":
-                    raise self._refusal() from error
-        if len(self.bad) == len(self.source):
-            raise self._refusal()
+                    raise self._describe_invalid() from error
+        if len(self.invalid) == len(self.source):
+            raise self._describe_invalid()
 
-    def named(self) -> list[str]:
-        """The first few images that were left out, in order, each with the reason."""
-        return [self.bad[index] for index in sorted(self.bad)[:MOST_NAMED]]
+    def list_invalid(self) -> list[str]:
+        """Returns the first invalid images in the order of the source, each with the reason."""
+        return [self.invalid[index] for index in sorted(self.invalid)[:MAX_LISTED]]
 
-    def _tracked(self, doing: str) -> Iterator[tuple[int, Item]]:
-        with Progress(
-            console=Console(stderr=True), transient=True, disable=not self.progress
-        ) as bar:
-            yield from enumerate(
-                bar.track(self.source.items(), total=len(self.source), description=doing)
-            )
+    def _track(self, what: str) -> Iterator[tuple[int, Item]]:
+        items = tracked(self.source.items(), what, len(self.source), enabled=self.progress)
+        yield from enumerate(items)
 
-    def _refusal(self) -> LapganError:
-        if not self.bad:
+    def _describe_invalid(self) -> LapganError:
+        if not self.invalid:
             return LapganError(f"{self.source.name}: expected images, but there are none.")
-        choice = "Mend them, or leave them out (--skip-bad, or on_invalid='skip')."
-        if len(self.bad) == len(self.source):
-            choice = "No image is left."
-        return LapganError(f"{_listing(self.source.name, self.named(), len(self.bad))}\n{choice}")
+        advice = "Repair them, or leave them out (--skip-invalid, or on_invalid='skip')."
+        if len(self.invalid) == len(self.source):
+            advice = "No image is left."
+        lines = _list_images(self.source.name, self.list_invalid(), len(self.invalid))
+        return LapganError(f"{lines}\n{advice}")
 
 
-def warn_skipped(name: str, named: list[str], count: int) -> None:
-    """Names the images that were left out of a source on the log `lapgan.data`."""
+def warn_skipped(name: str, messages: list[str], count: int) -> None:
+    """Logs a warning on `lapgan.data` about the images of a source that were left out.
+
+    Args:
+        name: the name of the source.
+        messages: the first of them, each with the reason.
+        count: how many were left out; nothing is logged if none were.
+    """
     if count:
-        _log.warning("%s\nThey are left out.", _listing(name, named, count))
+        _log.warning("%s\nThey are left out.", _list_images(name, messages, count))
 
 
-def _listing(name: str, named: list[str], count: int) -> str:
+def _list_images(name: str, messages: list[str], count: int) -> str:
     images = "image" if count == 1 else "images"
-    more = [f"... and {count - len(named)} more"] if count > len(named) else []
-    return "\n  ".join([f"{name}: {count} {images} cannot be used:", *named, *more])
+    more = [f"... and {count - len(messages)} more"] if count > len(messages) else []
+    return "\n  ".join([f"{name}: {count} {images} cannot be used:", *messages, *more])
 
 
-def _odd_size(name: str, size: Size, common: Size) -> str:
-    found, expected = f"{size[1]}x{size[0]}", f"{common[1]}x{common[0]}"
-    return f"{name}: is {found} pixels (width x height), most are {expected}. Crop or resize it."
+def _describe_size(name: str, size: Size, common: Size) -> str:
+    actual, expected = f"{size[1]}x{size[0]}", f"{common[1]}x{common[0]}"
+    return f"{name}: is {actual} pixels (width x height), most are {expected}. Crop or resize it."

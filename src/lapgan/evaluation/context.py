@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from lapgan.cascade import BLOCK, Cascade
+from lapgan.cascade import Cascade
+from lapgan.cascade.blocks import BLOCK
 from lapgan.compute import Compute, choose_compute
 from lapgan.data import Images, open_images
 from lapgan.errors import LapganError
@@ -33,8 +34,9 @@ from lapgan.evaluation.features.extract import (
     read_real_features,
 )
 from lapgan.evaluation.real import RealImages, shuffle_classes
-from lapgan.files import is_model_path, resolve_data_path
+from lapgan.files import resolve_data_path
 from lapgan.progress import tracked
+from lapgan.run_folder import is_model_path
 from lapgan.sizes import Size
 from lapgan.weights import pretrained_names
 
@@ -79,7 +81,7 @@ class EvaluatedModel:
         """
         if self.cascade is not None:
             blocks = tracked(
-                self.cascade.blocks(n, seed), f"samples of {self.name}", -(-n // BLOCK)
+                self.cascade.stream(n, seed), f"samples of {self.name}", -(-n // BLOCK)
             )
             return torch.cat(list(blocks))
         self.check_count(n)
@@ -234,7 +236,7 @@ def open_context(config: EvaluationConfig) -> Context:
         choose_name("--extractor", name, tuple(DIMENSIONS)) for name in config.extractors or usual
     ]
     scale = choose_name("--scale", config.scale, SCALES)
-    compute = choose_compute(config.device)
+    compute = choose_compute(config.device, config.precision)
     training, held_out = (
         shuffle_classes(open_images(config.data, split=split)) for split in ("train", "test")
     )

@@ -1,4 +1,4 @@
-"""Pieces that the modern nets share."""
+"""Layers and initial weights that several families share."""
 
 import math
 
@@ -6,19 +6,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ProjectionHead", "he_normal_", "leaky_relu_"]
+__all__ = ["ProjectionHead", "he_normal_", "leaky_relu_", "minibatch_std"]
 
-# Images that judge of each other's variety; Karras et al. (2020), StyleGAN2's code, take 4.
+# Group size of the minibatch standard deviation; Karras et al. (2020), StyleGAN2's code, take 4.
 _GROUP = 8
 
 
 def leaky_relu_(x: Tensor) -> Tensor:
-    """Computes max(x, 0.2 x) in place of x, which nothing else may need."""
+    """Computes max(x, 0.2 x) in place; nothing else may need x."""
     return F.leaky_relu(x, 0.2, inplace=True)
 
 
 def he_normal_(layer: nn.Conv2d | nn.Linear, gain: float = math.sqrt(2)) -> None:
-    """Draws weights with the variance gain^2 / fan-in, and zero biases (He et al., 2015)."""
+    """Draws weights with the variance gain^2 / fan-in, and zero biases.
+
+    References:
+        He et al. (2015), "Delving deep into rectifiers", section 2.2.
+    """
     nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
@@ -27,21 +31,22 @@ def he_normal_(layer: nn.Conv2d | nn.Linear, gain: float = math.sqrt(2)) -> None
 class ProjectionHead(nn.Module):
     """The end of a discriminator: dense layers to a logit.
 
-    The class enters by projection, logit = a(x) + <b(x), e_c>, and one unit tells how much a group
-    of 8 examples differs within itself.
+    The class enters by projection, logit = a(x) + <b(x), e_c>, and one unit is the standard
+    deviation within a group of 8 examples.
 
     Args:
-        seen: values that an example comes with.
+        features: values per example.
         units: units in each layer.
         num_classes: how many classes condition the examples; 0 for none.
 
-    Source: Miyato and Koyama (2018), equation 3, for the projection; Karras et al. (2018),
-    section 3, for the statistic of the minibatch.
+    References:
+        Miyato and Koyama (2018), equation 3, for the projection; Karras et al. (2018), section 3,
+        for the statistic of the minibatch.
     """
 
-    def __init__(self, seen: int, units: int, num_classes: int) -> None:
+    def __init__(self, features: int, units: int, num_classes: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(seen, units)
+        self.dense = nn.Linear(features, units)
         self.joint = nn.Linear(units + 1, units)
         self.last = nn.Linear(units, 1)
         self.embedding = nn.Embedding(num_classes, units) if num_classes else None
@@ -50,7 +55,7 @@ class ProjectionHead(nn.Module):
         he_normal_(self.last, 1.0)
 
     def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
-        """Turns values (B, seen) into logits (B,)."""
+        """Turns values (B, features) into logits (B,)."""
         x = leaky_relu_(self.dense(x))
         x = leaky_relu_(self.joint(torch.cat((x, minibatch_std(x)), dim=1)))
         logits: Tensor = self.last(x).squeeze(1)
@@ -62,7 +67,9 @@ class ProjectionHead(nn.Module):
 
 def minibatch_std(x: Tensor) -> Tensor:
     """Returns the mean standard deviation of each group of consecutive examples, (B, 1)."""
+    if not len(x):
+        return x.new_zeros(0, 1)
     size = math.gcd(len(x), _GROUP)
-    groups = x.view(-1, size, x.shape[1])
-    deviation = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean(dim=1)
-    return deviation.repeat_interleave(size)[:, None]
+    groups = x.view(len(x) // size, size, x.shape[1])
+    std = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean(dim=1)
+    return std.repeat_interleave(size)[:, None]

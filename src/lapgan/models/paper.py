@@ -7,16 +7,32 @@ the first input). Logits are returned instead of the paper's sigmoid.
 """
 
 from collections.abc import Callable
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lapgan.errors import LapganError
+from lapgan.models.contracts import FeatureMaps
 from lapgan.models.fourier import fourier_conv2d
+from lapgan.noise import PLANE_NOISES, AnyNoise, AnyPlaneNoise, VectorNoise
 from lapgan.pyramid import image_of
-from lapgan.sizes import Size
+from lapgan.section import Count, Fraction, Positive, Section
+from lapgan.sizes import Size, size_text
 
-__all__ = ["ConvDiscriminator", "ConvGenerator", "DenseDiscriminator", "DenseGenerator"]
+__all__ = [
+    "DISCRIMINATORS",
+    "GENERATORS",
+    "ConvDiscriminator",
+    "ConvDiscriminatorSection",
+    "ConvGenerator",
+    "ConvGeneratorSection",
+    "DenseDiscriminator",
+    "DenseDiscriminatorSection",
+    "DenseGenerator",
+    "DenseGeneratorSection",
+]
 
 
 class DenseGenerator(nn.Module):
@@ -55,7 +71,7 @@ class DenseGenerator(nn.Module):
     def forward(self, low: Tensor | None, z: Tensor, label: Tensor | None) -> Tensor:
         """Generates images (B, 3, *size) from noise (B, noise)."""
         x = _with_one_hot(z, label, self.num_classes)
-        return self.layers(x).view(-1, 3, *self.size)  # type: ignore[no-any-return]
+        return self.layers(x).view(len(x), 3, *self.size)  # type: ignore[no-any-return]
 
 
 class DenseDiscriminator(nn.Module):
@@ -91,8 +107,16 @@ class DenseDiscriminator(nn.Module):
         _initialize(self, init_std)
 
     def forward(self, high: Tensor, low: Tensor | None, label: Tensor | None) -> Tensor:
-        """Judges images (B, 3, *size) and returns logits (B,)."""
-        image = image_of(high, low)
+        """Computes logits (B,) of residuals (B, 3, *size) on their low-pass images."""
+        return self.head(self.features(high, low), label)
+
+    def features(self, high: Tensor, low: Tensor | None) -> FeatureMaps:
+        """Returns the image l + h, (B, 3, *size)."""
+        return (image_of(high, low),)
+
+    def head(self, maps: FeatureMaps, label: Tensor | None) -> Tensor:
+        """Returns logits (B,)."""
+        (image,) = maps
         x = _with_one_hot(image.flatten(1), label, self.num_classes)
         return self.layers(x).squeeze(1)  # type: ignore[no-any-return]
 
@@ -145,8 +169,16 @@ class ConvDiscriminator(nn.Module):
         self.linear = nn.Linear(maps * height * width, 1)
 
     def forward(self, high: Tensor, low: Tensor | None, label: Tensor | None) -> Tensor:
-        """Judges residuals (B, 3, *size) on their low-pass images and returns logits (B,)."""
-        image = image_of(high, low)
+        """Computes logits (B,) of residuals (B, 3, *size) on their low-pass images."""
+        return self.head(self.features(high, low), label)
+
+    def features(self, high: Tensor, low: Tensor | None) -> FeatureMaps:
+        """Returns the image l + h, (B, 3, *size)."""
+        return (image_of(high, low),)
+
+    def head(self, maps: FeatureMaps, label: Tensor | None) -> Tensor:
+        """Returns logits (B,)."""
+        (image,) = maps
         x = F.relu(self.conv1(_with_plane(image, label, self.class_plane)))  # (B, maps, H-4, W-4)
         x = F.relu(self.conv2(x))  # (B, maps, (H-7)//2, (W-7)//2)
         return self.linear(self.dropout(x.flatten(1))).squeeze(1)  # type: ignore[no-any-return]
@@ -162,11 +194,11 @@ class _ClassPlane(nn.Module):
 
     def forward(self, label: Tensor) -> Tensor:
         one_hot = F.one_hot(label, self.num_classes).to(self.linear.weight.dtype)
-        return F.relu(self.linear(one_hot)).view(-1, 1, *self.size)
+        return F.relu(self.linear(one_hot)).view(len(label), 1, *self.size)
 
 
 class _LargeConv2d(nn.Conv2d):
-    """A same-size convolution that takes the faster road: Fourier in float32 on a CPU."""
+    """A same-size convolution by the faster way: by Fourier transforms in float32 on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
@@ -194,3 +226,66 @@ def _initialize(net: nn.Module, std: float | None) -> None:
         if isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
+
+
+class DenseGeneratorSection(Section):
+    """The dense G_K of the paper; see `DenseGenerator`."""
+
+    kind: Literal["paper-dense"] = "paper-dense"
+    units: Count = 1200
+    second: Literal["relu", "sigmoid"] = "relu"
+    init_std: Positive | None = None
+    takes_low: ClassVar[bool] = False
+    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (VectorNoise,)
+
+    def build(self, size: Size, noise: VectorNoise, num_classes: int) -> nn.Module:
+        """Builds the net."""
+        second = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}[self.second]
+        return DenseGenerator(size, noise.dimension, self.units, num_classes, second, self.init_std)
+
+
+class ConvGeneratorSection(Section):
+    """The convolutional G_k of the paper; see `ConvGenerator`."""
+
+    kind: Literal["paper-conv"] = "paper-conv"
+    maps: Count = 64
+    takes_low: ClassVar[bool] = True
+    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = PLANE_NOISES
+
+    def build(self, size: Size, noise: AnyPlaneNoise, num_classes: int) -> nn.Module:
+        """Builds the net."""
+        return ConvGenerator(size, self.maps, noise.planes, num_classes)
+
+
+class DenseDiscriminatorSection(Section):
+    """The dense D_K of the paper; see `DenseDiscriminator`."""
+
+    kind: Literal["paper-dense"] = "paper-dense"
+    units: Count = 600
+    dropout: Fraction = 0.5
+    init_std: Positive | None = None
+
+    def build(self, size: Size, num_classes: int) -> nn.Module:
+        """Builds the net."""
+        return DenseDiscriminator(size, self.units, self.dropout, num_classes, self.init_std)
+
+
+class ConvDiscriminatorSection(Section):
+    """The convolutional D_k of the paper; see `ConvDiscriminator`."""
+
+    kind: Literal["paper-conv"] = "paper-conv"
+    maps: Count = 64
+    dropout: Fraction = 0.5
+
+    def build(self, size: Size, num_classes: int) -> nn.Module:
+        """Builds the net."""
+        if min(size) < 9:
+            raise LapganError(
+                f"levels.{size_text(size)}.discriminator: paper-conv needs at least 9 pixels per "
+                "side; use paper-dense at this size."
+            )
+        return ConvDiscriminator(size, self.maps, self.dropout, num_classes)
+
+
+GENERATORS = (DenseGeneratorSection, ConvGeneratorSection)
+DISCRIMINATORS = (DenseDiscriminatorSection, ConvDiscriminatorSection)

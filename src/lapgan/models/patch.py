@@ -1,63 +1,42 @@
 """Small networks for an ordinary CPU, which start from the second-order statistics of the data.
 
 Generators and discriminators work on patches in a whitened basis (`lapgan.models.whitening`), on a
-grid of half or a quarter of the image's size, without normalization layers. `fit` is called once
-before training: a generator is then the best linear model of its level, and training adds what a
-linear model cannot do.
+grid of half or a quarter of the image's size, without normalization layers. `initialize_from` is
+called once before training: a generator is then the best linear model of its level, and training
+adds what a linear model cannot do.
 """
 
 import math
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lapgan.models.contracts import DataInitialized, FeatureMaps, SupportsDistance
 from lapgan.models.heads import ProjectionHead, he_normal_, leaky_relu_
 from lapgan.models.whitening import PatchWhitening
+from lapgan.noise import PLANE_NOISES, AnyNoise, AnyPlaneNoise, VectorNoise
 from lapgan.pyramid import image_of
+from lapgan.section import Count, Section
 from lapgan.sizes import Size
 
 __all__ = [
-    "DataInitialized",
-    "Looking",
+    "DISCRIMINATORS",
+    "GENERATORS",
     "PatchDiscriminator",
+    "PatchDiscriminatorSection",
     "PatchGenerator",
+    "PatchGeneratorSection",
     "VectorGenerator",
-    "Views",
+    "VectorGeneratorSection",
 ]
 
 # The standard deviation of uniform noise in [-1, 1] is 3^(-1/2); nets take noise of variance 1.
-_UNIT = math.sqrt(3)
+_NOISE_GAIN = math.sqrt(3)
 
 
-@runtime_checkable
-class DataInitialized(Protocol):
-    """A net that starts from statistics of the data."""
-
-    def fit(self, high: Tensor, low: Tensor | None) -> None:
-        """Sets what is not trained from real residuals and low-pass images (n, 3, h, w)."""
-
-
-# Maps of about zero mean and unit variance, (B, c, gh, gw), that D judges an example by.
-Views = tuple[Tensor, ...]
-
-
-@runtime_checkable
-class Looking(Protocol):
-    """A discriminator that looks at an example in a way of its own, and judges what it saw.
-
-    How it looks is no matter of the adversarial game: only `judge` has weights that learn in it.
-    """
-
-    def look(self, high: Tensor, low: Tensor | None) -> Views:
-        """Turns residuals (B, 3, *size) on their low-pass images into views."""
-
-    def judge(self, views: Views, label: Tensor | None) -> Tensor:
-        """Returns logits, (B,) or (B, judges)."""
-
-
-class VectorGenerator(nn.Module):
+class VectorGenerator(nn.Module, DataInitialized):
     """G_K: noise through dense residual layers to the principal components of an image.
 
         y = f(z, c) + g(z, c) z,    image = mean + V diag(s) y
@@ -87,24 +66,24 @@ class VectorGenerator(nn.Module):
         he_normal_(self.first, 1.0)
         he_normal_(self.last, 0.3)
 
-    def fit(self, high: Tensor, low: Tensor | None) -> None:
+    def initialize_from(self, high: Tensor, low: Tensor | None) -> None:
         """Sets the basis from real images (n, 3, h, w)."""
         self.basis.fit(high)
 
     def forward(self, low: Tensor | None, z: Tensor, label: Tensor | None) -> Tensor:
         """Generates images (B, 3, *size) from noise (B, noise)."""
-        z = z * _UNIT
+        z = z * _NOISE_GAIN
         x = z if self.embedding is None else torch.cat((z, self.embedding(label)), dim=1)
         x = self.first(x)
         for block in self.blocks:
             x = block(x)
         y, gate = self.last(leaky_relu_(x)).chunk(2, dim=1)
-        y = y + F.softplus(gate + _UNGATED) * _first_values(z, y.shape[1])
-        image: Tensor = self.basis.color(y[..., None, None])
+        y = y + F.softplus(gate + _OPEN_GATE) * _first_values(z, y.shape[1])
+        image: Tensor = self.basis.unwhiten(y[..., None, None])
         return image
 
 
-class PatchGenerator(nn.Module):
+class PatchGenerator(nn.Module, DataInitialized, SupportsDistance):
     """G_k: the low-pass image and noise through residual blocks on a grid of patches.
 
         y = A * l + f(l, z, c),    h = V diag(s) y
@@ -144,7 +123,7 @@ class PatchGenerator(nn.Module):
         he_normal_(self.last, 0.1)
         self.register_buffer("linear", torch.zeros(components, components, 3, 3))
 
-    def fit(self, high: Tensor, low: Tensor | None) -> None:
+    def initialize_from(self, high: Tensor, low: Tensor | None) -> None:
         """Sets the bases and the linear prediction from real examples (n, 3, h, w)."""
         assert low is not None, "a conditional level needs a low-pass image"
         self.low_basis.fit(low)
@@ -156,13 +135,13 @@ class PatchGenerator(nn.Module):
     def forward(self, low: Tensor | None, z: Tensor, label: Tensor | None) -> Tensor:
         """Generates residuals (B, 3, *size) for low-pass images (B, 3, *size)."""
         assert low is not None, "a conditional level needs a low-pass image"
-        seen = self.low_basis.whiten(low)  # (B, components, *grid)
-        noise = _UNIT * self.low_basis.cut(z)  # (B, planes patch^2, *grid)
-        x = self.first(torch.cat((seen, noise), dim=1))
+        components = self.low_basis.whiten(low)  # (B, components, *grid)
+        noise = _NOISE_GAIN * self.low_basis.patchify(z)  # (B, planes patch^2, *grid)
+        x = self.first(torch.cat((components, noise), dim=1))
         for block in self.blocks:
             x = block(x, label)
-        y = self.last(leaky_relu_(x)) + F.conv2d(_framed(seen), self.linear)
-        residual: Tensor = self.high_basis.spread(y)
+        y = self.last(leaky_relu_(x)) + F.conv2d(_pad_edges(components), self.linear)
+        residual: Tensor = self.high_basis.unwhiten_difference(y)
         return residual
 
     def distance(self, high: Tensor, other: Tensor) -> Tensor:
@@ -176,19 +155,18 @@ class PatchGenerator(nn.Module):
         return self.high_basis.whiten(high - other).abs().mean()
 
 
-class PatchDiscriminator(nn.Module):
+class PatchDiscriminator(nn.Module, DataInitialized):
     """D: an image's whitened patches through convolutions and dense layers to a logit.
 
-    As in the authors' code D judges l + h, the image, alone: it never learns to tell real low-pass
-    images from generated ones, so that G can be trained on either.
+    As in the authors' code, D sees the image l + h alone.
 
-    How the class enters, and what is told of the minibatch, is `lapgan.models.heads.ProjectionHead`'s.
+    Class conditioning and the minibatch statistic are those of `ProjectionHead`.
 
     Args:
         size: height and width of the level, in pixels.
         patch: side of a patch, in pixels; divides both sides.
         maps: maps on the grid of patches; twice as many after each halving of the grid, which ends
-            at 4 places a side.
+            at 4 places per side.
         units: units in the dense layers.
         num_classes: how many classes condition the examples; 0 for none.
     """
@@ -208,21 +186,21 @@ class PatchDiscriminator(nn.Module):
         self.convs = nn.ModuleList(convs)
         self.verdict = ProjectionHead(maps * height * width, units, num_classes)
 
-    def fit(self, high: Tensor, low: Tensor | None) -> None:
+    def initialize_from(self, high: Tensor, low: Tensor | None) -> None:
         """Sets the basis from real examples (n, 3, h, w)."""
         self.basis.fit(image_of(high, low))
 
     def forward(self, high: Tensor, low: Tensor | None, label: Tensor | None) -> Tensor:
-        """Judges residuals (B, 3, *size) on their low-pass images and returns logits (B,)."""
-        return self.judge(self.look(high, low), label)
+        """Computes logits (B,) of residuals (B, 3, *size) on their low-pass images."""
+        return self.head(self.features(high, low), label)
 
-    def look(self, high: Tensor, low: Tensor | None) -> Views:
+    def features(self, high: Tensor, low: Tensor | None) -> FeatureMaps:
         """Returns the image's whitened components, (B, components, *grid)."""
         return (self.basis.whiten(image_of(high, low)),)
 
-    def judge(self, views: Views, label: Tensor | None) -> Tensor:
+    def head(self, maps: FeatureMaps, label: Tensor | None) -> Tensor:
         """Returns logits (B,)."""
-        (x,) = views
+        (x,) = maps
         for conv in self.convs:
             x = leaky_relu_(conv(x))
         logits: Tensor = self.verdict(x.flatten(1), label)
@@ -267,8 +245,8 @@ class _PatchBlock(nn.Module):
         return out.add_(x)
 
 
-# softplus(_UNGATED) = 1.
-_UNGATED = math.log(math.e - 1)
+# softplus(_OPEN_GATE) = 1.
+_OPEN_GATE = math.log(math.e - 1)
 
 
 def _first_values(x: Tensor, count: int) -> Tensor:
@@ -276,22 +254,68 @@ def _first_values(x: Tensor, count: int) -> Tensor:
     return F.pad(x, (0, count - x.shape[1]))
 
 
-def _framed(x: Tensor) -> Tensor:
+def _pad_edges(x: Tensor) -> Tensor:
     """Repeats the outermost places once beyond the edge."""
     return F.pad(x, (1, 1, 1, 1), mode="replicate")
 
 
-def _linear_prediction(seen: Tensor, wanted: Tensor) -> Tensor:
+def _linear_prediction(inputs: Tensor, targets: Tensor) -> Tensor:
     """Fits a 3x3 convolution by ridge regression and returns its kernel (d, c, 3, 3).
 
     Args:
-        seen: maps (n, c, h, w).
-        wanted: maps (n, d, h, w).
+        inputs: maps (n, c, h, w).
+        targets: maps (n, d, h, w).
     """
-    c, d = seen.shape[1], wanted.shape[1]
-    x = F.unfold(_framed(seen), 3).transpose(1, 2).reshape(-1, 9 * c).double()
-    y = wanted.flatten(2).transpose(1, 2).reshape(-1, d).double()
-    ridge = 0.01 * len(x) * torch.eye(9 * c, dtype=x.dtype)
+    c, d = inputs.shape[1], targets.shape[1]
+    x = F.unfold(_pad_edges(inputs), 3).transpose(1, 2).reshape(-1, 9 * c).double()
+    y = targets.flatten(2).transpose(1, 2).reshape(-1, d).double()
+    ridge = 0.01 * len(x) * torch.eye(9 * c, dtype=x.dtype, device=x.device)
     weight = torch.linalg.solve(x.T @ x + ridge, x.T @ y)
-    kernel: Tensor = weight.T.reshape(d, c, 3, 3).to(seen)
+    kernel: Tensor = weight.T.reshape(d, c, 3, 3).to(inputs)
     return kernel
+
+
+class VectorGeneratorSection(Section):
+    """A dense G_K on principal components; see `VectorGenerator`."""
+
+    kind: Literal["modern-dense"] = "modern-dense"
+    units: Count = 384
+    blocks: Count = 2
+    takes_low: ClassVar[bool] = False
+    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (VectorNoise,)
+
+    def build(self, size: Size, noise: VectorNoise, num_classes: int) -> nn.Module:
+        """Builds the net."""
+        return VectorGenerator(size, noise.dimension, self.units, self.blocks, num_classes)
+
+
+class PatchGeneratorSection(Section):
+    """A G_k on a grid of patches; see `PatchGenerator`."""
+
+    kind: Literal["modern-patch"] = "modern-patch"
+    patch: Count = 4
+    maps: Count = 96
+    blocks: Count = 2
+    takes_low: ClassVar[bool] = True
+    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = PLANE_NOISES
+
+    def build(self, size: Size, noise: AnyPlaneNoise, num_classes: int) -> nn.Module:
+        """Builds the net."""
+        return PatchGenerator(size, self.patch, self.maps, self.blocks, noise.planes, num_classes)
+
+
+class PatchDiscriminatorSection(Section):
+    """A D on a grid of patches, for any level; see `PatchDiscriminator`."""
+
+    kind: Literal["modern-patch"] = "modern-patch"
+    patch: Count = 4
+    maps: Count = 64
+    units: Count = 256
+
+    def build(self, size: Size, num_classes: int) -> nn.Module:
+        """Builds the net."""
+        return PatchDiscriminator(size, self.patch, self.maps, self.units, num_classes)
+
+
+GENERATORS = (VectorGeneratorSection, PatchGeneratorSection)
+DISCRIMINATORS = (PatchDiscriminatorSection,)

@@ -1,12 +1,14 @@
-"""Patches in the basis of their principal components: the scale in which nets see and make images.
+"""Patches in the basis of their principal components: the scale in which nets see images.
 
 The covariance of natural images is far from white: at 8x8 pixels the largest variance is some
-60,000 times the smallest, and a discriminator that sees pixels learns to tell noise in fine detail
-from the real thing very late. In a whitened basis every direction has the same scale from the first
-step. The basis is computed from real images before training and never trained.
+60,000 times the smallest, and a discriminator on pixels is very late to learn the fine detail. In a
+whitened basis every direction has the same scale from the first step. The basis is computed from
+real images before training and never trained.
 
 Source: preconditioning by whitening is LeCun et al. (1998), "Efficient BackProp", section 4.3.
 """
+
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +24,7 @@ __all__ = ["PatchWhitening"]
 class PatchWhitening(nn.Module):
     """Whitened principal components of the p x q patches of an image, and the way back.
 
-        whiten(x) = diag(s)^-1 V^T (patch - m),    color(y) = V diag(s) y + m
+        whiten(x) = diag(s)^-1 V^T (patch - m),    unwhiten(y) = V diag(s) y + m
         C = V diag(v) V^T,    s = sqrt(v + floor^2)
 
     m and C are mean and covariance of the patches that `fit` was given. Components come in the
@@ -31,8 +33,8 @@ class PatchWhitening(nn.Module):
     Args:
         size: height and width of the images, in pixels.
         patch: height and width of a patch, in pixels; divides `size`.
-        centered: subtract the mean, as for images; residuals have none to speak of.
-        floor: directions with a smaller standard deviation than this are not blown up to 1; in the
+        centered: subtract the mean, as for images; the mean of residuals is about 0.
+        floor: directions with a smaller standard deviation than this are not scaled up to 1; in the
             scale of the images.
 
     Raises:
@@ -59,45 +61,51 @@ class PatchWhitening(nn.Module):
 
     def fit(self, images: Float[Tensor, "n 3 h w"]) -> None:
         """Sets the basis from images."""
-        patches = self.cut(images).permute(0, 2, 3, 1).reshape(-1, self.components).double()
+        patches = self.patchify(images).permute(0, 2, 3, 1).reshape(-1, self.components).double()
         if self.centered:
             self.mean.copy_(patches.mean(0))
-        variances, vectors = torch.linalg.eigh(torch.cov(patches.T, correction=0))
+        deviations = (patches - patches.mean(0)).T
+        variances, vectors = torch.linalg.eigh(deviations @ deviations.T / len(patches))
         variances, vectors = variances.flip(0).clamp(min=0), vectors.flip(1)
         scale = (variances + self.floor**2).sqrt()
         self.down.copy_((vectors / scale).T)
         self.up.copy_(vectors * scale)
 
     def whiten(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c gh gw"]:
-        """Turns images into maps of components, one place a patch."""
-        return _exactly(self.cut(images) - _maps(self.mean), self.down)
+        """Turns images into maps of components, one place per patch."""
+        return _exactly(self.patchify(images) - _maps(self.mean), self.down)
 
-    def color(self, components: Float[Tensor, "b c gh gw"]) -> Float[Tensor, "b 3 h w"]:
+    def unwhiten(self, components: Float[Tensor, "b c gh gw"]) -> Float[Tensor, "b 3 h w"]:
         """Turns maps of components into images: the inverse of `whiten`."""
-        return self._join(_exactly(components, self.up) + _maps(self.mean))
+        return self._unpatchify(_exactly(components, self.up) + _maps(self.mean))
 
-    def spread(self, components: Float[Tensor, "b c gh gw"]) -> Float[Tensor, "b 3 h w"]:
-        """Turns differences of components into differences of images: `color` without the mean."""
-        return self._join(_exactly(components, self.up))
+    def unwhiten_difference(
+        self, components: Float[Tensor, "b c gh gw"]
+    ) -> Float[Tensor, "b 3 h w"]:
+        """Turns differences of components into differences of images: `unwhiten` without the mean."""
+        return self._unpatchify(_exactly(components, self.up))
 
-    def cut(self, x: Tensor) -> Tensor:
+    def patchify(self, x: Tensor) -> Tensor:
         """Turns (B, C, H, W) into (B, C p q, H/p, W/q)."""
         b, c = x.shape[:2]
         (gh, gw), (p, q) = self.grid, self.patch
-        cut = x.reshape(b, c, gh, p, gw, q).permute(0, 2, 4, 1, 3, 5).reshape(b, gh, gw, c * p * q)
+        x = x.reshape(b, c, gh, p, gw, q).permute(0, 2, 4, 1, 3, 5).reshape(b, gh, gw, c * p * q)
         # Laid out with channels last, in which a CPU's convolutions are fastest.
-        return cut.permute(0, 3, 1, 2)
+        return x.permute(0, 3, 1, 2)
 
-    def _join(self, x: Tensor) -> Tensor:
-        """Turns (B, C p q, H/p, W/q) into (B, C, H, W): the inverse of `cut`."""
+    def _unpatchify(self, x: Tensor) -> Tensor:
+        """Turns (B, C p q, H/p, W/q) into (B, C, H, W): the inverse of `patchify`."""
         (gh, gw), (p, q) = self.grid, self.patch
-        parts = x.permute(0, 2, 3, 1).reshape(len(x), gh, gw, -1, p, q)
-        return parts.permute(0, 3, 1, 4, 2, 5).reshape(len(x), -1, gh * p, gw * q)
+        channels = x.shape[1] // (p * q)
+        x = x.permute(0, 2, 3, 1).reshape(len(x), gh, gw, channels, p, q)
+        return x.permute(0, 3, 1, 4, 2, 5).reshape(len(x), channels, gh * p, gw * q)
 
 
 def _exactly(x: Tensor, matrix: Tensor) -> Tensor:
-    """Multiplies each place by a matrix in float32: whitening blows rounding up with the detail."""
-    with torch.autocast(x.device.type, enabled=False):
+    """Multiplies each place by a matrix in float32: whitening amplifies rounding errors."""
+    kind = x.device.type
+    amp = torch.amp.is_autocast_available(kind)
+    with torch.autocast(kind, enabled=False) if amp else nullcontext():
         return F.conv2d(x.float(), _maps(matrix))
 
 

@@ -1,38 +1,53 @@
-"""From images to the examples of one level."""
+"""From pixels to the examples of one level: h_k and l_k of the Laplacian pyramid, and noise."""
 
-import dataclasses
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lapgan.batches import Batches
+from lapgan.compute import Compute
 from lapgan.data import Images
-from lapgan.normalization import Normalization, standard_normalization, symmetric_normalization
-from lapgan.pyramid import gaussian_pyramid, upsample
-from lapgan.recipe import Recipe
-from lapgan.training.job import LevelTask
-from lapgan.training.step import Examples
+from lapgan.normalization import (
+    Normalization,
+    standard_normalization,
+    symmetric_normalization,
+)
+from lapgan.pyramid import Stage, gaussian_pyramid, stages_of
+from lapgan.recipe import LevelRecipe, Recipe
 
-__all__ = [
-    "level_examples",
-    "make_examples",
-    "normalization_of",
-    "real_examples",
-    "training_batches",
-]
+__all__ = ["Examples", "make_examples", "normalization_of", "real_stage", "training_batches"]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples of one level.
+
+    Args:
+        high: residuals h_k, or images at the coarsest level, (B, 3, H, W).
+        low: low-pass images l_k, the same shape; None at the coarsest level.
+        z: noise, (B, ...).
+        label: class indices (B,), or None.
+    """
+
+    high: Tensor
+    low: Tensor | None
+    z: Tensor
+    label: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.high)
+
+    def __getitem__(self, span: slice) -> "Examples":
+        low = None if self.low is None else self.low[span]
+        label = None if self.label is None else self.label[span]
+        return Examples(self.high[span], low, self.z[span], label)
 
 
 def training_batches(recipe: Recipe, images: Images, seed: int) -> Batches:
     """Returns the minibatches of a recipe; a LapganError if the images do not fit it."""
     data = recipe.data
-    return Batches(
-        images,
-        recipe.sizes[0],
-        recipe.training.batch,
-        seed,
-        corners=data.crop == "corners",
-        flip=data.flip,
-    )
+    return Batches(images, recipe.sizes[0], seed, corners=data.crop == "corners", flip=data.flip)
 
 
 def normalization_of(recipe: Recipe, images: Images) -> Normalization:
@@ -44,50 +59,35 @@ def normalization_of(recipe: Recipe, images: Images) -> Normalization:
     return standard_normalization(images, size, corners=corners, flip=recipe.data.flip)
 
 
-def level_examples(job: LevelTask, batches: Batches, images_seen: int) -> Examples:
-    """Makes the examples that follow `images_seen`, and seeds all that is random in the step."""
-    pixels, labels = batches.at(images_seen)
-    generator = torch.Generator().manual_seed(job.seed_after(images_seen))
-    # Dropout draws from the global generators, which the caller has forked.
-    job.compute.seed(job.seed_after(images_seen) ^ 1)
-    return make_examples(job, pixels, labels, generator)
-
-
-def real_examples(job: LevelTask, batches: Batches, images_seen: int, count: int) -> Examples:
-    """Makes `count` examples with real low-pass images alone, where G has no part in them."""
-    larger = dataclasses.replace(batches, batch=count)
-    return level_examples(dataclasses.replace(job, below=None), larger, images_seen)
+def real_stage(
+    pixels: Tensor, recipe: Recipe, level: LevelRecipe, normalization: Normalization
+) -> Stage:
+    """Returns l_k, h_k and I_k of pixels (B, 3, H, W) of the finest size, at one level."""
+    operator, sizes = recipe.pyramid.operator, recipe.sizes
+    images = gaussian_pyramid(normalization.normalize(pixels), sizes[: level.index + 1], operator)
+    return stages_of(images[-1], sizes[level.index : level.index + 2], operator)[0]
 
 
 def make_examples(
-    job: LevelTask, pixels: Tensor, labels: Tensor | None, generator: torch.Generator
+    stage: Stage,
+    level: LevelRecipe,
+    label: Tensor | None,
+    generator: torch.Generator,
+    compute: Compute,
 ) -> Examples:
-    """Turns pixels (B, 3, H, W) into one level's examples: l_k = u(I_{k+1}), h_k = I_k - l_k."""
-    level, size, compute = job.recipe.level(job.k), job.recipe.sizes[job.k], job.compute
-    operator, deepest = job.recipe.pyramid.operator, job.k + 2
-    images = gaussian_pyramid(
-        job.normalization.normalize(pixels), job.recipe.sizes[:deepest], operator
-    )
-    image = images[job.k]
-    low = upsample(images[job.k + 1], size, operator) if len(images) > job.k + 1 else None
-    high = image if low is None else image - low
-    z = level.noise.build().sample(len(pixels), size, generator)
-    low = None if low is None else compute.place(low)
-    label = labels.to(compute.device) if labels is not None and job.num_classes else None
+    """Adds noise to the real images of a level, and moves everything to the device.
+
+    Args:
+        stage: of the real images.
+        level: whose noise is drawn.
+        label: class indices (B,), or None.
+        generator: of the noise.
+        compute: where the nets run.
+    """
+    z = level.noise.sample(len(stage.high), level.size, generator)
     return Examples(
-        high=compute.place(high),
-        low=low,
-        given=None if low is None else _given(job, low, label, generator),
+        high=compute.place(stage.high),
+        low=None if stage.low is None else compute.place(stage.low),
         z=compute.place(z),
-        label=label,
+        label=None if label is None else label.to(compute.device),
     )
-
-
-def _given(job: LevelTask, low: Tensor, label: Tensor | None, generator: torch.Generator) -> Tensor:
-    """Puts low-pass images that the levels below generate in place of the first few."""
-    count = round(job.recipe.training.exposure * len(low))
-    if job.below is None or not count:
-        return low
-    image = job.below.sample(count, None if label is None else label[:count], generator)
-    generated = upsample(image, job.recipe.sizes[job.k], job.recipe.pyramid.operator)
-    return job.compute.place(torch.cat((generated, low[count:])))

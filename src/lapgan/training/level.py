@@ -1,269 +1,226 @@
-"""The training of one level, from data to weights."""
+"""A level in training: its nets, its examples, its step."""
 
 import copy
-import math
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from lapgan.batches import Batches
-from lapgan.errors import LapganError
-from lapgan.losses import minimax_generator_loss, nonsaturating_generator_loss
-from lapgan.models.patch import DataInitialized
-from lapgan.training.ema import update_average
-from lapgan.training.examples import level_examples, real_examples, training_batches
-from lapgan.training.folder import LOG_FILE, STATE_FILE
-from lapgan.training.job import LevelTask
-from lapgan.training.listener import Callback
-from lapgan.training.log import (
-    AnyRecord,
-    ClassifierRecord,
-    Meter,
-    Record,
-    Watch,
-    append_record,
-    rewind_records,
-    training_figures,
-)
-from lapgan.training.optimizers import make_optimizer, set_schedule
-from lapgan.training.relativistic import update_pairs
-from lapgan.training.sheets import draw_sheet
-from lapgan.training.state import LevelState, NotFiniteError
-from lapgan.training.step import (
-    DiscriminatorStats,
-    Examples,
-    update_discriminator,
-    update_generator,
-)
-from lapgan.training.study import study_share, study_step
-from lapgan.weights import LEVEL_FILE, Weights, generator_tensors, write_weights
+from lapgan.batches import TrainingSet
+from lapgan.compute import Compute
+from lapgan.ema import update_average
+from lapgan.models.contracts import DataInitialized
+from lapgan.normalization import Normalization
+from lapgan.pictures import write_png, zoom_to
+from lapgan.pyramid import image_of
+from lapgan.recipe import LevelRecipe, Recipe
+from lapgan.run_folder import PartFolder
+from lapgan.seeds import seed_of
+from lapgan.training.config import Budget, LogIntervals
+from lapgan.training.examples import Examples, make_examples, real_stage
+from lapgan.training.figures import training_figures
+from lapgan.training.log import LevelRecord
+from lapgan.training.loop import check_finite
+from lapgan.training.update import Nets, Terms, update_nets
+from lapgan.weights import Weights, generator_tensors, normalization_tensors, write_weights
 
-__all__ = ["initial_state", "train_level", "training_step"]
+__all__ = ["LevelState", "LevelTask"]
 
 # Enough for the covariance of the components of an 8x8 image, of which there are 192.
-FIT_EXAMPLES = 4096
-GENERATOR_LOSSES = {
-    "non-saturating": nonsaturating_generator_loss,
-    "minimax": minimax_generator_loss,
-}
+_INITIAL_EXAMPLES = 4096
+_SHEET_EXAMPLES = 16
 
 
-def train_level(
-    job: LevelTask, listener: Callback, stopped: Callable[[], bool] = lambda: False
-) -> LevelState:
-    """Trains one level until its budget is spent, going on from its checkpoint if there is one.
+@dataclass
+class LevelState:
+    """Everything that a step of a level changes.
 
     Args:
-        job: what to train.
-        listener: hears of progress.
-        stopped: asked after each step; when it says yes, a checkpoint is written and the state
-            returned.
-
-    Raises:
-        LapganError: training diverged (the last good checkpoint is kept), a file cannot be
-            written, or a checkpoint cannot be read.
+        nets: G, D and their optimizers.
+        average: G with averaged weights.
+        images_seen: how many examples the steps have used.
+        seconds: time spent in training.
     """
-    devices = [job.compute.device] if job.compute.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        state = initial_state(job)
-        if (job.folder / STATE_FILE).exists():
-            state.load(job.folder / STATE_FILE)
-        rewind_records(job.folder / LOG_FILE, state.images_seen)
-        listener.started(job.name, state.images_seen, state.seconds, job.budget)
-        _loop(job, state, listener, stopped)
-    return state
+
+    nets: Nets
+    average: nn.Module
+    images_seen: int = 0
+    seconds: float = 0.0
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The nets, by their names in the file."""
+        return {"g": self.nets.generator, "d": self.nets.discriminator, "average": self.average}
+
+    @property
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """The optimizers, by their names in the file."""
+        return {
+            "g_optimiser": self.nets.generator_optimizer,
+            "d_optimiser": self.nets.discriminator_optimizer,
+        }
 
 
-def _loop(
-    job: LevelTask, state: LevelState, listener: Callback, stopped: Callable[[], bool]
-) -> None:
-    batches = training_batches(job.recipe, job.images, job.seed)
-    every = job.intervals
-    meter, watch = Meter(), Watch(job.name)
-    begun = time.monotonic() - state.seconds
-    logged = saved = state.seconds
-    logged_images = state.images_seen
-    next_sheet = state.seconds + every.first_sheet
-    while not (done := _progress(job, state) >= 1) or meter.steps:
-        done = done or stopped()
-        turned = _of_study(meter.sums) != _studies(job, state)
-        if meter.steps and (done or turned or state.seconds - logged >= every.log):
-            rate = (state.images_seen - logged_images) / (state.seconds - logged)
-            record = _record(job, state, listener, meter.take(), rate)
-            for message in watch.warnings(record):
-                listener.warned(message)
-            logged, logged_images = state.seconds, state.images_seen
-        if done or state.seconds - saved >= every.checkpoint:
-            _checkpoint(job, state)
-            saved = time.monotonic() - begun
-        if done or state.seconds >= next_sheet:
-            draw_sheet(job, state, batches)
-            next_sheet = state.seconds + every.sheet
-        if done:
-            return
-        meter.add(**training_step(job, state, batches))
-        state.seconds = time.monotonic() - begun
+@dataclass(frozen=True)
+class LevelTask:
+    """A level to train.
 
-
-def training_step(job: LevelTask, state: LevelState, batches: Batches) -> dict[str, float]:
-    """Updates D, G and the averaged weights once, and returns the figures of the step.
-
-    Raises:
-        LapganError: a figure is infinite or not a number.
+    Args:
+        recipe: the recipe of the whole cascade.
+        level: which of its levels.
+        batches: the training examples.
+        normalization: of the finest level.
+        folder: the level's own folder.
+        budget: when to stop.
+        seed: of initial weights, order and noise.
+        compute: where and in which precision.
+        intervals: how often to report.
     """
-    progress, studied = _progress(job, state), study_share(job)
-    if progress < studied:
-        figures, images = study_step(job, state, batches, progress / studied)
-    else:
-        played = (progress - studied) / (1 - studied)
-        figures, images = _game_step(job, state, batches, played)
-    if not all(math.isfinite(value) for value in figures.values()):
-        raise _diverged(job, state)
-    state.images_seen += images
-    if progress >= studied:
-        half_life = job.recipe.training.ema_half_life
-        update_average(state.average, state.generator, images, state.images_seen, half_life)
-    return figures
 
+    recipe: Recipe
+    level: LevelRecipe
+    batches: TrainingSet
+    normalization: Normalization
+    folder: PartFolder
+    budget: Budget
+    seed: int
+    compute: Compute
+    intervals: LogIntervals = field(default_factory=LogIntervals)
 
-def _game_step(
-    job: LevelTask, state: LevelState, batches: Batches, progress: float
-) -> tuple[dict[str, float], int]:
-    """Updates D and G once, and returns the figures of the step and how many images it saw."""
-    training = job.recipe.training
-    examples = level_examples(job, batches, state.images_seen)
-    epochs = state.images_seen / batches.epoch
-    share = job.recipe.level(job.k).generator_rate
-    set_schedule(state.discriminator_optimizer, training.optimiser, epochs, progress)
-    set_schedule(state.generator_optimizer, training.optimiser, epochs, progress, share)
-    with job.compute.autocast():
-        judgement, loss_g, fake = _update(job, state, examples)
-    figures = {
-        "loss_d": judgement.loss.item(),
-        "loss_g": loss_g.item(),
-        "real_accuracy": judgement.real_accuracy.item(),
-        "fake_accuracy": judgement.fake_accuracy.item(),
-        "spread": _spread(fake=fake, real=examples.high),
-    }
-    return figures, training.batch
+    @property
+    def name(self) -> str:
+        """The level's size, as the recipe writes it."""
+        return self.level.name
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that condition the level; empty for none."""
+        return self.batches.class_names if self.recipe.data.classes else ()
 
-def _update(
-    job: LevelTask, state: LevelState, examples: Examples
-) -> tuple[DiscriminatorStats, Tensor, Tensor]:
-    """Updates D and G; returns how D did, the loss of G, and what it generated."""
-    training = job.recipe.training
-    nets = (state.generator, state.discriminator)
-    if training.objective == "relativistic":
-        level, penalty = job.recipe.level(job.k), job.recipe.penalty(job.k)
-        steps = state.images_seen // training.batch
-        return update_pairs(
-            *nets,
-            state.generator_optimizer,
-            state.discriminator_optimizer,
-            examples,
-            penalty if penalty is not None and steps % penalty.every == 0 else None,
-            level.supervised,
-            level.instance_noise,
-            level.augment,
+    def initial_state(self) -> LevelState:
+        """Makes the state before the first step, from seed and data alone."""
+        self.compute.seed(self._seed_after(-1))
+        num_classes = len(self.class_names)
+        generator = self.compute.place(self.level.build_generator(num_classes))
+        discriminator = self.compute.place(self.level.build_discriminator(num_classes))
+        self._initialize(generator, discriminator)
+        optimizer = self.recipe.training.optimiser
+        nets = Nets(
+            generator,
+            discriminator,
+            optimizer.build(generator.parameters()),
+            optimizer.build(discriminator.parameters()),
         )
-    judgement = update_discriminator(*nets, state.discriminator_optimizer, examples)
-    loss_g, fake = update_generator(
-        *nets, state.generator_optimizer, GENERATOR_LOSSES[training.objective], examples
-    )
-    return judgement, loss_g, fake
+        return LevelState(nets, copy.deepcopy(generator).requires_grad_(False))
+
+    def step(self, state: LevelState) -> dict[str, float]:
+        """Updates D, G and the averaged weights once; see `Task.step`."""
+        training = self.recipe.training
+        examples = self.examples(state.images_seen, training.batch)
+        self._set_schedules(state)
+        with self.compute.autocast():
+            terms = self._terms(state.images_seen // training.batch)
+            update = update_nets(state.nets, examples, training.objective, terms)
+        figures = {
+            "loss_d": update.loss_d.item(),
+            "loss_g": update.loss_g.item(),
+            "real_accuracy": update.real_accuracy.item(),
+            "fake_accuracy": update.fake_accuracy.item(),
+            "std_ratio": _std_ratio(fake=update.fake, real=examples.high),
+        }
+        check_finite(figures)
+        state.images_seen += training.batch
+        update_average(state.average, state.nets.generator, training.batch, state.images_seen,
+                       training.ema_half_life)  # fmt: skip
+        return figures
+
+    def examples(self, images_seen: int, count: int) -> Examples:
+        """Makes the examples that follow `images_seen`, and seeds every random part of the step."""
+        pixels, labels = self.batches.at(images_seen, count)
+        # Dropout, augmentation and instance noise draw from the global generators.
+        self.compute.seed(self._seed_after(images_seen) ^ 1)
+        return self._make_examples(pixels, labels, images_seen)
+
+    def record(self, state: LevelState, rate: float, means: Mapping[str, float]) -> LevelRecord:
+        """Makes a record; see `Task.record`."""
+        return LevelRecord(
+            images_seen=state.images_seen,
+            seconds=state.seconds,
+            images_per_second=rate,
+            learning_rate=state.nets.generator_optimizer.param_groups[0]["lr"],
+            **means,
+        )
+
+    def write_weights(self, state: LevelState) -> None:
+        """Writes the averaged weights."""
+        tensors = generator_tensors(self.name, state.average)
+        tensors |= normalization_tensors(self.normalization)
+        figures = training_figures(state, self.seed, self.batches, self.compute)
+        write_weights(
+            self.folder.weights,
+            Weights(tensors, self.recipe, self.class_names, {self.name: figures}),
+        )
+
+    def draw_sheet(self, state: LevelState) -> None:
+        """Writes a sheet of samples, always of the same examples and the same noise.
+
+        One column per example: real, low-pass, generated. At the coarsest level, generated images
+        only.
+        """
+        pixels, labels = self.batches.at(0, self.recipe.training.batch)
+        labels = None if labels is None else labels[:_SHEET_EXAMPLES]
+        examples = self._make_examples(pixels[:_SHEET_EXAMPLES], labels, 0)
+        low, columns = examples.low, len(examples)
+        with torch.no_grad(), self.compute.autocast():
+            fake = state.average.eval()(low, examples.z, examples.label).float()
+        rows = [image_of(fake, low)]
+        if low is not None:
+            rows = [image_of(examples.high, low), low, *rows]
+        finest = self.recipe.sizes[0]
+        pictures = [zoom_to(self.normalization.denormalize(row.cpu()), finest) for row in rows]
+        write_png(self.folder.sheet(state.images_seen), torch.cat(pictures),
+                  columns=columns // 2 if low is None else columns, zoom=2)  # fmt: skip
+
+    def _make_examples(self, pixels: Tensor, labels: Tensor | None, images_seen: int) -> Examples:
+        stage = real_stage(pixels, self.recipe, self.level, self.normalization)
+        noise = torch.Generator().manual_seed(self._seed_after(images_seen))
+        return make_examples(
+            stage, self.level, labels if self.class_names else None, noise, self.compute
+        )
+
+    def _initialize(self, *nets: nn.Module) -> None:
+        """Sets the data-dependent buffers of nets from the first examples of the run."""
+        nets_with_data = [net for net in nets if isinstance(net, DataInitialized)]
+        if not nets_with_data:
+            return
+        examples = self.examples(0, _INITIAL_EXAMPLES)
+        for net in nets_with_data:
+            net.initialize_from(examples.high, examples.low)
+
+    def _set_schedules(self, state: LevelState) -> None:
+        """Sets the learning rates of this step."""
+        epochs = state.images_seen / self.batches.epoch
+        progress = self.budget.spent(state.images_seen, state.seconds)
+        schedule, nets = self.recipe.training.optimiser, state.nets
+        schedule.set_schedule(nets.discriminator_optimizer, epochs, progress)
+        scale = self.level.generator_rate
+        schedule.set_schedule(nets.generator_optimizer, epochs, progress, scale)
+
+    def _terms(self, steps: int) -> Terms:
+        """Returns the terms of the step after so many."""
+        level, penalty = self.level, self.level.penalty
+        is_due = penalty is not None and steps % penalty.every == 0
+        return Terms(
+            penalty if is_due else None, level.supervised, level.instance_noise, level.augment
+        )
+
+    def _seed_after(self, images_seen: int) -> int:
+        """Returns the seed of the step that follows `images_seen`; -1 is for the first weights."""
+        return seed_of(self.seed, *self.level.size, images_seen + 1)
 
 
-def initial_state(job: LevelTask) -> LevelState:
-    """Makes the state of a level before its first step, from seed and data alone."""
-    job.compute.seed(job.seed_after(-1))
-    level, size = job.recipe.level(job.k), job.recipe.sizes[job.k]
-    generator = job.compute.place(level.build_generator(size, job.num_classes))
-    discriminator = job.compute.place(level.discriminator.build(size, job.num_classes))
-    _fit(job, generator, discriminator)
-    average = copy.deepcopy(generator).requires_grad_(False)
-    recipe = job.recipe.training.optimiser
-    return LevelState(
-        generator=generator,
-        discriminator=discriminator,
-        average=average,
-        generator_optimizer=make_optimizer(generator.parameters(), recipe),
-        discriminator_optimizer=make_optimizer(discriminator.parameters(), recipe),
-    )
-
-
-def _fit(job: LevelTask, *nets: nn.Module) -> None:
-    """Fits nets that start from the data's statistics on the first examples of the run."""
-    fitted = [net for net in nets if isinstance(net, DataInitialized)]
-    if not fitted:
-        return
-    batches = training_batches(job.recipe, job.images, job.seed)
-    examples = real_examples(job, batches, 0, FIT_EXAMPLES)
-    for net in fitted:
-        net.fit(examples.high, examples.low)
-
-
-def _record(
-    job: LevelTask, state: LevelState, listener: Callback, means: dict[str, float], rate: float
-) -> AnyRecord:
-    kind, optimizer = (
-        (ClassifierRecord, state.discriminator_optimizer)
-        if _of_study(means)
-        else (Record, state.generator_optimizer)
-    )
-    record = kind(
-        images_seen=state.images_seen,
-        seconds=state.seconds,
-        images_per_second=rate,
-        learning_rate=optimizer.param_groups[0]["lr"],
-        **means,
-    )
-    append_record(job.folder / LOG_FILE, record)
-    listener.recorded(job.name, record)
-    return record
-
-
-def _checkpoint(job: LevelTask, state: LevelState) -> None:
-    try:
-        state.save(job.folder / STATE_FILE)
-    except NotFiniteError as error:
-        raise _diverged(job, state) from error
-    tensors = generator_tensors(job.name, state.average)
-    tensors["normalisation.mean"] = job.normalization.mean
-    tensors["normalisation.std"] = job.normalization.std
-    class_names = job.images.class_names if job.recipe.data.classes else ()
-    spent = (state.images_seen, state.seconds)
-    figures = {job.name: training_figures(*spent, job.seed, job.images, job.compute)}
-    write_weights(job.folder / LEVEL_FILE, Weights(tensors, job.recipe, class_names, figures))
-
-
-def _diverged(job: LevelTask, state: LevelState) -> LapganError:
-    kept = job.folder / STATE_FILE
-    where = f"The last good checkpoint is kept in {kept}" if kept.exists() else "No checkpoint yet"
-    return LapganError(
-        f"level {job.name}: training diverged after {state.images_seen} images: a loss or weight "
-        f"is infinite or not a number. {where}. Lower training.optimiser.learning_rate (with a new "
-        "run folder) or use another seed."
-    )
-
-
-def _progress(job: LevelTask, state: LevelState) -> float:
-    """Returns the share of the budget that is spent."""
-    return job.budget.spent(state.images_seen, state.seconds)
-
-
-def _of_study(figures: dict[str, float]) -> bool:
-    """Tells the figures of the study from those of the game."""
-    return "loss_classifier" in figures
-
-
-def _studies(job: LevelTask, state: LevelState) -> bool:
-    return _progress(job, state) < study_share(job)
-
-
-def _spread(*, fake: Tensor, real: Tensor) -> float:
+def _std_ratio(*, fake: Tensor, real: Tensor) -> float:
     """Returns the standard deviation among generated examples over that among real ones."""
     ratio = fake.float().std(dim=0).mean() / real.float().std(dim=0).mean().clamp(min=1e-8)
     return ratio.item()

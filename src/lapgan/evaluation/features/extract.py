@@ -20,7 +20,7 @@ from lapgan.errors import LapganError, requires
 from lapgan.evaluation.real import check_indices, read_crops
 from lapgan.progress import tracked
 from lapgan.sizes import Size, size_text
-from lapgan.weights import write_tensors
+from lapgan.weights import tensors_digest, write_tensors
 
 __all__ = [
     "DIMENSIONS",
@@ -253,7 +253,7 @@ def _read(path: Path, extractor: ExtractorName) -> Features | None:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
-        if metadata.get("sha256") != _digest(tensors):
+        if metadata.get("sha256") != tensors_digest("", tensors):
             return None
         return Features(tensors["values"], extractor, tensors.get("logits"))
     except (OSError, SafetensorError, KeyError, LapganError):
@@ -264,12 +264,4 @@ def _write(path: Path, features: Features) -> None:
     tensors = {"values": features.values}
     if features.logits is not None:
         tensors["logits"] = features.logits
-    write_tensors(path, tensors, {"sha256": _digest(tensors)})
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensors[name].numpy()).data)
-    return digest.hexdigest()
+    write_tensors(path, tensors, {"sha256": tensors_digest("", tensors)})

@@ -193,8 +193,8 @@ class _Level:
 
 def _sample_coarsest(cascade: Cascade, n: int, seed: int) -> Float[Tensor, "n 3 h w"]:
     """Samples I~_K in the scale of the nets."""
-    steps = cascade.steps(n, seed, finest=len(cascade.levels) - 1)
-    return torch.cat([image for ((_, image),) in steps])
+    blocks = cascade.stages(n, seed, finest=len(cascade.levels) - 1)
+    return torch.cat([coarsest.image for (coarsest,) in blocks])
 
 
 def _log_likelihood(

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from lapgan.compute import Compute
 from lapgan.evaluation.measurement import Estimate, estimate_mean
+from lapgan.optimizers import update_weights
 
 __all__ = ["Critic", "Information", "summarize_scores"]
 
@@ -70,10 +71,7 @@ class Critic:
         """Takes one training step on a batch of true pairs, (N, 3, H, W) each."""
         self.net.train()
         with torch.enable_grad():
-            loss = -_log_likelihood(self._scores(low, high))
-            self.optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            self.optimizer.step()
+            update_weights(self.optimizer, -_log_likelihood(self._scores(low, high)))
 
     def calibrate(self, low: Tensor, high: Tensor) -> None:
         """Fits the gain of the scores to true pairs; the nets stay as they are."""

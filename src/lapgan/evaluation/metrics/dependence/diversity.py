@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from lapgan.cascade import BLOCK, Cascade
+from lapgan.cascade import Cascade
+from lapgan.cascade.blocks import BLOCK
 from lapgan.evaluation.measurement import (
     Estimate,
     divide_estimates,

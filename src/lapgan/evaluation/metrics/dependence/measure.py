@@ -21,7 +21,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from lapgan.cascade import BLOCK, Cascade
+from lapgan.cascade import Cascade
+from lapgan.cascade.blocks import BLOCK
 from lapgan.errors import LapganError
 from lapgan.evaluation.metrics.dependence.diversity import Diversity, measure_diversity
 from lapgan.evaluation.metrics.dependence.pairs import (

@@ -7,7 +7,7 @@ low-pass images: that gives shuffled pairs, and couples are independent of each 
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from lapgan.cascade import BLOCK, Cascade
+from lapgan.cascade import Cascade
+from lapgan.cascade.blocks import BLOCK
 from lapgan.progress import tracked
-from lapgan.pyramid import gaussian_pyramid, upsample
+from lapgan.pyramid import Stage, residual_of, stages_of
 
 __all__ = [
     "PairStream",
@@ -53,11 +54,6 @@ class Pairs:
 PairStream = Iterable[list[Pairs]]
 
 
-def residual_of(image: Tensor, low: Tensor) -> Tensor:
-    """Returns h_k = I_k - l_k."""
-    return image - low
-
-
 def generate_pairs(cascade: Cascade, n: int, seed: int) -> PairStream:
     """Yields the pairs of n images that a cascade generates, block by block.
 
@@ -66,31 +62,30 @@ def generate_pairs(cascade: Cascade, n: int, seed: int) -> PairStream:
         n: a multiple of the block size.
         seed: of the images and of the order of labels.
     """
-    for steps in cascade.steps(n, seed, balance_labels(cascade, n, seed)):
+    for stages in cascade.stages(n, seed, balance_labels(cascade, n, seed)):
         # Tensors made in inference mode cannot take part in the training of a critic.
-        lows = [None if low is None else low.clone() for low, _ in reversed(steps)]
-        images = [image.clone() for _, image in reversed(steps)]
-        yield [
-            Pairs(coarse, low, residual_of(image, low))
-            for (image, coarse), low in zip(itertools.pairwise(images), lows, strict=False)
-            if low is not None
-        ]
+        yield _pair_levels([_clone(stage) for stage in reversed(stages)])
 
 
 def split_real(cascade: Cascade, blocks: Iterable[UInt8[Tensor, "b 3 h w"]]) -> PairStream:
     """Yields the pairs of real images, block by block."""
     for pixels in blocks:
-        images = gaussian_pyramid(
-            cascade.normalization.normalize(pixels), cascade.sizes, cascade.operator
-        )
-        lows = [
-            upsample(coarse, size, cascade.operator)
-            for coarse, size in zip(images[1:], cascade.sizes, strict=False)
-        ]
-        yield [
-            Pairs(coarse, low, residual_of(image, low))
-            for (image, coarse), low in zip(itertools.pairwise(images), lows, strict=True)
-        ]
+        images = cascade.normalization.normalize(pixels)
+        yield _pair_levels(stages_of(images, cascade.sizes, cascade.operator))
+
+
+def _pair_levels(stages: Sequence[Stage]) -> list[Pairs]:
+    """Returns the pairs of every level but the coarsest, of stages in the same order."""
+    return [
+        Pairs(coarse.image, stage.low, residual_of(stage.image, stage.low))
+        for stage, coarse in itertools.pairwise(stages)
+        if stage.low is not None
+    ]
+
+
+def _clone(stage: Stage) -> Stage:
+    low = None if stage.low is None else stage.low.clone()
+    return Stage(low, stage.high.clone(), stage.image.clone())
 
 
 def balance_labels(cascade: Cascade, n: int, seed: int) -> Tensor | None:

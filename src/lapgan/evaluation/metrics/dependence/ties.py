@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lapgan.cascade import BLOCK, Cascade
+from lapgan.cascade import Cascade
+from lapgan.cascade.blocks import BLOCK
 from lapgan.evaluation.measurement import Estimate, estimate_mean, estimate_ratio
 from lapgan.evaluation.metrics.dependence.critic import Critic, Information, summarize_scores
 from lapgan.evaluation.metrics.dependence.pairs import (

@@ -243,10 +243,8 @@ def byte_pyramid(
 
 def recipe_noise_bits(recipe: Recipe) -> tuple[float, ...]:
     """Returns H[z_k] of every level in bits per pixel, finest first."""
-    noises = [recipe.level(k).noise.build() for k in range(len(recipe.sizes))]
     return tuple(
-        noise.entropy(size) / (size[0] * size[1])
-        for noise, size in zip(noises, recipe.sizes, strict=True)
+        level.noise.entropy(level.size) / (level.size[0] * level.size[1]) for level in recipe.levels
     )
 
 

@@ -8,10 +8,10 @@ from lapgan.errors import LapganError, requires
 from lapgan.evaluation.metrics.entropy.levels import EntropyReport, LevelEntropy
 from lapgan.files import atomic_path
 
-__all__ = ["make_entropy_table", "write_entropy_plot"]
+__all__ = ["entropy_table", "write_entropy_plot"]
 
 
-def make_entropy_table(report: EntropyReport) -> Table:
+def entropy_table(report: EntropyReport) -> Table:
     """Returns the levels, finest first, and their sum, in bits per pixel."""
     n = report.levels[0].n
     table = Table(title=f"{report.data['test']}: upper bounds in bits per pixel, {n} test images")

@@ -1,0 +1,297 @@
+"""A trained cascade: loaded from a file, sampled from noise or from coarse images."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from lapgan.cascade.best_of import ClassifierGuide
+from lapgan.cascade.blocks import map_in_order, number_blocks, span_of
+from lapgan.cascade.inputs import balance_labels, check_labels, check_start
+from lapgan.cascade.levels import Level, build_level
+from lapgan.cascade.sampler import BlockSampler
+from lapgan.compute import Compute, choose_compute
+from lapgan.errors import LapganError
+from lapgan.normalization import Normalization
+from lapgan.pyramid import Operator, Stage, size_of
+from lapgan.recipe import Recipe
+from lapgan.sizes import Size, size_text
+from lapgan.weights import (
+    Weights,
+    classifier_tensors,
+    generator_tensors,
+    normalization_tensors,
+    read_weights,
+    write_weights,
+)
+
+__all__ = ["Cascade"]
+
+Labels = Sequence[int] | Tensor | None
+
+
+class Cascade:
+    """A trained pyramid of generators.
+
+    >>> cascade = Cascade.load("cifar10-cc")
+    >>> cascade.sample(4, seed=0, labels=cascade.labels(4, ["cat"])).shape
+    torch.Size([4, 3, 32, 32])
+
+    Args:
+        recipe: how the cascade was built.
+        levels: finest first.
+        normalization: from the scale of the nets to pixels.
+        class_names: empty without classes.
+        training: figures of training by level.
+        compute: where to run; chosen by default.
+        guide: the classifier of `best_of`.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        levels: Sequence[Level],
+        normalization: Normalization,
+        class_names: Sequence[str] = (),
+        training: dict[str, Any] | None = None,
+        compute: Compute | None = None,
+        guide: ClassifierGuide | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.levels = list(levels)
+        self.normalization = normalization
+        self.class_names = tuple(class_names)
+        self.training = training or {}
+        self.compute = compute or choose_compute()
+        self.guide = guide
+        self.candidates = 1
+        for level in self.levels:
+            level.prepare(self.compute)
+        if guide is not None:
+            guide.prepare(self.compute)
+
+    @property
+    def sizes(self) -> list[Size]:
+        """The size of every level, finest first."""
+        return [level.size for level in self.levels]
+
+    @property
+    def operator(self) -> Operator:
+        """The pyramid's operators, by name."""
+        return self.recipe.pyramid.operator
+
+    @classmethod
+    def load(cls, path: str | Path, compute: Compute | None = None) -> "Cascade":
+        """Loads a cascade from a weights file, a run folder, or by the name of a packaged model.
+
+        Raises:
+            LapganError: the file is damaged, incomplete or not a cascade's.
+        """
+        return cls.from_weights(read_weights(Path(path)), Path(path), compute)
+
+    @classmethod
+    def from_weights(
+        cls, weights: Weights, path: Path, compute: Compute | None = None
+    ) -> "Cascade":
+        """Builds a cascade from weights that were read from `path`, which errors name.
+
+        Raises:
+            LapganError: levels are missing, or do not fit their recipe.
+        """
+        weights.check_complete(path)
+        return cls(
+            recipe=weights.recipe,
+            levels=[build_level(path, weights, level) for level in weights.recipe.levels],
+            normalization=weights.normalization,
+            class_names=weights.class_names,
+            training=weights.training,
+            compute=compute,
+            guide=ClassifierGuide.from_weights(weights, path),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Saves the cascade as one safetensors file that alone rebuilds it."""
+        tensors = normalization_tensors(self.normalization)
+        for name, level in zip(self.recipe.level_names, self.levels, strict=True):
+            tensors |= generator_tensors(name, level.generator)
+        if self.guide is not None:
+            tensors |= classifier_tensors(self.guide.net)
+        section = None if self.guide is None else self.guide.section
+        write_weights(
+            Path(path), Weights(tensors, self.recipe, self.class_names, self.training, section)
+        )
+
+    def best_of(self, candidates: int) -> "Cascade":
+        """Returns this cascade with each image the best of several candidates.
+
+        Each image is drawn that often, down to the level of the classifier, and the candidate is
+        kept whose class the classifier finds most probable; see `lapgan.cascade.best_of`. The first
+        candidate is the image that the cascade draws without a choice.
+
+        Args:
+            candidates: how many; 1 for no choice.
+
+        Raises:
+            LapganError: fewer than 1, or the model has no classifier.
+        """
+        if candidates < 1:
+            raise LapganError(f"best of {candidates}: expected 1 candidate or more.")
+        if candidates > 1 and self.guide is None:
+            hint = (
+                "train one with `lapgan classifier RUN`"
+                if self.class_names
+                else "it was trained without classes, and can have none"
+            )
+            raise LapganError(
+                f"best of {candidates}: this model ({self.recipe.name}) has no classifier to "
+                f"choose by; {hint}."
+            )
+        chooser = copy.copy(self)
+        chooser.candidates = candidates
+        return chooser
+
+    def labels(self, n: int, classes: Sequence[str | int] = ()) -> Int64[Tensor, " n"] | None:
+        """Returns n labels, as many of each class as of any other, in the order of the classes.
+
+        Args:
+            n: how many.
+            classes: names or indices; by default all.
+
+        Raises:
+            LapganError: the model has no classes, or none of that name.
+        """
+        return balance_labels(n, self.class_names, classes, self.recipe.name)
+
+    def sample(
+        self, n: int, seed: int = 0, labels: Labels = None, start: Tensor | None = None
+    ) -> UInt8[Tensor, "n 3 h w"]:
+        """Generates n images, from noise or from given coarse images.
+
+        Args:
+            n: how many.
+            seed: the same seed gives the same images, whatever n.
+            labels: one class index per image; by default all classes in equal numbers.
+            start: uint8 (n, 3, h, w) of the size of any level but the finest, to which the finer
+                levels are added; repeat an image for several samples of it.
+
+        Raises:
+            LapganError: labels or coarse images do not fit the model.
+        """
+        empty = torch.empty((0, 3, *self.sizes[0]), dtype=torch.uint8)
+        return torch.cat(list(self.stream(n, seed, labels, start)) or [empty])
+
+    def stream(
+        self, n: int, seed: int = 0, labels: Labels = None, start: Tensor | None = None
+    ) -> Iterator[UInt8[Tensor, "b 3 h w"]]:
+        """Yields the images of `sample` block by block, in constant memory."""
+        for stages in self.stages(n, seed, labels, start):
+            yield self.normalization.denormalize(stages[-1].image)
+
+    def chain(
+        self, n: int, seed: int = 0, labels: Labels = None, start: Tensor | None = None
+    ) -> list[Stage]:
+        """Generates the images of `sample` and returns every level as pixels, coarsest first.
+
+        All three tensors of a stage are uint8 (n, 3, H, W); `high` is drawn around mid-gray, except
+        at the coarsest level, where it is the image.
+        """
+        blocks = self.stages(n, seed, labels, start)
+        return [_to_pixels(level, self.normalization) for level in zip(*blocks, strict=True)]
+
+    def stages(
+        self,
+        n: int,
+        seed: int = 0,
+        labels: Labels = None,
+        start: Tensor | None = None,
+        finest: int = 0,
+    ) -> Iterator[list[Stage]]:
+        """Generates the images of `sample` in the scale of the nets, block by block.
+
+        Args:
+            n: how many.
+            seed: as for `sample`.
+            labels: as for `sample`.
+            start: as for `sample`; it is the image of the first stage.
+            finest: the level to stop at; 0 is the finest.
+
+        Yields:
+            For each block one Stage per level, coarsest first.
+        """
+        label = self._check_labels(n, labels)
+        if start is not None:
+            score_size = self.guide.size if self.guide and self.candidates > 1 else None
+            check_start(n, start, self.sizes, score_size)
+        sampler = self._sampler
+
+        @torch.inference_mode()
+        def run(block: int) -> list[Stage]:
+            span = span_of(block, n)
+            image = None if start is None else self.normalization.normalize(start[span])
+            block_label = None if label is None else label[span]
+            stages = sampler.run(image, block_label, (seed, block), finest)
+            return [_first(stage, span.stop - span.start) for stage in stages]
+
+        return map_in_order(run, number_blocks(n), self.compute.device)
+
+    def residuals(
+        self, k: int, low: Float[Tensor, "n 3 h w"], seed: int = 0, labels: Labels = None
+    ) -> Float[Tensor, "n 3 h w"]:
+        """Generates h~_k = G_k(z_k, l_k), one for each of the given low-pass images.
+
+        Args:
+            k: the level; 0 is the finest; not the coarsest.
+            low: l_k = u(I_{k+1}) in the scale of the nets; repeat one for several samples of it.
+            seed: of the noise.
+            labels: one class index per image; by default all classes in equal numbers.
+
+        Raises:
+            LapganError: level k is the coarsest, or `low` does not have its size.
+        """
+        if k == len(self.levels) - 1 or size_of(low) != self.sizes[k]:
+            raise LapganError(
+                f"level {self.recipe.levels[k].name}: no residuals from low-pass images of "
+                f"{size_text(size_of(low))}; expected the size of a level other than the coarsest."
+            )
+        label = self._check_labels(len(low), labels)
+        sampler = self._sampler
+
+        @torch.inference_mode()
+        def run(block: int) -> Tensor:
+            span = span_of(block, len(low))
+            block_label = None if label is None else label[span]
+            high = sampler.residual(k, low[span], block_label, (seed, block))
+            return high[: span.stop - span.start].cpu()
+
+        blocks = list(map_in_order(run, number_blocks(len(low)), self.compute.device))
+        return torch.cat(blocks) if blocks else low
+
+    @property
+    def _sampler(self) -> BlockSampler:
+        return BlockSampler(self.levels, self.operator, self.compute, self.guide, self.candidates)
+
+    def _check_labels(self, n: int, labels: Labels) -> Tensor | None:
+        if labels is None:
+            return self.labels(n)
+        return check_labels(n, labels, self.class_names, self.recipe.name)
+
+
+def _first(stage: Stage, count: int) -> Stage:
+    """Returns the first images of a full block, on the CPU."""
+    low = None if stage.low is None else stage.low[:count].cpu()
+    return Stage(low, stage.high[:count].cpu(), stage.image[:count].cpu())
+
+
+def _to_pixels(blocks: Sequence[Stage], normalization: Normalization) -> Stage:
+    """Joins the blocks of one level and turns them into pixels."""
+    image = normalization.denormalize(torch.cat([stage.image for stage in blocks]))
+    lows = [stage.low for stage in blocks if stage.low is not None]
+    if not lows:
+        return Stage(None, image, image)
+    low = normalization.denormalize(torch.cat(lows))
+    high = (image.short() - low.short() + 128).clamp(0, 255).to(torch.uint8)
+    return Stage(low, high, image)

@@ -1,0 +1,105 @@
+"""The descent through the pyramid: the cascade as a pure function.
+
+    I~_K = G_K(z_K),   I~_k = u(I~_{k+1}) + G_k(z_k, u(I~_{k+1}))
+
+References:
+    Denton et al. (2015), equation 5.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from lapgan.compute import Compute
+from lapgan.errors import LapganError
+from lapgan.noise import AnyNoise
+from lapgan.pyramid import Operator, Stage, image_of, upsample
+from lapgan.recipe import LevelRecipe
+from lapgan.sizes import Size
+from lapgan.weights import Weights, generator_state
+
+__all__ = ["CascadeNet", "Level", "build_level", "descend"]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level: its size, its noise, and its generator."""
+
+    size: Size
+    noise: AnyNoise
+    generator: nn.Module
+
+    def prepare(self, compute: Compute) -> None:
+        """Readies the generator for sampling on the given device."""
+        self.generator.requires_grad_(False).eval()
+        compute.place(self.generator)
+
+
+def descend(
+    levels: Sequence[Level],
+    operator: Operator,
+    z: Sequence[Tensor],
+    label: Tensor | None,
+    start: Tensor | None = None,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> list[Stage]:
+    """Generates one level after the other, each from the image of the one before.
+
+    Args:
+        levels: coarsest first.
+        operator: u(.) of the pyramid.
+        z: the noise of each level, (n, ...).
+        label: class indices (n,), or None without classes.
+        start: images (n, 3, h, w) to continue from, in the scale of the nets; None to begin with
+            the coarsest level.
+        autocast: makes the context in which the generators run.
+
+    Returns:
+        One stage per level, in the same order.
+    """
+    stages: list[Stage] = []
+    image = start
+    for level, noise in zip(levels, z, strict=True):
+        low = None if image is None else upsample(image, level.size, operator)
+        with autocast():
+            high = level.generator(low, noise, label).float()
+        image = image_of(high, low)
+        stages.append(Stage(low, high, image))
+    return stages
+
+
+class CascadeNet(nn.Module):
+    """A whole cascade as one module of tensors, for `torch.export` and the like.
+
+    Args:
+        levels: coarsest first.
+        operator: u(.) of the pyramid.
+    """
+
+    def __init__(self, levels: Sequence[Level], operator: Operator) -> None:
+        super().__init__()
+        self.levels, self.operator = tuple(levels), operator
+        self.generators = nn.ModuleList(level.generator for level in levels)
+
+    def forward(
+        self, z: Sequence[Tensor], label: Tensor | None = None, start: Tensor | None = None
+    ) -> Tensor:
+        """Generates images (n, 3, H, W) of the finest level; see `descend`."""
+        return descend(self.levels, self.operator, z, label, start)[-1].image
+
+
+def build_level(path: Path, weights: Weights, level: LevelRecipe) -> Level:
+    """Builds a level from weights that were read from `path`, which errors name.
+
+    Raises:
+        LapganError: the weights do not fit their recipe.
+    """
+    generator = level.build_generator(len(weights.class_names))
+    try:
+        generator.load_state_dict(generator_state(level.name, weights.tensors))
+    except RuntimeError as error:
+        raise LapganError(f"{path}: level {level.name} does not fit its recipe: {error}") from None
+    return Level(level.size, level.noise, generator)

@@ -1,0 +1,99 @@
+"""One block of images: its noise, its candidates, its descent."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from lapgan.cascade.best_of import Candidate, ClassifierGuide, keep_best
+from lapgan.cascade.blocks import BLOCK, pad_block
+from lapgan.cascade.levels import Level, descend
+from lapgan.compute import Compute
+from lapgan.pyramid import Operator, Stage, size_of
+from lapgan.seeds import generator_of
+
+__all__ = ["BlockSampler"]
+
+
+@dataclass(frozen=True)
+class BlockSampler:
+    """Generates full blocks of images.
+
+    Args:
+        levels: finest first.
+        operator: u(.) of the pyramid.
+        compute: where to run.
+        guide: the classifier that scores candidates.
+        candidates: how many to draw of each image.
+    """
+
+    levels: Sequence[Level]
+    operator: Operator
+    compute: Compute
+    guide: ClassifierGuide | None
+    candidates: int
+
+    def run(
+        self, start: Tensor | None, label: Tensor | None, key: tuple[int, int], finest: int
+    ) -> list[Stage]:
+        """Generates a block down to level `finest`, from noise or from coarse images.
+
+        Args:
+            start: up to 64 images in the scale of the nets, or None.
+            label: as many class indices, or None.
+            key: seed and number of the block.
+            finest: 0 is the finest.
+
+        Returns:
+            One Stage per level, coarsest first.
+        """
+        start, label = self._fill(start), self._fill(label)
+        stages = [] if start is None else [Stage(None, start, start)]
+        if self.candidates > 1:
+            stages = keep_best(self._draw_candidates(stages, label, key))
+        stages = self._extend(stages, label, (*key, 0), finest)
+        # The classifier's level may be finer than `finest`.
+        return [stage for stage in stages if self._index(stage.image) >= finest]
+
+    def residual(self, k: int, low: Tensor, label: Tensor | None, key: tuple[int, int]) -> Tensor:
+        """Generates h~_k = G_k(z_k, l_k) of a full block from up to 64 low-pass images."""
+        z = self._noise(k, (*key, 0))
+        with self.compute.autocast():
+            high: Tensor = self.levels[k].generator(self._fill(low), z, self._fill(label))
+        return high.float()
+
+    def _draw_candidates(
+        self, stages: list[Stage], label: Tensor | None, key: tuple[int, int]
+    ) -> Iterator[Candidate]:
+        """Yields candidates down to the classifier's level, each with its scores."""
+        assert self.guide is not None
+        assert label is not None
+        finest = [level.size for level in self.levels].index(self.guide.size)
+        for candidate in range(self.candidates):
+            drawn = self._extend(stages, label, (*key, candidate), finest)
+            yield drawn, self.guide.score(drawn[-1].image, label, self.compute)
+
+    def _extend(
+        self, stages: list[Stage], label: Tensor | None, key: tuple[int, int, int], finest: int
+    ) -> list[Stage]:
+        """Adds the levels down to `finest`."""
+        start = stages[-1].image if stages else None
+        reached = len(self.levels) if start is None else self._index(start)
+        indices = list(reversed(range(finest, reached)))
+        z = [self._noise(k, key) for k in indices]
+        levels = [self.levels[k] for k in indices]
+        return stages + descend(levels, self.operator, z, label, start, self.compute.autocast)
+
+    def _noise(self, k: int, key: tuple[int, int, int]) -> Tensor:
+        """Draws z_k of one block and candidate, independent of all others."""
+        seed, block, candidate = key
+        generator = generator_of(*((seed, block, k, candidate) if candidate else (seed, block, k)))
+        level = self.levels[k]
+        return level.noise.sample(BLOCK, level.size, generator).to(self.compute.device)
+
+    def _index(self, image: Tensor) -> int:
+        """Returns the level of images by their size."""
+        return [level.size for level in self.levels].index(size_of(image))
+
+    def _fill(self, x: Tensor | None) -> Tensor | None:
+        return None if x is None else pad_block(x).to(self.compute.device)

@@ -1,0 +1,97 @@
+"""Commands about data: prepare pictures, bound their entropy."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from lapgan.cli.options import Seed, SkipInvalid, console, on_invalid
+from lapgan.errors import LapganError, requires
+
+if TYPE_CHECKING:
+    from lapgan.evaluation.metrics.entropy.levels import EntropyConfig
+
+__all__ = ["entropy", "prepare"]
+
+
+def prepare(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Pictures: a folder, parquet, or hub:OWNER/NAME.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to make.")],
+    size: Annotated[int, typer.Option(min=2, help="Height and width of the new pictures.")] = 64,
+    n: Annotated[
+        int | None, typer.Option("--n", "-n", min=1, help="Only the first n pictures.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="Part of the data: train, test, or a name of its own.")
+    ] = "train",
+    skip_invalid: SkipInvalid = False,
+) -> None:
+    """Crop and reduce your pictures to squares of one size, as training needs them."""
+    from lapgan.data import prepare_images
+
+    count = prepare_images(
+        data, out, (size, size), split=split, count=n, on_invalid=on_invalid(skip_invalid)
+    )
+    console.print(f"wrote {count:,} pictures to {escape(str(out))}")
+
+
+def entropy(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="A data source with train and test images.")
+    ],
+    recipe: Annotated[
+        str | None, typer.Option(help="Take sizes, operator and noise from this recipe.")
+    ] = None,
+    sizes: Annotated[
+        str | None, typer.Option(help="The levels instead, finest first: 32,16,8,4.")
+    ] = None,
+    operator: Annotated[
+        str, typer.Option(help="With --sizes: burt-adelson, bilinear or block-mean.")
+    ] = "block-mean",
+    minutes: Annotated[
+        float,
+        typer.Option(
+            min=0, help="CPU minutes for the finest level; coarser ones half, then a quarter."
+        ),
+    ] = 4.0,
+    n: Annotated[int, typer.Option("--n", "-n", min=2, help="How many test images.")] = 1000,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="A .json report; an interrupted one continues.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="A figure: .svg, .png or .pdf.")] = None,
+) -> None:
+    """Bound the entropy of each level given the next coarser one, in bits per pixel."""
+    with requires("eval", "`lapgan entropy`"):
+        from lapgan.data import open_images
+        from lapgan.evaluation.metrics.entropy.levels import measure_entropy
+        from lapgan.evaluation.metrics.entropy.views import entropy_table, write_entropy_plot
+
+    config = _entropy_config(recipe, sizes, operator, minutes, n, seed)
+    train, test = (open_images(data, split=split) for split in ("train", "test"))
+    report = measure_entropy(train, test, config, out)
+    console.print(entropy_table(report))
+    if plot is not None:
+        write_entropy_plot(report, plot)
+
+
+def _entropy_config(
+    recipe: str | None, sizes: str | None, operator: str, minutes: float, n: int, seed: int
+) -> "EntropyConfig":
+    from lapgan.evaluation.metrics.entropy.levels import EntropyConfig
+    from lapgan.pyramid import OPERATORS
+    from lapgan.recipe import read_recipe
+    from lapgan.sizes import parse_size
+
+    if (recipe is None) == (sizes is None):
+        raise LapganError("entropy: give either --recipe NAME or --sizes such as 32,16,8,4.")
+    if recipe is not None:
+        return EntropyConfig.of_recipe(read_recipe(recipe), minutes, n, seed)
+    for name in OPERATORS:
+        if operator == name:
+            levels = tuple(parse_size(size.strip()) for size in (sizes or "").split(","))
+            return EntropyConfig(levels, name, minutes, n, seed)
+    raise LapganError(f"--operator {operator}: expected one of {', '.join(OPERATORS)}.")

@@ -1,0 +1,71 @@
+"""Commands about models and recipes: describe, pack, list."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from lapgan.cli.options import ModelPath, console
+from lapgan.errors import LapganError
+
+__all__ = ["info", "pack", "recipes"]
+
+
+def info(model: ModelPath) -> None:
+    """Describe a trained model."""
+    from lapgan.run_folder import CLASSIFIER
+    from lapgan.weights import generator_state, read_weights
+
+    weights = read_weights(model)
+    recipe = weights.recipe
+    console.print(f"{recipe.name}: {escape(recipe.description)}")
+    console.print(f"operator {recipe.pyramid.operator}, data {recipe.data.normalisation}")
+    console.print(f"classes: {', '.join(map(escape, weights.class_names)) or 'none'}")
+    for name in recipe.level_names:
+        count = sum(t.numel() for t in generator_state(name, weights.tensors).values())
+        figures = weights.training.get(name)
+        history = "no weights yet" if figures is None else _describe_training(figures)
+        console.print(f"level {name}: {count:,} parameters in G, {history}")
+    if weights.classifier is not None:
+        history = _describe_training(weights.training[CLASSIFIER])
+        console.print(f"classifier of level {weights.classifier.level}: {history}")
+
+
+def pack(
+    model: ModelPath,
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+) -> None:
+    """Write a trained model as one small file, in half precision."""
+    from lapgan.weights import halve_precision, read_weights, write_weights
+
+    if out.suffix != ".safetensors":
+        raise LapganError(f"--out {out}: expected a name that ends in .safetensors.")
+    weights = read_weights(model)
+    weights.check_complete(model)
+    write_weights(out, halve_precision(weights))
+    console.print(f"wrote {escape(str(out))}, {out.stat().st_size / 2**20:.1f} MiB")
+
+
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Print this one instead.")
+    ] = None,
+) -> None:
+    """List the recipes of the package, or print one."""
+    from lapgan.recipe import read_recipe, recipe_names, recipe_text
+
+    if name is not None:
+        typer.echo(recipe_text(name))
+        return
+    for recipe in recipe_names():
+        console.print(f"{recipe:18} {escape(read_recipe(recipe).description)}")
+
+
+def _describe_training(figures: "dict[str, object]") -> str:
+    data = figures["data"]
+    name = data["name"] if isinstance(data, dict) else data
+    return (
+        f"{figures['images_seen']:,} images in {figures['seconds']} s on {name}, "
+        f"seed {figures['seed']}, {figures['compute']}"
+    )

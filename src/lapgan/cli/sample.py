@@ -1,0 +1,47 @@
+"""The command that generates images."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from lapgan.cli.options import BestOf, Device, ModelPath, Precision, Seed, console
+
+__all__ = ["sample"]
+
+
+def sample(
+    model: ModelPath,
+    out: Annotated[
+        Path, typer.Option(help="What to write: a .png sheet, an .npz file, or a folder of PNGs.")
+    ],
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many images.")] = 64,
+    seed: Seed = 0,
+    class_: Annotated[
+        list[str] | None,
+        typer.Option("--class", metavar="NAME", help="Only this class, or its index; repeatable."),
+    ] = None,
+    chain: Annotated[
+        bool, typer.Option("--chain", help="Show every level beside its residual (.png only).")
+    ] = False,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", help="Refine this coarse image, as n samples of it."),
+    ] = None,
+    best_of: BestOf = 1,
+    zoom: Annotated[int, typer.Option(min=1, max=16, help="Enlarge the sheet.")] = 1,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Generate images from noise, or from a given coarse image."""
+    from lapgan.cascade import Cascade
+    from lapgan.compute import choose_compute
+    from lapgan.writing import read_coarse_image, write_chain, write_images
+
+    cascade = Cascade.load(model, choose_compute(device, precision)).best_of(best_of)
+    start = None if from_ is None else read_coarse_image(from_).expand(n, -1, -1, -1)
+    labels = cascade.labels(n, class_ or ())
+    write = write_chain if chain else write_images
+    write(cascade, out, n, seed=seed, labels=labels, start=start, zoom=zoom)
+    console.print(f"wrote {escape(str(out))}")

@@ -1,0 +1,170 @@
+"""Commands that train: the levels of a cascade, and its classifier."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from lapgan.cli.options import Device, Precision, Seed, SkipInvalid, console, on_invalid
+
+if TYPE_CHECKING:
+    from lapgan.cascade import Cascade
+    from lapgan.compute import Compute
+    from lapgan.training.callbacks import Callback
+    from lapgan.training.classifier import ClassifierConfig
+    from lapgan.training.config import RunConfig
+
+__all__ = ["classifier", "train"]
+
+
+def train(
+    recipe: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE", help="A recipe's name (see `recipes`) or a TOML file."),
+    ],
+    out: Annotated[Path, typer.Option(help="The run folder; an interrupted run continues in it.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="A data source, such as cifar10 or a folder of images."),
+    ] = None,
+    level: Annotated[
+        list[str] | None, typer.Option(metavar="SIZE", help="Train this level only; repeatable.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Training time for all levels together.")
+    ] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Examples per level.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Levels to train at once.")] = 1,
+    seed: Seed = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    skip_invalid: SkipInvalid = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard event files too.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
+    ] = False,
+) -> None:
+    """Train the levels of a cascade.
+
+    Levels are trained coarsest first. Without --minutes and --images each level sees as many
+    examples as the recipe says. Stop with Ctrl-C; the same command continues where it stopped.
+    """
+    from lapgan.recipe import read_recipe
+    from lapgan.training.config import RunConfig
+
+    config = RunConfig(
+        recipe=read_recipe(recipe, set_ or ()),
+        out=out,
+        data=data,
+        levels=tuple(level or ()),
+        images=images,
+        minutes=minutes,
+        jobs=jobs,
+        seed=seed,
+        device=device,
+        precision=precision,
+        on_invalid=on_invalid(skip_invalid),
+    )
+    if dry_run:
+        _print_plan(config)
+    else:
+        _train(config, tensorboard)
+
+
+def classifier(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `train`.")],
+    data: Annotated[
+        str | None, typer.Option(help="The data that the run is trained on, as for `train`.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0, help="Training time.")] = 10.0,
+    level: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Classify this level; by default the one next to the finest."
+        ),
+    ] = None,
+    maps: Annotated[int | None, typer.Option(min=1, help="Its width; 64 by default.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    skip_invalid: SkipInvalid = False,
+) -> None:
+    """Give a class-conditional run a classifier, for `sample --best-of`.
+
+    It is trained on the real images alone, and the levels stay as they are. Stop with Ctrl-C; the
+    same command continues where it stopped.
+    """
+    from lapgan.training.classifier import ClassifierConfig, held_out_accuracy, train_classifier
+    from lapgan.training.config import Budget
+
+    config = ClassifierConfig(
+        out=run,
+        budget=Budget(seconds=60 * minutes),
+        data=data,
+        level=level,
+        maps=maps,
+        seed=seed,
+        device=device,
+        precision=precision,
+        on_invalid=on_invalid(skip_invalid),
+    )
+    _show_training(config, lambda callback: train_classifier(config, callback))
+    result = held_out_accuracy(config)
+    if result is not None:
+        accuracy, count = result
+        console.print(f"right on {accuracy:.1%} of {count:,} held-out images")
+
+
+def _train(config: "RunConfig", tensorboard: bool) -> None:
+    from lapgan.training.callbacks import CallbackList, TensorBoard
+    from lapgan.training.run import train
+
+    def run(callback: "Callback") -> "Cascade | None":
+        if tensorboard:
+            callback = CallbackList([callback, TensorBoard(config.out)])
+        return train(config, callback)
+
+    _show_training(config, run)
+
+
+def _show_training(
+    config: "RunConfig | ClassifierConfig", run: "Callable[[Callback], Cascade | None]"
+) -> None:
+    """Shows progress while a training runs, and its result."""
+    from lapgan.run_folder import RunFolder
+    from lapgan.training.callbacks import progress_callback
+
+    console.print(f"computing on {_choose_compute(config)}")
+    try:
+        with progress_callback(console) as callback:
+            cascade = run(callback)
+    except KeyboardInterrupt:
+        console.print(f"stopped; the same command continues from {escape(str(config.out))}")
+        raise typer.Exit(130) from None
+    if cascade is not None:
+        console.print(f"wrote {escape(str(RunFolder(config.out).cascade))}")
+
+
+def _print_plan(config: "RunConfig") -> None:
+    """Prints what a training run would do."""
+    from lapgan.training.run import plan
+
+    console.print_json(config.recipe.model_dump_json())
+    for line in plan(config):
+        console.print(escape(line))
+    console.print(f"computing on {_choose_compute(config)}; nothing was written (--dry-run)")
+
+
+def _choose_compute(config: "RunConfig | ClassifierConfig") -> "Compute":
+    from lapgan.compute import choose_compute
+    from lapgan.training.folder import recorded_precision
+
+    return choose_compute(config.device, recorded_precision(config.out, config.precision))

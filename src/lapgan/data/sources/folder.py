@@ -1,0 +1,155 @@
+"""A folder of image files: the folders of its first level are the classes, if there are any."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from lapgan.data.fingerprint import files_fingerprint
+from lapgan.data.sources.base import Item
+from lapgan.errors import LapganError
+from lapgan.files import resolve_data_path
+
+__all__ = ["FORM", "ImageFolder", "find", "list_files", "read_folder"]
+
+FORM = {"FOLDER": "image files, loose or in one sub-folder per class"}
+
+# Formats that cannot be decoded are listed too, so that errors name these files.
+_SUFFIXES = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pnm", ".heic", ".heif", ".avif", ".jp2", ".jxl"),
+)
+_SPLITS = ("train", "test", "val", "validation")
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Image files below a folder, in sorted order.
+
+    Args:
+        folder: the folder.
+        files: the paths of the images, relative to `folder`.
+        class_names: the first-level folders, sorted; empty if there are none.
+        name: a short name for people.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    class_names: tuple[str, ...]
+    name: str
+    size: ClassVar[None] = None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def fingerprint(self, memory: Path) -> str:
+        """Returns a hash of the names and contents of the files."""
+        folder = f"{self.folder.absolute()}{os.sep}"
+        return files_fingerprint([(file, folder + file) for file in self.files], memory)
+
+    def items(self) -> Iterator[Item]:
+        """Yields the paths; the files are opened when they are decoded."""
+        for file in self.files:
+            label = self._labels[_first_folder(file)] if self.class_names else None
+            yield Item(str(self.folder / file), self.folder / file, label)
+
+    @cached_property
+    def _labels(self) -> dict[str, int]:
+        return {name: label for label, name in enumerate(self.class_names)}
+
+
+def find(text: str, split: str) -> ImageFolder | None:
+    """Returns the images below a folder, None if `text` is not a folder.
+
+    Raises:
+        LapganError: the images of the split cannot be used (see `read_folder`).
+    """
+    folder = resolve_data_path(text)
+    return read_folder(folder, split, folder.resolve().name or text) if folder.is_dir() else None
+
+
+def read_folder(folder: Path, split: str, name: str) -> ImageFolder:
+    """Lists the images of a split below a folder, with or without class folders.
+
+    The images of a split are in the sub-folder of that name; without such sub-folders, all images
+    are `train`. Files and folders whose names start with a dot are ignored.
+
+    Args:
+        folder: the folder.
+        split: which part, such as "train" or "test".
+        name: a short name for people.
+
+    Raises:
+        LapganError: there are no images or no such split, a class folder has no images, or there
+            are images beside class folders.
+    """
+    folder = _split_folder(folder, split)
+    paths = list_files(folder)
+    files = tuple(path for path in paths if path.lower().endswith(_SUFFIXES))
+    if not files:
+        raise LapganError(_describe_no_images(folder, paths))
+    loose = [file for file in files if os.sep not in file]
+    if len(loose) == len(files):
+        return ImageFolder(folder, files, (), name)
+    if loose:
+        raise LapganError(
+            f"{folder}: {len(loose)} images such as {loose[0]} lie beside the class folder "
+            f"{_first_folder(next(file for file in files if os.sep in file))}. Move every image "
+            "into a class folder, or all images out of them."
+        )
+    return ImageFolder(folder, files, _class_names(folder, files), name)
+
+
+def list_files(folder: Path) -> list[str]:
+    """Returns the files below a folder, relative to it and sorted, without hidden ones."""
+    paths = []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = os.path.relpath(place, folder)
+        prefix = "" if below == "." else below + os.sep
+        paths += [prefix + name for name in files if not name.startswith(".")]
+    return sorted(paths)
+
+
+def _split_folder(folder: Path, split: str) -> Path:
+    if (folder / split).is_dir():
+        return folder / split
+    others = [other for other in _SPLITS if (folder / other).is_dir()]
+    if others:
+        raise LapganError(
+            f"{folder}: expected a folder {split} for the split '{split}', found "
+            f"{', '.join(others)}. Choose one of these splits."
+        )
+    if split != "train":
+        raise LapganError(
+            f"{folder}: there is no split '{split}'. Put its images into {folder / split} and the "
+            f"others into {folder / 'train'}, or give another folder."
+        )
+    return folder
+
+
+def _class_names(folder: Path, files: tuple[str, ...]) -> tuple[str, ...]:
+    names = sorted({_first_folder(file) for file in files})
+    for inside in sorted(folder.iterdir()):
+        if inside.is_dir() and not inside.name.startswith(".") and inside.name not in names:
+            raise LapganError(
+                f"{inside}: expected images, as in the class folder {names[0]} beside it, but "
+                "there are none. Add some or remove the folder."
+            )
+    return tuple(names)
+
+
+def _first_folder(file: str) -> str:
+    return file.split(os.sep, 1)[0]
+
+
+def _describe_no_images(folder: Path, paths: list[str]) -> str:
+    suffixes = Counter(Path(path).suffix.lower() or "no suffix" for path in paths)
+    counts = ", ".join(f"{count} x {suffix}" for suffix, count in suffixes.most_common(5))
+    return (
+        f"{folder}: expected images (PNG, JPEG, WebP, BMP, GIF, TIFF), class folders with images, "
+        f"or the files of another source; found {counts or 'no files'}."
+    )

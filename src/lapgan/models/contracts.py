@@ -1,0 +1,83 @@
+"""What every net promises: the one call of generators and of discriminators, and two extras.
+
+    high = generator(low, z, label)            logits = discriminator(high, low, label)
+
+At the coarsest level `low` is None and `high` is the image itself; without classes `label` is None.
+Every net takes any batch, also of 1 or 0 examples.
+"""
+
+from typing import ClassVar, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from lapgan.noise import AnyNoise
+from lapgan.sizes import Size
+
+__all__ = [
+    "DataInitialized",
+    "Discriminator",
+    "DiscriminatorSection",
+    "FeatureMaps",
+    "GeneratorSection",
+    "SupportsDistance",
+]
+
+# What D's trained part sees of an example: maps (B, c, h, w) of about zero mean, unit variance.
+FeatureMaps = tuple[Tensor, ...]
+
+
+class Discriminator(Protocol):
+    """A net in two parts: fixed features of an example, and a trained head.
+
+    The parts are apart so that instance noise and gradient penalties act on what the head sees.
+    """
+
+    def features(self, high: Tensor, low: Tensor | None) -> FeatureMaps:
+        """Computes what the head sees of residuals (B, 3, *size) on their low-pass images."""
+
+    def head(self, maps: FeatureMaps, label: Tensor | None) -> Tensor:
+        """Returns logits (B,)."""
+
+    def __call__(self, high: Tensor, low: Tensor | None, label: Tensor | None) -> Tensor:
+        """Returns head(features(high, low), label)."""
+
+
+@runtime_checkable
+class DataInitialized(Protocol):
+    """A net some of whose buffers are statistics of the data, set once before training."""
+
+    def initialize_from(self, high: Tensor, low: Tensor | None) -> None:
+        """Sets them from real residuals and low-pass images (n, 3, h, w)."""
+
+
+@runtime_checkable
+class SupportsDistance(Protocol):
+    """A generator with a distance of its own between residuals, for the supervised term."""
+
+    def distance(self, high: Tensor, other: Tensor) -> Tensor:
+        """Computes a mean distance of residuals (B, 3, *size): 0 if equal."""
+
+
+class GeneratorSection(Protocol):
+    """How a recipe asks for a generator."""
+
+    takes_low: ClassVar[bool]
+    takes_noise: ClassVar[tuple[type[AnyNoise], ...]]
+
+    @property
+    def kind(self) -> str:
+        """The name in a recipe."""
+
+    def build(self, size: Size, noise: AnyNoise, num_classes: int) -> nn.Module:
+        """Builds the net; `noise` is one of `takes_noise`."""
+
+
+class DiscriminatorSection(Protocol):
+    """How a recipe asks for a discriminator."""
+
+    @property
+    def kind(self) -> str:
+        """The name in a recipe."""
+
+    def build(self, size: Size, num_classes: int) -> nn.Module:
+        """Builds the net, a `Discriminator`."""

@@ -1,0 +1,107 @@
+"""Optimizers and their schedules: the learning rate and momentum of every step are decided here."""
+
+import math
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from lapgan.section import Fraction, NotNegative, Positive, Section
+
+__all__ = ["Adam", "AnyOptimizer", "Sgd", "update_weights"]
+
+
+class Sgd(Section):
+    """Gradient descent with the paper's schedule.
+
+    After e whole epochs:
+
+        rate = learning_rate / (1 + decay)^e,  momentum = min(momentum + momentum_step e, maximum)
+
+    References:
+        Denton et al. (2015), section 4.1.
+    """
+
+    kind: Literal["sgd"] = "sgd"
+    learning_rate: Positive = 0.02
+    decay: NotNegative = 4e-5
+    momentum: Fraction = 0.5
+    momentum_step: NotNegative = 0.0008
+    momentum_max: Fraction = 0.8
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Makes the optimizer."""
+        return torch.optim.SGD(
+            parameters, lr=self.learning_rate, momentum=self.momentum, foreach=True
+        )
+
+    def set_schedule(
+        self,
+        optimizer: torch.optim.Optimizer,
+        epochs: float,
+        progress: float = 0.0,
+        rate_scale: float = 1.0,
+    ) -> None:
+        """Sets learning rate and momentum; see `Adam.set_schedule` for the arguments."""
+        for group in optimizer.param_groups:
+            group["lr"] = rate_scale * self.learning_rate / (1 + self.decay) ** int(epochs)
+            momentum = self.momentum + self.momentum_step * int(epochs)
+            group["momentum"] = min(momentum, self.momentum_max)
+
+
+class Adam(Section):
+    """Adam with a constant learning rate, or one that falls along half a cosine.
+
+    With `decay = "cosine"`, after a fraction p of the budget in images or in time:
+
+        rate = learning_rate (1 + 19 (1 + cos(pi p)) / 2) / 20
+
+    A run that is then given a larger budget continues at the rate of that budget.
+
+    References:
+        Kingma and Ba (2015); Loshchilov and Hutter (2017), equation 5, for the cosine.
+    """
+
+    kind: Literal["adam"] = "adam"
+    learning_rate: Positive = 2e-4
+    betas: tuple[Fraction, Fraction] = (0.5, 0.999)
+    decay: Literal["none", "cosine"] = "none"
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Makes the optimizer."""
+        return torch.optim.Adam(parameters, lr=self.learning_rate, betas=self.betas, foreach=True)
+
+    def set_schedule(
+        self,
+        optimizer: torch.optim.Optimizer,
+        epochs: float,
+        progress: float = 0.0,
+        rate_scale: float = 1.0,
+    ) -> None:
+        """Sets the learning rate.
+
+        Args:
+            optimizer: what `build` made.
+            epochs: how often the data were seen.
+            progress: the fraction of the budget that is spent; from 0 to 1.
+            rate_scale: multiplies the rate, so that G and D may have different ones.
+        """
+        for group in optimizer.param_groups:
+            group["lr"] = rate_scale * self._rate(min(progress, 1.0))
+
+    def _rate(self, progress: float) -> float:
+        if self.decay == "none":
+            return self.learning_rate
+        return self.learning_rate * (1 + 19 * (1 + math.cos(math.pi * progress)) / 2) / 20
+
+
+AnyOptimizer = Annotated[Sgd | Adam, Field(discriminator="kind")]
+
+
+def update_weights(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """Moves the optimizer's weights down the gradient of a loss."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()

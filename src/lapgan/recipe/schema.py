@@ -1,0 +1,232 @@
+"""The schema of a recipe: which sections it has, and which of them fit together.
+
+The sections of nets, noise, objectives and optimizers stand in their own files; here they are put
+together and checked against each other.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SerializationInfo,
+    field_serializer,
+    model_validator,
+)
+from torch import nn
+
+from lapgan.errors import LapganError
+from lapgan.models import AnyDiscriminator, AnyGenerator
+from lapgan.noise import AnyNoise
+from lapgan.objectives import AnyObjective
+from lapgan.objectives.paper import NonSaturating
+from lapgan.optimizers import AnyOptimizer, Sgd
+from lapgan.penalty import FiniteDifferencePenalty
+from lapgan.pyramid import Operator
+from lapgan.section import Count, NotNegative, Positive, Section
+from lapgan.sizes import Size, check_sizes, parse_size
+
+__all__ = ["DataRecipe", "LevelRecipe", "PyramidRecipe", "Recipe", "TrainingRecipe"]
+
+
+class DataRecipe(Section):
+    """How images become training examples.
+
+    Args:
+        source: where the images come from unless the command line says otherwise.
+        crop: `corners` takes the four corner crops of the finest size from each image, as the paper
+            does with CIFAR-10.
+        flip: mirror an example left to right with probability 1/2.
+        normalisation: `standardised` is zero mean and unit variance at each pixel, `symmetric` is
+            [-1, 1].
+        classes: condition every level on the class.
+    """
+
+    source: str | None = None
+    crop: Literal["none", "corners"] = "none"
+    flip: bool = False
+    normalisation: Literal["symmetric", "standardised"] = "symmetric"
+    classes: bool = False
+
+
+class PyramidRecipe(Section):
+    """Which operators build the pyramid; see `lapgan.pyramid`."""
+
+    operator: Operator = "burt-adelson"
+
+
+def _as_section(value: Any) -> Any:
+    """Reads `objective = "minimax"` as `objective = { kind = "minimax" }`."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
+class TrainingRecipe(Section):
+    """How each level is trained.
+
+    Args:
+        batch: examples per step; the objective says how they are divided between real and
+            generated ones (`lapgan.objectives.contract`).
+        images: how many examples a level sees unless the command line says otherwise.
+        objective: the losses of D and G, by name or as a table with a `kind`.
+        penalty: the gradient penalty of every level that has none of its own.
+        optimiser: of D and of G.
+        ema_half_life: the averaged weights forget half in this many images.
+    """
+
+    batch: Annotated[int, Field(ge=2, multiple_of=2)] = 128
+    images: Count = 10_000_000
+    objective: Annotated[
+        AnyObjective, Field(discriminator="kind"), BeforeValidator(_as_section)
+    ] = NonSaturating()
+    penalty: FiniteDifferencePenalty | None = None
+    optimiser: AnyOptimizer = Sgd()
+    ema_half_life: Count = 20_000
+
+
+class LevelRecipe(Section):
+    """One level: its place in the pyramid, its nets, its noise, and how they are trained.
+
+    Args:
+        index: 0 is the finest; counted by the recipe.
+        name: the size as the recipe writes it, such as `28` or `48x64`; the key in the recipe.
+        generator: of the residual, or of the image at the coarsest level.
+        discriminator: of residual and low-pass image.
+        noise: what the generator starts from.
+        share: the level's share of a budget in minutes, relative to the other levels.
+        generator_rate: multiplies G's learning rate, so that G and D learn at two rates (Heusel et
+            al., 2017).
+        own_penalty: in a file `penalty`; takes the place of the one of `training`.
+        supervised: weight of the distance between generated and real residual in the loss of G.
+        instance_noise: added to the features that D's head sees, real and generated alike, in
+            standard deviations of these features (Sønderby et al., 2017).
+        augment: D sees augmented images only, which keeps it from memorizing a small data set; see
+            `lapgan.training.augment`.
+    """
+
+    index: int = Field(ge=0, exclude=True)
+    name: str = Field(exclude=True)
+    generator: Annotated[AnyGenerator, Field(discriminator="kind")]
+    discriminator: Annotated[AnyDiscriminator, Field(discriminator="kind")]
+    noise: Annotated[AnyNoise, Field(discriminator="kind")]
+    share: Positive = 1.0
+    generator_rate: Positive = 1.0
+    own_penalty: FiniteDifferencePenalty | None = Field(default=None, alias="penalty")
+    supervised: NotNegative = 0.0
+    instance_noise: NotNegative = 0.0
+    augment: bool = False
+    _common_penalty: FiniteDifferencePenalty | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _check_noise(self) -> "LevelRecipe":
+        expected = self.generator.takes_noise
+        if not isinstance(self.noise, expected):
+            kinds = " or ".join(repr(kind.model_fields["kind"].default) for kind in expected)
+            raise ValueError(
+                f"the generator {self.generator.kind!r} takes noise of kind {kinds}, "
+                f"found {self.noise.kind!r}"
+            )
+        return self
+
+    @property
+    def size(self) -> Size:
+        """Height and width, in pixels."""
+        return parse_size(self.name)
+
+    @property
+    def penalty(self) -> FiniteDifferencePenalty | None:
+        """The gradient penalty: the level's own, or the one of `training`."""
+        return self.own_penalty or self._common_penalty
+
+    def build_generator(self, num_classes: int) -> nn.Module:
+        """Builds the level's generator."""
+        return self.generator.build(self.size, self.noise, num_classes)
+
+    def build_discriminator(self, num_classes: int) -> nn.Module:
+        """Builds the level's discriminator."""
+        return self.discriminator.build(self.size, num_classes)
+
+
+class Recipe(Section):
+    """Everything that shapes the result of a training run.
+
+    In memory `levels` is a tuple, finest first; in a file it is a table keyed by size.
+    """
+
+    name: str
+    description: str = ""
+    data: DataRecipe = DataRecipe()
+    pyramid: PyramidRecipe = PyramidRecipe()
+    training: TrainingRecipe = TrainingRecipe()
+    levels: tuple[LevelRecipe, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number_levels(cls, content: Any) -> Any:
+        levels = content.get("levels") if isinstance(content, Mapping) else None
+        if not isinstance(levels, Mapping):
+            return content
+        for key, level in levels.items():
+            taken = {"index", "name"} & set(level if isinstance(level, Mapping) else ())
+            if taken:
+                raise ValueError(f"levels.{key}.{min(taken)}: unknown key")
+        numbered = [
+            {**level, "index": index, "name": key} if isinstance(level, Mapping) else level
+            for index, (key, level) in enumerate(levels.items())
+        ]
+        return {**content, "levels": numbered}
+
+    @field_serializer("levels")
+    def _key_levels(self, levels: tuple[LevelRecipe, ...], info: SerializationInfo) -> Any:
+        return {level.name: level.model_dump(mode=info.mode, by_alias=True) for level in levels}
+
+    @model_validator(mode="after")
+    def _check_levels(self) -> "Recipe":
+        try:
+            check_sizes(self.sizes)
+        except LapganError as error:
+            raise ValueError(str(error)) from None
+        *finer, coarsest = self.levels
+        for level in finer:
+            if not level.generator.takes_low:
+                raise ValueError(
+                    f"levels.{level.name}.generator: {level.generator.kind!r} takes no low-pass "
+                    "image; only the coarsest level works from noise alone"
+                )
+        if coarsest.generator.takes_low:
+            raise ValueError(
+                f"levels.{coarsest.name}.generator: {coarsest.generator.kind!r} needs a low-pass "
+                "image, but the coarsest level has none; use 'modern-dense' or 'paper-dense'"
+            )
+        if coarsest.supervised:
+            raise ValueError(
+                f"levels.{coarsest.name}.supervised: the coarsest level has no low-pass image from "
+                f"which to predict; set it to 0, found {coarsest.supervised}"
+            )
+        for level in self.levels:
+            level._common_penalty = self.training.penalty
+        return self
+
+    @property
+    def sizes(self) -> list[Size]:
+        """The size of every level, finest first."""
+        return [level.size for level in self.levels]
+
+    @property
+    def level_names(self) -> list[str]:
+        """The name of every level, finest first."""
+        return [level.name for level in self.levels]
+
+    def level(self, name: str) -> LevelRecipe:
+        """Returns the level of that name.
+
+        Raises:
+            LapganError: there is none.
+        """
+        for level in self.levels:
+            if level.name == name:
+                return level
+        raise LapganError(
+            f"level {name}: recipe {self.name} has the levels {', '.join(self.level_names)}."
+        )

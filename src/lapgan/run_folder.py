@@ -1,0 +1,86 @@
+"""The layout of a run folder: the only place where its names are written down.
+
+run.json             what the run is: recipe, data, seed, precision
+level-28/            a level: state.safetensors, weights.safetensors, log.jsonl, samples/
+classifier/          the same of the classifier, if the run has one
+cascade.safetensors  all averaged weights, written when every level has some
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["CLASSIFIER", "PartFolder", "RunFolder", "is_model_path"]
+
+# The classifier's folder, and its name among the levels'.
+CLASSIFIER = "classifier"
+_LEVEL = "level-"
+_WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class PartFolder:
+    """The folder of one part of a run: of a level, or of the classifier."""
+
+    path: Path
+
+    @property
+    def state(self) -> Path:
+        """Everything that a step of training changes."""
+        return self.path / "state.safetensors"
+
+    @property
+    def weights(self) -> Path:
+        """The weights that are sampled with."""
+        return self.path / _WEIGHTS
+
+    @property
+    def log(self) -> Path:
+        """One line of JSON per record."""
+        return self.path / "log.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains the part."""
+        return self.path / ".lock"
+
+    def sheet(self, images_seen: int) -> Path:
+        """Returns the sheet of samples after so many images."""
+        return self.path / "samples" / f"{images_seen // 1000:07d}k.png"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run."""
+
+    path: Path
+
+    @property
+    def identity(self) -> Path:
+        """What the run is: recipe, data, seed, precision."""
+        return self.path / "run.json"
+
+    @property
+    def cascade(self) -> Path:
+        """All levels' weights as one file."""
+        return self.path / "cascade.safetensors"
+
+    def part(self, name: str) -> PartFolder:
+        """Returns the folder of a level, by its name such as 28, or of the classifier."""
+        return PartFolder(self.path / (name if name == CLASSIFIER else f"{_LEVEL}{name}"))
+
+    def weights_files(self) -> Iterator[Path]:
+        """Yields the weights of every part that has some, levels first."""
+        yield from sorted(self.path.glob(f"{_LEVEL}*/{_WEIGHTS}"))
+        yield from self.path.glob(f"{CLASSIFIER}/{_WEIGHTS}")
+
+    def has_levels(self) -> bool:
+        """Whether any level was begun."""
+        return any(self.path.glob(f"{_LEVEL}*"))
+
+
+def is_model_path(path: Path) -> bool:
+    """Returns whether a path is a weights file, or a folder with one or with levels of a run."""
+    if path.is_dir():
+        return RunFolder(path).has_levels() or any(path.glob("*.safetensors"))
+    return path.suffix == ".safetensors" and path.is_file()

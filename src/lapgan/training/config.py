@@ -1,0 +1,116 @@
+"""What to train, for how long, and how often to report."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lapgan.data import OnInvalid
+from lapgan.errors import LapganError
+from lapgan.recipe import LevelRecipe, Recipe
+
+__all__ = ["Budget", "LogIntervals", "RunConfig", "data_source"]
+
+_UNLIMITED = 2**62
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When training ends: at the first of two limits, counted from its beginning.
+
+    Args:
+        images: examples seen.
+        seconds: time spent in training.
+    """
+
+    images: int = _UNLIMITED
+    seconds: float = math.inf
+
+    def spent(self, images: int, seconds: float) -> float:
+        """Returns the fraction of the budget that so many images and seconds are; 1 is all."""
+        return max(images / self.images, seconds / self.seconds)
+
+    def __str__(self) -> str:
+        if self.seconds < math.inf:
+            return f"{self.seconds / 60:.1f} minutes"
+        return f"{self.images:,} images"
+
+
+@dataclass(frozen=True)
+class LogIntervals:
+    """How often training reports, in seconds.
+
+    Args:
+        log: between lines of the log.
+        checkpoint: between checkpoints; the most that a killed process loses.
+        first_sheet: before the first sheet of samples.
+        sheet: between sheets after it.
+    """
+
+    log: float = 10.0
+    checkpoint: float = 60.0
+    first_sheet: float = 60.0
+    sheet: float = 300.0
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A training run.
+
+    Args:
+        recipe: the recipe of the cascade.
+        out: the run folder.
+        data: a data source, see `lapgan.data.open_images`; by default the recipe's.
+        levels: names of the levels to train, such as 28; all by default.
+        images: examples per level; by default the recipe's.
+        minutes: time for all the levels together, divided as the recipe says; None for no limit.
+        jobs: how many levels to train at once, each on its part of the cores.
+        seed: of everything random.
+        device: `auto`, `cpu`, `cuda`.
+        precision: `auto`, `float32`, `bfloat16`; see `lapgan.compute.choose_compute`. A run keeps
+            the precision that it was begun with.
+        on_invalid: `stop` at images that cannot be used, or `skip` them.
+        intervals: how often to report.
+    """
+
+    recipe: Recipe
+    out: Path
+    data: str | None = None
+    levels: tuple[str, ...] = ()
+    images: int | None = None
+    minutes: float | None = None
+    jobs: int = 1
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    on_invalid: OnInvalid = "stop"
+    intervals: LogIntervals = field(default_factory=LogIntervals)
+
+    @property
+    def selected_levels(self) -> list[LevelRecipe]:
+        """The levels to train, coarsest first; a LapganError if the recipe lacks one."""
+        names = self.levels or self.recipe.level_names
+        return sorted(map(self.recipe.level, names), key=lambda level: -level.index)
+
+    def budget(self, level: LevelRecipe) -> Budget:
+        """Returns how long a level is trained."""
+        if self.minutes is None:
+            return Budget(self.images or self.recipe.training.images)
+        shares = {other.index: other.share for other in self.selected_levels}
+        at_once = min(self.jobs, len(shares))
+        seconds = 60 * self.minutes * at_once * shares[level.index] / sum(shares.values())
+        # Without `images`, the limit in minutes is the only one.
+        return Budget(self.images or _UNLIMITED, seconds)
+
+
+def data_source(data: str | None, recipe: Recipe) -> str:
+    """Returns the data source of a run: the given one, or the recipe's.
+
+    Raises:
+        LapganError: there is neither.
+    """
+    source = data or recipe.data.source
+    if source is None:
+        raise LapganError(
+            f"recipe {recipe.name} names no data of its own; say where the images are with --data."
+        )
+    return source

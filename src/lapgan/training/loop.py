@@ -1,0 +1,161 @@
+"""The training loop: report, checkpoint, sheet, done?, step - for any part of a run.
+
+A part is a `Task`: a level, or the classifier. The loop has the clock, the log, the checkpoints and
+the stops; the task has the nets, the examples and the step.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Generic, Protocol, TypeVar
+
+import torch
+
+from lapgan.compute import Compute
+from lapgan.errors import LapganError
+from lapgan.run_folder import PartFolder
+from lapgan.training.callbacks import Callback
+from lapgan.training.config import Budget, LogIntervals
+from lapgan.training.log import Meter, Record, append_record, rewind_records
+from lapgan.training.monitor import HealthMonitor
+from lapgan.training.state import NotFiniteError, TrainingState, load_state, save_state
+
+__all__ = ["Task", "check_finite", "train_task"]
+
+State = TypeVar("State", bound=TrainingState)
+
+
+class Task(Protocol[State]):
+    """A part of a run: what the loop needs to know of it."""
+
+    @property
+    def name(self) -> str:
+        """A level's name, such as 28, or `classifier`."""
+
+    @property
+    def folder(self) -> PartFolder:
+        """Where the part's files are."""
+
+    @property
+    def budget(self) -> Budget:
+        """When to stop."""
+
+    @property
+    def intervals(self) -> LogIntervals:
+        """How often to report."""
+
+    @property
+    def compute(self) -> Compute:
+        """Where, and in which precision."""
+
+    def initial_state(self) -> State:
+        """Makes the state before the first step, from seed and data alone."""
+
+    def step(self, state: State) -> dict[str, float]:
+        """Makes one step and advances `images_seen`; returns figures of the step.
+
+        Raises:
+            NotFiniteError: a figure is infinite or not a number.
+        """
+
+    def record(self, state: State, rate: float, means: Mapping[str, float]) -> Record:
+        """Makes a record of the means of figures; `rate` is in images per second."""
+
+    def write_weights(self, state: State) -> None:
+        """Writes the weights that are sampled with."""
+
+    def draw_sheet(self, state: State) -> None:
+        """Writes a sheet of samples, if the part has any."""
+
+
+def train_task(
+    task: Task[State], callback: Callback, stopped: Callable[[], bool] = lambda: False
+) -> State:
+    """Trains a part until its budget is spent, from its checkpoint if there is one.
+
+    Args:
+        task: what to train.
+        callback: called when the part starts, logs a record, or warns.
+        stopped: asked after each step; when it returns true, a checkpoint is written and the state
+            returned.
+
+    Raises:
+        LapganError: training diverged (the last good checkpoint is kept), a file cannot be
+            written, or a checkpoint cannot be read.
+    """
+    devices = [task.compute.device] if task.compute.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        state = task.initial_state()
+        if task.folder.state.exists():
+            load_state(task.folder.state, state)
+        rewind_records(task.folder.log, state.images_seen)
+        callback.started(task.name, state.images_seen, state.seconds, task.budget)
+        try:
+            _Loop(task, state, callback).run(stopped)
+        except NotFiniteError as error:
+            raise _divergence(task, state) from error
+    return state
+
+
+class _Loop(Generic[State]):
+    """One run of the loop: when it last logged, saved and drew, in seconds of training."""
+
+    def __init__(self, task: Task[State], state: State, callback: Callback) -> None:
+        self.task, self.state, self.callback = task, state, callback
+        self.meter, self.monitor = Meter(), HealthMonitor(task.name)
+        self.begun = time.monotonic() - state.seconds
+        self.logged = self.saved = state.seconds
+        self.logged_images = state.images_seen
+        self.next_sheet = state.seconds + task.intervals.first_sheet
+
+    def run(self, stopped: Callable[[], bool]) -> None:
+        """Trains until the budget is spent or `stopped` returns true."""
+        task, state, every = self.task, self.state, self.task.intervals
+        while not (done := self._is_spent()) or self.meter.steps:
+            done = done or stopped()
+            if self.meter.steps and (done or state.seconds - self.logged >= every.log):
+                self._log()
+            if done or state.seconds - self.saved >= every.checkpoint:
+                self._checkpoint()
+            if done or state.seconds >= self.next_sheet:
+                task.draw_sheet(state)
+                self.next_sheet = state.seconds + every.sheet
+            if done:
+                return
+            self.meter.add(**task.step(state))
+            state.seconds = time.monotonic() - self.begun
+
+    def _is_spent(self) -> bool:
+        return self.task.budget.spent(self.state.images_seen, self.state.seconds) >= 1
+
+    def _log(self) -> None:
+        state = self.state
+        rate = (state.images_seen - self.logged_images) / (state.seconds - self.logged)
+        record = self.task.record(state, rate, self.meter.take())
+        append_record(self.task.folder.log, record)
+        self.callback.recorded(self.task.name, record)
+        for message in self.monitor.warnings(record):
+            self.callback.warned(message)
+        self.logged, self.logged_images = state.seconds, state.images_seen
+
+    def _checkpoint(self) -> None:
+        save_state(self.task.folder.state, self.state)
+        self.task.write_weights(self.state)
+        self.saved = time.monotonic() - self.begun
+
+
+def check_finite(figures: Mapping[str, float]) -> None:
+    """Raises a NotFiniteError if a figure is infinite or not a number."""
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise NotFiniteError(f"{name} has become infinite or not a number.")
+
+
+def _divergence(task: Task[State], state: State) -> LapganError:
+    file = task.folder.state
+    checkpoint = f"The last good checkpoint is {file}" if file.exists() else "No checkpoint yet"
+    return LapganError(
+        f"{task.folder.path}: training diverged after {state.images_seen} images: a loss or weight "
+        f"is infinite or not a number. {checkpoint}. Use a lower learning rate (in a new run "
+        "folder) or another seed."
+    )

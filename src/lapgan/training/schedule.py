@@ -1,0 +1,153 @@
+"""Levels are trained one after another, or side by side in processes of their own."""
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from multiprocessing.context import SpawnProcess
+from multiprocessing.queues import SimpleQueue
+from typing import Any
+
+import torch
+
+from lapgan.compute import choose_compute
+from lapgan.data import Images, open_images
+from lapgan.errors import LapganError
+from lapgan.normalization import Normalization
+from lapgan.recipe import LevelRecipe
+from lapgan.run_folder import RunFolder
+from lapgan.training.callbacks import Callback
+from lapgan.training.config import Budget, RunConfig, data_source
+from lapgan.training.examples import normalization_of, training_batches
+from lapgan.training.folder import lock
+from lapgan.training.level import LevelTask
+from lapgan.training.log import Record
+from lapgan.training.loop import train_task
+from lapgan.training.signals import stop_signals
+
+__all__ = ["train_levels"]
+
+
+def train_levels(
+    config: RunConfig, images: Images, callback: Callback, stopped: Callable[[], bool]
+) -> None:
+    """Trains the selected levels.
+
+    Args:
+        config: what to train; its precision is one that was chosen, not `auto`.
+        images: the training images.
+        callback: see `lapgan.training.callbacks`.
+        stopped: whether the run shall stop.
+
+    Raises:
+        LapganError: a level is trained by another process, or failed.
+    """
+    if config.jobs == 1 or len(config.selected_levels) == 1:
+        normalization = normalization_of(config.recipe, images)
+        for level in config.selected_levels:
+            if not stopped():
+                _train_level(config, level, images, normalization, callback, stopped)
+    else:
+        _SideBySide(config, callback, stopped).run()
+
+
+def _train_level(
+    config: RunConfig,
+    level: LevelRecipe,
+    images: Images,
+    normalization: Normalization,
+    callback: Callback,
+    stopped: Callable[[], bool],
+) -> None:
+    task = LevelTask(
+        recipe=config.recipe,
+        level=level,
+        batches=training_batches(config.recipe, images, config.seed),
+        normalization=normalization,
+        folder=RunFolder(config.out).part(level.name),
+        budget=config.budget(level),
+        seed=config.seed,
+        compute=choose_compute(config.device, config.precision),
+        intervals=config.intervals,
+    )
+    with lock(task.folder):
+        train_task(task, callback, stopped)
+
+
+class _QueueCallback(Callback):
+    """Sends every call over a queue, as the name of the method and its arguments."""
+
+    def __init__(self, queue: "SimpleQueue[Any]") -> None:
+        self.queue = queue
+
+    def started(self, part: str, images: int, seconds: float, budget: Budget) -> None:
+        self.queue.put(("started", (part, images, seconds, budget)))
+
+    def recorded(self, part: str, record: Record) -> None:
+        self.queue.put(("recorded", (part, record)))
+
+    def warned(self, message: str) -> None:
+        self.queue.put(("warned", (message,)))
+
+
+class _SideBySide:
+    """One process per level, as many at once as there are jobs."""
+
+    def __init__(self, config: RunConfig, callback: Callback, stopped: Callable[[], bool]) -> None:
+        self.config, self.callback, self.stopped = config, callback, stopped
+        self.context = multiprocessing.get_context("spawn")
+        self.queue: SimpleQueue[Any] = self.context.SimpleQueue()
+        self.waiting = list(config.selected_levels)
+        self.running: dict[str, SpawnProcess] = {}
+        self.failures: list[str] = []
+
+    def run(self) -> None:
+        """Trains all levels; raises a LapganError with the failures, after all have ended."""
+        while self.waiting or self.running:
+            if self.stopped() or self.failures:
+                self.waiting.clear()
+                for process in self.running.values():
+                    process.terminate()
+            self._start()
+            self._collect()
+            self._deliver()
+        if self.failures:
+            raise LapganError("\n".join(self.failures))
+
+    def _start(self) -> None:
+        threads = max(1, (os.cpu_count() or 1) // self.config.jobs)
+        while self.waiting and len(self.running) < self.config.jobs:
+            name = self.waiting.pop(0).name
+            arguments = (self.config, name, threads, self.queue)
+            self.running[name] = self.context.Process(target=_work, args=arguments)
+            self.running[name].start()
+
+    def _collect(self) -> None:
+        for name, process in list(self.running.items()):
+            process.join(timeout=0.1)
+            if process.exitcode is not None:
+                del self.running[name]
+                if process.exitcode != 0 and not self.stopped():
+                    self.failures.append(f"level {name}: its process died")
+
+    def _deliver(self) -> None:
+        """Passes waiting calls on to the callback, and keeps messages of failures."""
+        while not self.queue.empty():
+            kind, content = self.queue.get()
+            if kind == "failed":
+                self.failures.append(content[0])
+            else:
+                getattr(self.callback, kind)(*content)
+
+
+def _work(config: RunConfig, name: str, threads: int, queue: "SimpleQueue[Any]") -> None:
+    """Trains one level in a process of its own."""
+    torch.set_num_threads(threads)
+    try:
+        source = data_source(config.data, config.recipe)
+        images = open_images(source, on_invalid=config.on_invalid)
+        normalization = normalization_of(config.recipe, images)
+        with stop_signals() as stopped:
+            level = config.recipe.level(name)
+            _train_level(config, level, images, normalization, _QueueCallback(queue), stopped)
+    except LapganError as error:
+        queue.put(("failed", (str(error),)))
