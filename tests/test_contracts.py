@@ -53,7 +53,13 @@ each_size = pytest.mark.parametrize("size", SIZES, ids=str)
 
 
 def small(kind: Any) -> Any:
-    return kind(**{name: value for name, value in SMALL.items() if name in kind.model_fields})
+    """The section with small fields; a field that is a tuple gets two layers of that size."""
+    defaults = {name: field.default for name, field in kind.model_fields.items()}
+    fields = {name: value for name, value in SMALL.items() if name in defaults}
+    return kind(**{
+        name: (value, value) if isinstance(defaults[name], tuple) else value
+        for name, value in fields.items()
+    })  # fmt: skip
 
 
 def redraw(net: nn.Module) -> nn.Module:

@@ -14,7 +14,7 @@ from jaxtyping import Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lapgan.data import Images, corner_crops
+from lapgan.data import CornerCrops, Images
 from lapgan.errors import LapganError
 from lapgan.sizes import Size, size_text
 
@@ -71,18 +71,14 @@ class Batches:
     flip: bool = False
 
     def __post_init__(self) -> None:
-        actual, expected = size_text(self.images.size), size_text(self.size)
-        too_small = self.images.size[0] < self.size[0] or self.images.size[1] < self.size[1]
-        if self.corners and too_small:
+        if self.corners:
+            CornerCrops(self.images, self.size)
+        elif tuple(self.images.size) != tuple(self.size):
             raise LapganError(
-                f"{self.images.name}: images are {actual}, too small for corner crops of "
-                f"{expected}."
-            )
-        if not self.corners and tuple(self.images.size) != tuple(self.size):
-            raise LapganError(
-                f"{self.images.name}: images are {actual}, but the recipe's finest level is "
-                f"{expected}. Resize the images beforehand (nothing is resized silently), rename "
-                'the level, or set data.crop="corners" if they are a little larger.'
+                f"{self.images.name}: images are {size_text(self.images.size)}, but the recipe's "
+                f"finest level is {size_text(self.size)}. Resize the images beforehand (nothing is "
+                'resized silently), rename the level, or set data.crop="corners" if they are a '
+                "little larger."
             )
 
     @property
@@ -103,25 +99,27 @@ class Batches:
     @property
     def epoch(self) -> int:
         """How many examples an epoch has: images, or four times as many crops."""
-        return len(self.images) * (4 if self.corners else 1)
+        return len(self._crops) if self.corners else len(self.images)
 
     def at(self, images_seen: int, count: int) -> Batch:
         """Returns the `count` examples that follow `images_seen`, with labels if there are any."""
-        examples = self._examples(images_seen, count)
-        indices = examples // 4 if self.corners else examples
-        pixels = (
-            corner_crops(self.images, indices, examples % 4, self.size)
-            if self.corners
-            else self.images.pixels[indices]
-        )
+        pixels, labels = self._read(self._examples(images_seen, count))
         if self.flip:
             mirror = _random(self.seed, 1, images_seen).random(count) < 0.5
             pixels[mirror] = pixels[mirror, ..., ::-1]
+        return torch.from_numpy(pixels), None if labels is None else torch.from_numpy(labels)
+
+    @property
+    def _crops(self) -> CornerCrops:
+        return CornerCrops(self.images, self.size)
+
+    def _read(
+        self, examples: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
+        if self.corners:
+            return self._crops.pixels(examples), self._crops.labels(examples)
         labels = self.images.labels
-        return (
-            torch.from_numpy(pixels),
-            None if labels is None else torch.from_numpy(labels[indices]),
-        )
+        return self.images.pixels[examples], None if labels is None else labels[examples]
 
     def _examples(self, images_seen: int, count: int) -> NDArray[np.int64]:
         positions = np.arange(images_seen, images_seen + count)

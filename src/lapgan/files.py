@@ -18,7 +18,6 @@ __all__ = [
     "atomic_folder",
     "atomic_path",
     "explain_write_errors",
-    "is_model_path",
     "resolve_data_path",
     "safe_file_name",
     "write_atomically",
@@ -35,13 +34,6 @@ def resolve_data_path(path: str | Path) -> Path:
     if data and str(path) and not local.exists() and (Path(data) / local).exists():
         return Path(data) / local
     return local
-
-
-def is_model_path(path: Path) -> bool:
-    """Returns whether a path is a weights file, or a folder with one or with levels of a run."""
-    if path.is_dir():
-        return any(path.glob("level-*")) or any(path.glob("*.safetensors"))
-    return path.suffix == ".safetensors" and path.is_file()
 
 
 @contextmanager

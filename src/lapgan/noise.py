@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lapgan.section import Count, Section
+from lapgan.section import Count, Fraction, Positive, Section
 from lapgan.sizes import Size
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "HashedNoise",
     "LowRankNoise",
     "PlaneNoise",
+    "SublinearNoise",
     "VectorNoise",
 ]
 
@@ -142,8 +143,47 @@ class LowRankNoise(Section):
         return VALUE_BITS * min(self.rank, self.planes * math.prod(size))
 
 
+class SublinearNoise(Section):
+    """Planes of correlated noise, whose rank grows as a power of the number of pixels.
+
+        z = A v,    v uniform in [-1, 1]^r,    r = round(coefficient (h w)^exponent)
+
+    A is that of `LowRankNoise`. With an exponent below 1 the entropy per pixel falls from level to
+    level, as that of natural images does; 0 is constant entropy, and 1 with a coefficient of 1 has
+    as many values as one plane.
+
+    Args:
+        exponent: from 0 to 1.
+        coefficient: the number of values of an image of one pixel.
+        planes: how many planes the values fill; r is at most the number of their pixels.
+
+    References:
+        Huszár (2015), inference.vc, who asks for noise of sublinear entropy.
+    """
+
+    kind: Literal["sublinear"] = "sublinear"
+    exponent: Fraction = 0.5
+    coefficient: Positive = 8.0
+    planes: Count = 1
+
+    def sample(self, batch: int, size: Size, generator: torch.Generator) -> Tensor:
+        """Draws z with shape (batch, planes, *size)."""
+        return self._of_rank(size).sample(batch, size, generator)
+
+    def entropy(self, size: Size) -> float:
+        """Returns H[z_k] of one image in bits: 24 per value."""
+        return self._of_rank(size).entropy(size)
+
+    def rank(self, size: Size) -> int:
+        """Returns r, the number of independent values."""
+        return max(1, round(self.coefficient * math.prod(size) ** self.exponent))
+
+    def _of_rank(self, size: Size) -> LowRankNoise:
+        return LowRankNoise(rank=self.rank(size), planes=self.planes)
+
+
 # Noise of a level's own size, for generators that see maps; all have `planes`.
-AnyPlaneNoise = PlaneNoise | HashedNoise | LowRankNoise
+AnyPlaneNoise = PlaneNoise | HashedNoise | LowRankNoise | SublinearNoise
 AnyNoise = AnyPlaneNoise | VectorNoise
 PLANE_NOISES: tuple[type[AnyNoise], ...] = get_args(AnyPlaneNoise)
 

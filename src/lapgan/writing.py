@@ -2,11 +2,13 @@
 
 import itertools
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -44,7 +46,8 @@ def write_images(
 ) -> None:
     """Generates images into `out`: a sheet (.png), an archive (.npz), or a folder of PNGs.
 
-    The archive has `images`, uint8 (n, H, W, 3), and `labels`, int64 (n,), if there are classes.
+    The archive has `images`, uint8 (n, H, W, 3), and if there are classes `labels`, int64 (n,), and
+    `class_names`.
     The other arguments are those of `Cascade.sample`; `zoom` enlarges a sheet.
 
     Raises:
@@ -54,7 +57,10 @@ def write_images(
     if out.suffix == ".png":
         write_png(out, list(blocks), zoom=zoom)
     elif out.suffix == ".npz":
-        _write_npz(out, blocks, (n, *cascade.sizes[0], 3), labels)
+        arrays = {}
+        if labels is not None:
+            arrays = {"labels": labels.numpy(), "class_names": np.array(cascade.class_names)}
+        _write_npz(out, blocks, (n, *cascade.sizes[0], 3), arrays)
     elif not out.suffix:
         classes = None if labels is None else [cascade.class_names[int(i)] for i in labels]
         _write_folder(out, blocks, classes)
@@ -92,7 +98,10 @@ def _pictures(stages: list[Stage]) -> Iterator[Tensor]:
 
 
 def _write_npz(
-    out: Path, blocks: Iterable[Tensor], shape: tuple[int, ...], labels: Tensor | None
+    out: Path,
+    blocks: Iterable[Tensor],
+    shape: tuple[int, ...],
+    arrays: Mapping[str, NDArray[Any]],
 ) -> None:
     """Writes as `numpy.savez` would, but block by block."""
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -101,9 +110,9 @@ def _write_npz(
             np.lib.format.write_array_header_2_0(stream, header)
             for block in blocks:
                 stream.write(block.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
-        if labels is not None:
-            with archive.open("labels.npy", "w") as stream:
-                np.lib.format.write_array(stream, labels.numpy(), allow_pickle=False)
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w") as stream:
+                np.lib.format.write_array(stream, array, allow_pickle=False)
 
 
 def _write_folder(out: Path, blocks: Iterable[Tensor], classes: list[str] | None) -> None:

@@ -37,7 +37,7 @@ Labels = Sequence[int] | Tensor | None
 class Cascade:
     """A trained pyramid of generators.
 
-    >>> cascade = Cascade.load("cifar10-cc")
+    >>> cascade = lapgan.Cascade.load("cifar10-cc")
     >>> cascade.sample(4, seed=0, labels=cascade.labels(4, ["cat"])).shape
     torch.Size([4, 3, 32, 32])
 

@@ -22,6 +22,10 @@ def open_images(
 
     Nothing is resized or cropped: all images must have one size.
 
+    >>> images = lapgan.open_images("dead-leaves:10")
+    >>> images.pixels.shape
+    (10, 3, 32, 32)
+
     Args:
         source: the name or path of a source, such as `cifar10` or a folder of images;
             `lapgan.data.describe_sources()` lists all kinds. Relative paths are searched below the

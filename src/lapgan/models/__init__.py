@@ -11,7 +11,7 @@ from lapgan.section import union_of
 
 __all__ = ["FAMILIES", "AnyDiscriminator", "AnyGenerator"]
 
-FAMILIES = ("paper", "patch")
+FAMILIES = ("paper", "patch", "lsun")
 
 if TYPE_CHECKING:
     AnyGenerator = GeneratorSection

@@ -24,6 +24,7 @@ from lapgan.sizes import Size, size_text
 __all__ = [
     "DISCRIMINATORS",
     "GENERATORS",
+    "ClassPlane",
     "ConvDiscriminator",
     "ConvDiscriminatorSection",
     "ConvGenerator",
@@ -32,6 +33,7 @@ __all__ = [
     "DenseDiscriminatorSection",
     "DenseGenerator",
     "DenseGeneratorSection",
+    "append_class_plane",
 ]
 
 
@@ -133,7 +135,7 @@ class ConvGenerator(nn.Module):
 
     def __init__(self, size: Size, maps: int = 64, planes: int = 1, num_classes: int = 0) -> None:
         super().__init__()
-        self.class_plane = _ClassPlane(size, num_classes) if num_classes else None
+        self.class_plane = ClassPlane(size, num_classes) if num_classes else None
         self.conv1 = nn.Conv2d(3 + planes + bool(num_classes), maps, 7, padding=3)
         self.conv2 = _LargeConv2d(maps, maps, 7, padding=3)
         self.conv3 = nn.Conv2d(maps, 3, 5, padding=2)
@@ -141,7 +143,7 @@ class ConvGenerator(nn.Module):
     def forward(self, low: Tensor | None, z: Tensor, label: Tensor | None) -> Tensor:
         """Generates residuals (B, 3, *size) for low-pass images (B, 3, *size)."""
         assert low is not None, "a conditional level needs a low-pass image"
-        x = _with_plane(torch.cat((low, z), dim=1), label, self.class_plane)
+        x = append_class_plane(torch.cat((low, z), dim=1), label, self.class_plane)
         x = F.relu(self.conv1(x))  # (B, maps, H, W)
         x = F.relu(self.conv2(x))  # (B, maps, H, W)
         return self.conv3(x)  # type: ignore[no-any-return]
@@ -161,7 +163,7 @@ class ConvDiscriminator(nn.Module):
         self, size: Size, maps: int = 64, dropout: float = 0.5, num_classes: int = 0
     ) -> None:
         super().__init__()
-        self.class_plane = _ClassPlane(size, num_classes) if num_classes else None
+        self.class_plane = ClassPlane(size, num_classes) if num_classes else None
         self.conv1 = nn.Conv2d(3 + bool(num_classes), maps, 5)
         self.conv2 = nn.Conv2d(maps, maps, 5, stride=2)
         self.dropout = nn.Dropout(dropout)
@@ -179,12 +181,14 @@ class ConvDiscriminator(nn.Module):
     def head(self, maps: FeatureMaps, label: Tensor | None) -> Tensor:
         """Returns logits (B,)."""
         (image,) = maps
-        x = F.relu(self.conv1(_with_plane(image, label, self.class_plane)))  # (B, maps, H-4, W-4)
+        x = F.relu(
+            self.conv1(append_class_plane(image, label, self.class_plane))
+        )  # (B, maps, H-4, W-4)
         x = F.relu(self.conv2(x))  # (B, maps, (H-7)//2, (W-7)//2)
         return self.linear(self.dropout(x.flatten(1))).squeeze(1)  # type: ignore[no-any-return]
 
 
-class _ClassPlane(nn.Module):
+class ClassPlane(nn.Module):
     """A class as one rectified plane: one-hot -> linear -> ReLU -> (B, 1, *size)."""
 
     def __init__(self, size: Size, num_classes: int) -> None:
@@ -193,6 +197,7 @@ class _ClassPlane(nn.Module):
         self.linear = nn.Linear(num_classes, size[0] * size[1])
 
     def forward(self, label: Tensor) -> Tensor:
+        """Returns one plane per label, (B, 1, *size)."""
         one_hot = F.one_hot(label, self.num_classes).to(self.linear.weight.dtype)
         return F.relu(self.linear(one_hot)).view(len(label), 1, *self.size)
 
@@ -213,7 +218,8 @@ def _with_one_hot(x: Tensor, label: Tensor | None, num_classes: int) -> Tensor:
     return torch.cat((x, F.one_hot(label, num_classes).to(x.dtype)), dim=1)
 
 
-def _with_plane(x: Tensor, label: Tensor | None, plane: _ClassPlane | None) -> Tensor:
+def append_class_plane(x: Tensor, label: Tensor | None, plane: ClassPlane | None) -> Tensor:
+    """Appends the plane of the class to maps (B, C, H, W), if there are classes."""
     if label is None or plane is None:
         return x
     return torch.cat((x, plane(label)), dim=1)

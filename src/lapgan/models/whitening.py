@@ -82,7 +82,7 @@ class PatchWhitening(nn.Module):
     def unwhiten_difference(
         self, components: Float[Tensor, "b c gh gw"]
     ) -> Float[Tensor, "b 3 h w"]:
-        """Turns differences of components into differences of images: `unwhiten` without the mean."""
+        """Turns differences of components into differences of images: no mean is added."""
         return self._unpatchify(_exactly(components, self.up))
 
     def patchify(self, x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from lapgan.section import union_of
 
 __all__ = ["FAMILIES", "AnyObjective"]
 
-FAMILIES = ("paper", "relativistic")
+FAMILIES = ("paper", "relativistic", "hinge")
 
 if TYPE_CHECKING:
     AnyObjective = Objective

@@ -25,9 +25,9 @@ def recipe_names() -> list[str]:
 def read_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """Reads a recipe by its name or from a TOML file.
 
-    >>> read_recipe("paper-cifar10").sizes
+    >>> lapgan.read_recipe("paper-cifar10").sizes
     [(28, 28), (14, 14), (8, 8)]
-    >>> read_recipe("paper-cifar10", ["training.batch=64"]).training.batch
+    >>> lapgan.read_recipe("paper-cifar10", ["training.batch=64"]).training.batch
     64
 
     Args:

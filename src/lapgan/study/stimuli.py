@@ -26,7 +26,8 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lapgan.errors import LapganError
-from lapgan.files import is_model_path, resolve_data_path, write_atomically
+from lapgan.files import resolve_data_path, write_atomically
+from lapgan.run_folder import is_model_path
 from lapgan.study.design import CATCH, REAL, Design, Phase, Pools, pool_sizes
 
 __all__ = [

@@ -85,6 +85,10 @@ class RunConfig:
     on_invalid: OnInvalid = "stop"
     intervals: LogIntervals = field(default_factory=LogIntervals)
 
+    def __post_init__(self) -> None:
+        # A folder's name as text works too.
+        object.__setattr__(self, "out", Path(self.out))
+
     @property
     def selected_levels(self) -> list[LevelRecipe]:
         """The levels to train, coarsest first; a LapganError if the recipe lacks one."""

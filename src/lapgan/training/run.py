@@ -21,6 +21,11 @@ __all__ = ["plan", "train"]
 def train(config: RunConfig, callback: Callback | None = None) -> Cascade | None:
     """Trains the levels of a run, from their checkpoints if there are any.
 
+    >>> recipe = lapgan.read_recipe("dead-leaves", ["data.source=dead-leaves:64"])
+    >>> cascade = lapgan.train(lapgan.RunConfig(recipe, out="first", images=64))
+    >>> cascade.sample(2).shape
+    torch.Size([2, 3, 32, 32])
+
     Args:
         config: what to train.
         callback: called when a level starts, logs a record, or warns.
