@@ -46,6 +46,12 @@ def evaluate(config: EvaluationConfig, callback: Callback = lambda measurement: 
     Every metric is computed for every model, and for references such as held-out real images. What
     cannot work is refused before any slow work starts.
 
+    >>> config = lapgan.EvaluationConfig(
+    ...     ["cifar10-uncond"], "dead-leaves:60", metrics=["parzen"], images=24
+    ... )
+    >>> [measurement.subject for measurement in lapgan.evaluate(config).measurements]
+    ['real training images', 'k-means centroids', 'cifar10-uncond']
+
     Args:
         config: which models, on what data, by which metrics, on how many images.
         callback: called with each measurement as soon as it is made.
