@@ -18,7 +18,7 @@ from lapgan.sizes import size_text
 __all__ = ["METRIC"]
 
 
-def _leave_out(context: Context) -> bool:
+def _is_usual(context: Context) -> bool:
     """Returns False: the entropy is one of the data, not of models, and takes minutes."""
     return False
 
@@ -93,4 +93,4 @@ SECTION = ReportSection(
         Column("n", lambda m: format_count(m.n)),
     ),
 )
-METRIC = Metric("entropy", SECTION, _measure, is_usual=_leave_out)
+METRIC = Metric("entropy", SECTION, _measure, is_usual=_is_usual)
