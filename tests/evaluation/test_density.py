@@ -36,9 +36,9 @@ def test_the_mixture_is_that_of_the_formula():
 
     p = [below(0.5), below(90.5) - below(89.5), 1 - below(254.5)]
     ones = torch.ones(3, 1, dtype=torch.float64)
-    found = log_mixture(x, ones, mean * ones, math.log(scale) * ones).exp()
+    probabilities = log_mixture(x, ones, mean * ones, math.log(scale) * ones).exp()
     expected = [(1 - module.FLOOR) * value + module.FLOOR / 256 for value in p]
-    assert found.tolist() == pytest.approx(expected, rel=1e-9)
+    assert probabilities.tolist() == pytest.approx(expected, rel=1e-9)
 
 
 def _random_density(size: Size, coarse: Size | None) -> Density:

@@ -91,10 +91,10 @@ def test_an_interrupted_report_goes_on(
     monkeypatch.setattr(levels, "train_density", interrupted)
     with pytest.raises(KeyboardInterrupt):
         measure_entropy(images, other, SETTINGS, out)
-    kept = json.loads(out.read_text())["levels"]
+    done = json.loads(out.read_text())["levels"]
     report = measure_entropy(images, other, SETTINGS, out)
     assert measured == [(3, 3), (6, 6), (12, 12), (12, 12)]
-    assert json.loads(out.read_text())["levels"][1:] == kept
+    assert json.loads(out.read_text())["levels"][1:] == done
     assert measure_entropy(images, other, SETTINGS, out) == report
     assert len(measured) == 4
 
@@ -112,7 +112,7 @@ def test_a_report_of_other_settings_is_left_alone(images: Images, other: Images,
 
 
 @pytest.mark.parametrize(
-    ("sizes", "crop", "named"),
+    ("sizes", "crop", "message"),
     [
         (((10, 10), (5, 5)), False, "images are 12x12, but the finest level is 10x10"),
         (((14, 14), (5, 5)), True, "too small to crop to 14x14"),
@@ -120,8 +120,8 @@ def test_a_report_of_other_settings_is_left_alone(images: Images, other: Images,
         ((), False, "no sizes"),
     ],
 )
-def test_bad_sizes_are_named(images: Images, sizes, crop: bool, named: str):
-    with pytest.raises(LapganError, match=named):
+def test_bad_sizes_are_named(images: Images, sizes, crop: bool, message: str):
+    with pytest.raises(LapganError, match=message):
         measure_entropy(images, images, EntropyConfig(sizes, crop=crop))
 
 
@@ -157,7 +157,7 @@ def test_the_command_prints_a_table_and_writes_report_and_plot(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
+    ("words", "message"),
     [
         ([], "either --recipe NAME or --sizes"),
         (["--recipe", "dead-leaves", "--sizes", "8"], "either --recipe NAME or --sizes"),
@@ -165,10 +165,10 @@ def test_the_command_prints_a_table_and_writes_report_and_plot(tmp_path: Path):
         (["--sizes", "32", "--operator", "blur"], "--operator blur"),
     ],
 )
-def test_the_command_refuses_what_it_cannot_use(words: list[str], named: str):
+def test_the_command_refuses_what_it_cannot_use(words: list[str], message: str):
     error = _run(*words).exception
     assert isinstance(error, LapganError)
-    assert named in str(error)
+    assert message in str(error)
 
 
 def test_plots_say_what_they_need(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

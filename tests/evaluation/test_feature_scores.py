@@ -60,18 +60,18 @@ def scipy_frechet(x: Tensor, y: Tensor) -> float:
 
 def test_frechet_distance_agrees_with_scipy():
     real, fake = gaussian(300, 0), gaussian(200, 1, mean=0.5, scale=1.3)
-    found = frechet_distance(real, fake)
-    assert found.value == pytest.approx(scipy_frechet(real.values, fake.values), rel=1e-9)
+    estimate = frechet_distance(real, fake)
+    assert estimate.value == pytest.approx(scipy_frechet(real.values, fake.values), rel=1e-9)
 
 
 def test_frechet_distance_of_gaussians_lies_within_its_error_of_the_closed_form():
     d, mean, scale = 6, 0.5, 1.3
     truth = d * mean**2 + d * (scale - 1) ** 2
-    found = [
+    estimates = [
         frechet_distance(gaussian(2000, 2 * s), gaussian(2000, 2 * s + 1, mean, scale))
         for s in range(20)
     ]
-    values, errors = np.array([f.value for f in found]), np.array([f.error for f in found])
+    values, errors = np.array([f.value for f in estimates]), np.array([f.error for f in estimates])
     assert abs(values.mean() - truth) < 0.05
     # The jackknife's error is the spread that repeated draws really have.
     assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.5)
@@ -82,8 +82,8 @@ def test_the_jackknife_is_that_of_left_out_groups():
     order = np.random.default_rng(3).permutation(55)
     left_out = []
     for group in range(10):
-        kept = torch.from_numpy(np.delete(order, np.s_[group::10]))
-        left_out.append(scipy_frechet(real.values[kept], fake.values[kept]))
+        rest = torch.from_numpy(np.delete(order, np.s_[group::10]))
+        left_out.append(scipy_frechet(real.values[rest], fake.values[rest]))
     expected = math.sqrt(9 * np.var(left_out))
     assert frechet_distance(real, fake, seed=3).error == pytest.approx(expected, rel=1e-6)
 
@@ -131,14 +131,14 @@ def test_kernel_distance_is_the_unbiased_formula():
         within = kernel(x[a[0]], x[a[1]]) + kernel(y[b[0]], y[b[1]])
         across = sum(kernel(x[i], y[j]) for i in a for j in b)
         values.append(within - across / 2)
-    found = kernel_distance(Features(x), Features(y), seed=5)
-    assert found.value == pytest.approx(np.mean(values))
-    assert found.error == pytest.approx(np.std(values))
+    estimate = kernel_distance(Features(x), Features(y), seed=5)
+    assert estimate.value == pytest.approx(np.mean(values))
+    assert estimate.error == pytest.approx(np.std(values))
 
 
 def test_kernel_distance_has_no_bias():
-    found = [kernel_distance(gaussian(60, 2 * s), gaussian(60, 2 * s + 1)) for s in range(40)]
-    values = np.array([f.value for f in found])
+    estimates = [kernel_distance(gaussian(60, 2 * s), gaussian(60, 2 * s + 1)) for s in range(40)]
+    values = np.array([f.value for f in estimates])
     assert abs(values.mean()) < 3 * values.std() / math.sqrt(len(values))
     apart = kernel_distance(gaussian(60, 0), gaussian(60, 1, mean=1))
     assert apart.value > 5 * apart.error

@@ -70,10 +70,10 @@ def test_lite0_is_the_published_net_at_128_pixels(lite0: Extractor):
     with torch.no_grad():
         maps = reference.extract_features((x - 127) / 128)
     expected = F.adaptive_avg_pool2d(maps, 1).flatten(1)
-    found = extract_features(images, lite0).values
-    assert found.shape == (3, 1280)
-    assert found.std() > 0.1
-    assert (found - expected).abs().max() < 1e-4
+    features = extract_features(images, lite0).values
+    assert features.shape == (3, 1280)
+    assert features.std() > 0.1
+    assert (features - expected).abs().max() < 1e-4
 
 
 def test_features_do_not_depend_on_the_batch(lite0: Extractor):
@@ -140,12 +140,12 @@ def test_inception_gives_torch_fidelitys_features(trusted: Path):
         "x", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(trusted)
     )
     images = random_images(1)
-    found = extract_features(images, load_extractor("inception", weights=trusted))
+    features = extract_features(images, load_extractor("inception", weights=trusted))
     values, logits = reference(images)
-    assert found.extractor == "inception"
-    assert torch.allclose(found.values, values, atol=1e-4)
-    assert found.logits is not None
-    assert torch.allclose(found.logits, logits, atol=1e-4)
+    assert features.extractor == "inception"
+    assert torch.allclose(features.values, values, atol=1e-4)
+    assert features.logits is not None
+    assert torch.allclose(features.logits, logits, atol=1e-4)
 
 
 def test_other_inception_weights_are_refused_before_they_are_read(
@@ -200,9 +200,9 @@ def test_without_a_network_the_offline_scores_are_recommended_at_once(
 
 def test_a_download_that_was_kept_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    kept = tmp_path / "hub" / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
-    kept.parent.mkdir(parents=True)
-    kept.write_bytes(b"half a download")
+    file = tmp_path / "hub" / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"half a download")
     with pytest.raises(LapganError, match="not the Inception weights"):
         load_extractor("inception")
 
@@ -218,7 +218,7 @@ def test_a_broken_download_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("images", "named"),
+    ("images", "message"),
     [
         (torch.zeros(2, 3, 8, 8), "samples: expected pixels of 0 to 255, uint8.*float32"),
         (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), r"samples: .*\(2, 1, 8, 8\)"),
@@ -226,8 +226,8 @@ def test_a_broken_download_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monke
         (torch.full((2, 3, 8, 8), torch.nan), "samples: image 0 and 1 others hold NaN"),
     ],
 )
-def test_bad_images_are_named(images: Tensor, named: str):
-    with pytest.raises(LapganError, match=named):
+def test_bad_images_are_named(images: Tensor, message: str):
+    with pytest.raises(LapganError, match=message):
         check_images(images, "samples")
 
 

@@ -13,14 +13,14 @@ def folders() -> Images:
 
 
 def test_images_that_come_class_by_class_are_shuffled():
-    images, found = folders(), shuffle_classes(folders())
-    assert found.labels is not None
-    colors = found.pixels[:, 0, 0, 0]
+    images, shuffled = folders(), shuffle_classes(folders())
+    assert shuffled.labels is not None
+    colors = shuffled.pixels[:, 0, 0, 0]
     assert sorted(colors) == list(range(60))
-    assert (found.labels == colors // 20).all()
-    assert set(found.labels[:20]) == {0, 1, 2}
-    assert found.fingerprint != images.fingerprint
-    assert (shuffle_classes(folders()).pixels == found.pixels).all()
+    assert (shuffled.labels == colors // 20).all()
+    assert set(shuffled.labels[:20]) == {0, 1, 2}
+    assert shuffled.fingerprint != images.fingerprint
+    assert (shuffle_classes(folders()).pixels == shuffled.pixels).all()
 
 
 def test_other_images_stay_as_they_are():

@@ -82,15 +82,15 @@ def test_a_model_that_gives_its_training_images_scores_as_they_do(
     context = Context([parrot], training, held_out, COUNTS)
     reported: list[Measurement] = []
     metrics = find_metrics(("parzen", "precision-recall", "neighbours"))
-    found = evaluate_models(context, metrics, reported.append)
-    assert reported == found.measurements
-    assert find(found, "parrot", "parzen").value == find(found, TRAINING, "parzen").value
-    assert find(found, "parrot", "precision-lite0").value == 1
+    evaluation = evaluate_models(context, metrics, reported.append)
+    assert reported == evaluation.measurements
+    assert find(evaluation, "parrot", "parzen").value == find(evaluation, TRAINING, "parzen").value
+    assert find(evaluation, "parrot", "precision-lite0").value == 1
     for space in ("pixels", "lite0"):
-        copies = find(found, "parrot", f"nearest-neighbour ratio by {space}")
+        copies = find(evaluation, "parrot", f"nearest-neighbour ratio by {space}")
         assert copies.value == pytest.approx(0, abs=1e-3)
         assert copies.details["copies"] == 1
-    assert find(found, HELD_OUT, "recall-lite0").value > 0.5
+    assert find(evaluation, HELD_OUT, "recall-lite0").value > 0.5
 
 
 def test_every_metric_of_a_cascade_with_classes(
@@ -131,8 +131,8 @@ def test_every_metric_of_a_cascade_with_classes(
 
 
 def test_published_values_stand_beside_cifar10_alone_and_say_so(context: Context, tmp_path: Path):
-    named = dataclasses.replace(context.training, name="cifar10")
-    evaluation = run(dataclasses.replace(context, training=named), "parzen")
+    cifar10 = dataclasses.replace(context.training, name="cifar10")
+    evaluation = run(dataclasses.replace(context, training=cifar10), "parzen")
     page = write_report(evaluation, tmp_path)[0].read_text()
     assert "-3572" in page
     assert page.count("published, not measured here") == 3
