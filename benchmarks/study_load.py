@@ -1,8 +1,8 @@
-"""Many raters at once against a real server, killed in the middle: is any answer lost?
+"""Many concurrent raters and a server that is killed half way: is any answer lost?
 
-Each rater joins, then answers trial after trial with a thinking time between, over HTTP on
-loopback. Half way the server is killed with SIGKILL and started again. Afterwards the database
-is compared with every acknowledgement that any rater received.
+Each rater joins, then answers trial after trial with a thinking time in between, over HTTP on
+loopback. Half way the server is killed with SIGKILL and restarted. Afterwards the database is
+compared with every acknowledgement that the raters received.
 
     python benchmarks/study_load.py --raters 200
     python benchmarks/study_load.py --raters 200 --database postgresql://USER@/NAME?host=DIR
@@ -33,10 +33,10 @@ from lapgan.study.store import Store
 
 @dataclass
 class Outcome:
-    """What the raters saw.
+    """The measurements of one run.
 
-    `answered`, `lags` and `flushes` hold (start, seconds) on one clock. A request that the dead
-    server never answered is in `waits`, with the time until its repetition was answered.
+    `answered`, `lags` and `flushes` are (start, seconds) on one clock. Requests that the killed
+    server did not answer are in `waits`, with the time until their repetition was answered.
     """
 
     acknowledged: dict[str, str] = field(default_factory=dict)
@@ -79,7 +79,7 @@ def start(study: Path, port: int, database: str | None) -> subprocess.Popen[byte
 
 
 class Connection:
-    """One browser's kept-alive connection: HTTP/1.1 over a socket, and nothing more."""
+    """A browser's keep-alive connection: bare HTTP/1.1 over a socket."""
 
     def __init__(self, port: int, outcome: Outcome) -> None:
         self._port, self._outcome = port, outcome
@@ -88,7 +88,7 @@ class Connection:
     async def request(
         self, method: str, path: str, token: str = "", body: object = None
     ) -> tuple[dict[str, str], bytes]:
-        """Repeats a request until the server answers it, as the page does."""
+        """Repeats a request until the server answers it, like the page."""
         content = b"" if body is None else json.dumps(body).encode()
         head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
@@ -141,7 +141,7 @@ async def take_part(port: int, outcome: Outcome, options: argparse.Namespace, se
 
 
 async def watch_clients(outcome: Outcome) -> None:
-    """Notes how late this process itself is: every measured time may contain as much."""
+    """Records how late this process itself is: every measured time may include that."""
     while True:
         due = time.perf_counter() + 0.02
         await asyncio.sleep(0.02)
@@ -149,7 +149,7 @@ async def watch_clients(outcome: Outcome) -> None:
 
 
 async def watch_disk(outcome: Outcome, path: Path) -> None:
-    """Times a flush of 4 KiB beside the database: no answer can be stored sooner."""
+    """Times a flush of 4 KiB next to the database: no answer can be stored faster."""
 
     def flush() -> tuple[float, float]:
         began = time.perf_counter()
@@ -229,15 +229,15 @@ def check(study: Study, outcome: Outcome, options: argparse.Namespace) -> dict[s
 
 
 def measure(outcome: Outcome) -> dict[str, object]:
-    """What an answer cost while the server was up, what the outage cost, and what stood beside."""
+    """Returns the times of answers while the server was up, the outage, the disk and the client."""
     began, seconds = np.array(outcome.answered).T
     killed, up = outcome.outage
-    # Everybody comes back at once after an outage: that crowd is also told apart.
-    crowd = (began > killed) & (began + seconds <= up + 3)
+    # After an outage all raters come back at once: that rush is also reported separately.
+    rush = (began > killed) & (began + seconds <= up + 3)
     return {
         **quantiles("answer", seconds, 0.5, 0.99, 1),
-        **(quantiles("answer_3s_after_restart", seconds[crowd], 0.5, 0.99) if up else {}),
-        **(quantiles("answer_otherwise", seconds[~crowd], 0.99) if up else {}),
+        **(quantiles("answer_3s_after_restart", seconds[rush], 0.5, 0.99) if up else {}),
+        **(quantiles("answer_otherwise", seconds[~rush], 0.99) if up else {}),
         "over_200_ms": int((seconds > 0.2).sum()),
         "outage_seconds": round(up - killed, 1),
         "waited_for_the_restart": len(outcome.waits),
@@ -248,15 +248,15 @@ def measure(outcome: Outcome) -> dict[str, object]:
     }
 
 
-def quantiles(name: str, seconds: np.ndarray, *wanted: float) -> dict[str, float]:
+def quantiles(name: str, seconds: np.ndarray, *levels: float) -> dict[str, float]:
     label = {0.5: "p50", 0.99: "p99", 1: "worst"}
     return {
-        f"{name}_{label[q]}_ms": round(1000 * float(np.quantile(seconds, q)), 1) for q in wanted
+        f"{name}_{label[q]}_ms": round(1000 * float(np.quantile(seconds, q)), 1) for q in levels
     }
 
 
 def slow_seconds(outcome: Outcome) -> list[str]:
-    """Each second with an answer over 200 ms, with the slowest flush and client lag in it."""
+    """Lists each second with an answer over 200 ms, with its slowest flush and client lag."""
     start = outcome.lags[0][0]
 
     def worst(series: list[tuple[float, float]], second: int) -> int:
@@ -291,12 +291,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         study = make_study(Path(scratch), options.trials)
         outcome, seconds = asyncio.run(run(options, study.folder, port))
-        found = check(load_study(study.folder), outcome, options) | measure(outcome)
-    found["server_cpu_ms_per_answer"] = round(1000 * outcome.cpu_seconds / found["answers"], 2)
-    found |= {"seconds": round(seconds, 1), "answers_per_second": round(found["answers"] / seconds)}
-    print(json.dumps(found))
-    if found["lost_or_changed"] or found["doubled"] or found["answers"] != found["expected"]:
-        raise SystemExit("answers were lost or doubled")
+        report = check(load_study(study.folder), outcome, options) | measure(outcome)
+    answers = report["answers"]
+    report["server_cpu_ms_per_answer"] = round(1000 * outcome.cpu_seconds / answers, 2)
+    report |= {"seconds": round(seconds, 1), "answers_per_second": round(answers / seconds)}
+    print(json.dumps(report))
+    if report["lost_or_changed"] or report["doubled"] or answers != report["expected"]:
+        raise SystemExit("answers were lost or duplicated")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""A whole study without people: degraded pictures as models, programs as raters.
+"""A whole study without people: degraded images instead of models, simulated raters.
 
     python examples/study_demo.py data/cifar10/test.parquet docs/study-demo
 
-The three "models" are CIFAR-10 images made worse in a stated way, so nothing here says anything
-about any generative model. The report shows what a report looks like.
+The three "models" are CIFAR-10 images degraded in known ways, so the results say nothing about any
+generative model. The output shows what a report looks like.
 """
 
 import argparse
@@ -16,25 +16,26 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from lapgan.study.design import Design
+from lapgan.study.drawing import draw_images
 from lapgan.study.export import export
 from lapgan.study.report import write_report
 from lapgan.study.simulate import Observers, simulate_into
-from lapgan.study.stimuli import draw_images, freeze
+from lapgan.study.stimuli import freeze
 from lapgan.study.store import Store
 
 
 def blur(image: np.ndarray) -> np.ndarray:
-    """A Gaussian blur of one pixel."""
+    """Blurs with a Gaussian of one pixel."""
     return gaussian_filter(image.astype(float), (1, 1, 0)).round().astype(np.uint8)
 
 
 def posterize(image: np.ndarray) -> np.ndarray:
-    """Four grey levels a channel."""
+    """Reduces each channel to four levels."""
     return (image // 64 * 64 + 32).astype(np.uint8)
 
 
 def scramble_phases(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same amplitude spectrum with the phases of white noise."""
+    """Replaces the phases of the spectrum by those of white noise."""
     noise = np.angle(np.fft.fft2(rng.standard_normal(image.shape[:2])))[..., None]
     spectrum = np.abs(np.fft.fft2(image.astype(float), axes=(0, 1))) * np.exp(1j * noise)
     spectrum[0, 0] = image.sum((0, 1))
@@ -42,7 +43,7 @@ def scramble_phases(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def main() -> None:
-    """Makes the sources, the study, the raters and the report."""
+    """Creates the sources, the study, the raters and the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cifar10", type=Path, help="parquet file of real images")
     parser.add_argument("out", type=Path, help="folder for the report and the answers")
@@ -69,7 +70,7 @@ def main() -> None:
             d_prime={"blurred": 1.2, "posterized": 2.2, "phase-scrambled": 4.0},
             half_ms=120,
             criterion=-0.8,
-            spread=0.35,
+            criterion_std=0.35,
             lapse=0.02,
         )
         simulate_into(store, raters, 15, np.random.default_rng(1))

@@ -30,5 +30,5 @@ def update_average(
     beta = 0.5 ** (images / horizon)
     with torch.no_grad():
         torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - beta)
-        for kept, current in zip(average.buffers(), model.buffers(), strict=True):
-            kept.copy_(current)
+        for buffer, current in zip(average.buffers(), model.buffers(), strict=True):
+            buffer.copy_(current)

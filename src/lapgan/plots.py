@@ -41,5 +41,7 @@ def svg(figure: Figure, title: str) -> str:
     """Returns a figure as an SVG element with a title for those who cannot see it."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Title": title})
-    file = text.getvalue()
-    return file[file.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+    markup = text.getvalue()
+    return markup[markup.index("<svg") :].replace(
+        "<svg ", f'<svg role="img" aria-label="{title}" ', 1
+    )

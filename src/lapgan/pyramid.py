@@ -229,7 +229,7 @@ def _fold(weights: Tensor, indices: Tensor, length: int) -> Tensor:
     return folded.index_add_(1, indices, weights)
 
 
-def _mirrored(length: int, margin: int) -> tuple[Tensor, Tensor]:
+def _mirror(length: int, margin: int) -> tuple[Tensor, Tensor]:
     """Returns positions with a margin, and the pixel each stands for, mirrored at the edges."""
     positions = torch.arange(-margin, length + margin)
     period = max(2 * (length - 1), 1)
@@ -241,7 +241,7 @@ def _burt_adelson_down(source: int, target: int) -> Tensor:
     if source == target:
         return torch.eye(source, dtype=torch.float64)
     ratio = _ratio(source, target)
-    positions, pixels = _mirrored(source, margin=int(2 * ratio) + 2)
+    positions, pixels = _mirror(source, margin=int(2 * ratio) + 2)
     centers = _positions(target) * ratio
     weights = _binomial((positions[None, :] - centers[:, None]) * 2 / ratio)
     return _fold(weights, pixels, source)

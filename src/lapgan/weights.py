@@ -1,11 +1,11 @@
 """The file format of trained weights: one safetensors file that alone rebuilds the model.
 
-Tensors are named `levels.<size>.generator.<parameter>`, `normalization.mean` and
-`normalization.std`, and `classifier.<parameter>` where there is one. The metadata has the format's
-number, the recipe, that of the classifier, the class names, the figures of training, and a SHA-256
-digest over all of it. A file may hold some of a cascade's levels only: a run folder has one such
-file a level and one for the classifier, and reading the folder joins them. Nets may be stored in
-half precision, which halves the file; they are computed in float32 all the same.
+Tensors are named `levels.<size>.generator.<parameter>`, `normalisation.mean` and
+`normalisation.std`, and `classifier.<parameter>` where there is one. The metadata has the format's
+number, the recipe, the classifier's section, the class names, the figures of training, and a
+SHA-256 digest over all of it. A file may hold some of a cascade's levels only: a run folder has one
+such file per level and one for the classifier, and reading the folder joins them. Nets may be
+stored in half precision, which halves the file; they are computed in float32 all the same.
 """
 
 import hashlib

@@ -11,7 +11,7 @@ from lapgan.study.stimuli import freeze
 @pytest.fixture
 def make_study(tmp_path):
     """Freezes a small study of random images; keywords change the design."""
-    made = []
+    studies = []
 
     def make(fakes=("lapgan", "gan"), **changes):
         keys = {"trials": 12, "blocks": 2, "practice_trials": 2, "catch_trials": 2, "zoom": 1}
@@ -20,8 +20,8 @@ def make_study(tmp_path):
         sources = {
             name: str(write_images(tmp_path, 60, seed)) for seed, name in enumerate(fakes, 2)
         }
-        made.append(freeze(tmp_path / f"study-{len(made)}", design, str(real), sources))
-        return made[-1]
+        studies.append(freeze(tmp_path / f"study-{len(studies)}", design, str(real), sources))
+        return studies[-1]
 
     return make
 

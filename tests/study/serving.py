@@ -10,11 +10,23 @@ import httpx2 as httpx
 import numpy as np
 
 
+def make_images(count, size=6, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+def as_set(images):
+    return {image.tobytes() for image in images}
+
+
+def write_npz(path, images):
+    np.savez(path, images=images)
+    return str(path)
+
+
 def write_images(folder, count, seed, size=8):
     """An npz source of `count` random images."""
-    images = np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
     path = folder / f"source-{seed}.npz"
-    np.savez(path, images=images)
+    write_npz(path, make_images(count, size, seed))
     return path
 
 

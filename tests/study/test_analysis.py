@@ -8,17 +8,17 @@ from statsmodels.stats.proportion import proportion_confint
 
 from lapgan.study.analysis import (
     Resampling,
-    agreement,
     d_prime,
     hype_error,
+    krippendorff_alpha,
+    measure_timing,
     sensitivity,
     share_judged_real,
-    timing,
 )
 from lapgan.study.design import REAL, Design
 from lapgan.study.judgements import Judgements
 from lapgan.study.simulate import Observers, ThresholdObservers, simulate_rows
-from lapgan.study.thresholds import fit_psychometric, threshold_time
+from lapgan.study.thresholds import fit_psychometric, fit_threshold
 
 FAKES = ("lapgan", "gan")
 
@@ -38,7 +38,8 @@ def cell(table):
     """Judgements from {rater: [said real, ...]}, all of one source."""
     rows = [
         {"rater": rater, "said_real": bool(said), "source": "gan", "phase": "main", "real": False,
-         "staircase": None, "stimulus": f"image-{place}", "hidden": False, "resumed": False,
+         "correct": not said, "staircase": None, "stimulus": f"image-{place}",
+         "hidden": False, "resumed": False,
          "asked_ms": 100.0, "achieved_ms": 100.0, "refresh_hz": 60.0, "dropped_frames": 0,
          "response_ms": 500.0}
         for rater, answers in table.items() for place, said in enumerate(answers)
@@ -55,8 +56,8 @@ def resample(judgements, replicates=2000):
 def test_wilson_agrees_with_statsmodels(total, data):
     hits = data.draw(st.integers(0, total))
     judgements = cell({"a": [1] * hits + [0] * (total - hits)})
-    found = share_judged_real(judgements, resample(judgements, 10)).wilson
-    assert found == pytest.approx(proportion_confint(hits, total, method="wilson"), abs=1e-9)
+    interval = share_judged_real(judgements, resample(judgements, 10)).wilson
+    assert interval == pytest.approx(proportion_confint(hits, total, method="wilson"), abs=1e-9)
 
 
 def test_a_share_is_count_over_answers():
@@ -102,13 +103,13 @@ def test_an_empty_cell_is_not_a_number():
 def test_d_prime_inverts_the_model(d, c):
     many = 10_000_000.0
     hits, alarms = norm.cdf(d / 2 - c) * many, norm.cdf(-d / 2 - c) * many
-    found = d_prime(*map(np.array, (hits, many, alarms, many)))
-    assert found == pytest.approx((d, c), abs=1e-4)
+    estimates = d_prime(*map(np.array, (hits, many, alarms, many)))
+    assert estimates == pytest.approx((d, c), abs=1e-4)
 
 
 def test_d_prime_is_corrected_log_linearly():
-    found, bias = d_prime(np.array(10.0), np.array(10.0), np.array(0.0), np.array(10.0))
-    assert found == pytest.approx(2 * norm.ppf(10.5 / 11))
+    sensitive, bias = d_prime(np.array(10.0), np.array(10.0), np.array(0.0), np.array(10.0))
+    assert sensitive == pytest.approx(2 * norm.ppf(10.5 / 11))
     assert bias == pytest.approx(0)
     assert np.isnan(d_prime(np.array(0.0), np.array(0.0), np.array(1.0), np.array(2.0))[0])
 
@@ -116,11 +117,11 @@ def test_d_prime_is_corrected_log_linearly():
 def test_known_sensitivity_and_bias_are_recovered():
     truth = Observers({"lapgan": 0.6, "gan": 2.2}, criterion=-0.4)
     judgements, resampling = judge(truth, 60, seed=4)
-    for source, wanted in truth.d_prime.items():
+    for source, expected in truth.d_prime.items():
         d, c = sensitivity(judgements, source, resampling)
-        assert d.low <= wanted <= d.high
+        assert d.low <= expected <= d.high
         # Evidence is N(0, 1) and N(-d', 1): midway between them lies -d'/2.
-        assert c.low <= -0.4 + wanted / 2 <= c.high
+        assert c.low <= -0.4 + expected / 2 <= c.high
         assert d.high - d.low < 0.5
 
 
@@ -145,16 +146,16 @@ def test_alpha_agrees_with_fleiss_kappa():
     total = counts.sum()
     p = counts.sum(0) / total
     expected = 1 - (1 - fleiss_kappa(counts)) * (1 - p @ p) / ((1 - p @ p) * total / (total - 1))
-    assert agreement(judgements) == pytest.approx(expected, abs=1e-9)
+    assert krippendorff_alpha(judgements) == pytest.approx(expected, abs=1e-9)
 
 
-def test_alpha_of_perfect_and_of_no_agreement():
-    assert agreement(cell({"a": [1, 0, 1], "b": [1, 0, 1]})) == pytest.approx(1)
+def test_alpha_of_perfect_and_of_no_krippendorff_alpha():
+    assert krippendorff_alpha(cell({"a": [1, 0, 1], "b": [1, 0, 1]})) == pytest.approx(1)
     rng = np.random.default_rng(0)
     noise = cell({f"r{rater}": rng.random(500) < 0.5 for rater in range(4)})
-    assert agreement(noise) == pytest.approx(0, abs=0.05)
-    assert agreement(cell({"a": [1, 0]})) is None
-    assert agreement(cell({"a": [1, 1], "b": [1, 1]})) is None
+    assert krippendorff_alpha(noise) == pytest.approx(0, abs=0.05)
+    assert krippendorff_alpha(cell({"a": [1, 0]})) is None
+    assert krippendorff_alpha(cell({"a": [1, 1], "b": [1, 1]})) is None
 
 
 def test_psychometric_fit_of_exact_shares():
@@ -170,14 +171,14 @@ def test_psychometric_fit_of_exact_shares():
 
 def test_without_times_there_is_no_threshold():
     judgements, resampling = judge(Observers({}), 2, mode="untimed")
-    assert threshold_time(judgements, "gan", resampling) is None
+    assert fit_threshold(judgements, "gan", resampling) is None
 
 
 def test_timing_by_hand():
     judgements = cell({"a": [1, 0, 1, 0]})
     shown = np.array([100.0, 116.0, 100.0, 140.0])
     changed = Judgements(**{**vars(judgements), "achieved_ms": shown})
-    (row,) = timing(changed)
+    (row,) = measure_timing(changed)
     assert (row.asked_ms, row.trials, row.within_a_frame) == (100, 4, 0.75)
     assert row.mean_error_ms == pytest.approx(14)
 
@@ -186,17 +187,17 @@ def test_timing_by_hand():
 def test_a_known_threshold_is_recovered_within_a_third():
     truth = ThresholdObservers({"gan": 120.0, "lapgan": 400.0})  # reals go by the first
     judgements, resampling = judge(truth, 40, trials=120)
-    found = threshold_time(judgements, "gan", resampling)
-    assert found.threshold_ms == pytest.approx(120, rel=0.35)
-    assert found.interval_ms[0] < found.threshold_ms < found.interval_ms[1]
+    fit = fit_threshold(judgements, "gan", resampling)
+    assert fit.threshold_ms == pytest.approx(120, rel=0.35)
+    assert fit.interval_ms[0] < fit.threshold_ms < fit.interval_ms[1]
 
 
 @pytest.mark.slow
 def test_raters_who_differ_widen_the_thresholds_interval():
     def widening(between):
-        truth = ThresholdObservers({"gan": 120.0, "lapgan": 400.0}, between=between)
+        truth = ThresholdObservers({"gan": 120.0, "lapgan": 400.0}, between_std=between)
         judgements, resampling = judge(truth, 30)
-        fit = threshold_time(judgements, "gan", resampling)
+        fit = fit_threshold(judgements, "gan", resampling)
         own = fit_psychometric(fit.points)
         return np.log(np.divide(*fit.interval_ms)) / np.log(np.divide(*own.interval_ms))
 
@@ -209,11 +210,11 @@ def test_raters_who_differ_widen_the_thresholds_interval():
 @pytest.mark.parametrize("between", [0.0, 0.2], ids=["alike", "different"])
 def test_threshold_intervals_hold_the_truth_in_at_least_90_of_100_studies(between):
     # 0.2: the middle two thirds of raters have thresholds from 76 to 190 ms.
-    truth = ThresholdObservers({"gan": 120.0, "lapgan": 400.0}, between=between)
+    truth = ThresholdObservers({"gan": 120.0, "lapgan": 400.0}, between_std=between)
     held = 0
     for seed in range(100):
         judgements, resampling = judge(truth, 15, seed=seed)
-        low, high = threshold_time(judgements, "gan", resampling).interval_ms
+        low, high = fit_threshold(judgements, "gan", resampling).interval_ms
         held += low <= 120 <= high
     print(f"threshold: held in {held} of 100")
     assert held >= 90
@@ -235,18 +236,18 @@ def test_d_prime_intervals_hold_the_truth_in_at_least_90_of_100_studies():
 
 @pytest.mark.load
 def test_intervals_hold_the_truth_in_at_least_90_of_100_studies():
-    truth = Observers({"lapgan": 0.8, "gan": 2.5}, half_ms=100, criterion=-0.5, spread=0.4)
+    truth = Observers({"lapgan": 0.8, "gan": 2.5}, half_ms=100, criterion=-0.5, criterion_std=0.4)
     held = {(source, kind): 0 for source in (REAL, *FAKES) for kind in ("all", "at 500 ms")}
     for seed in range(100):
         judgements, resampling = judge(truth, 15, seed=seed)
         for source, kind in held:
             mine = of(judgements, source)
-            wanted = np.mean([truth.share(source, time) for time in mine.asked_ms])
+            expected = np.mean([truth.share(source, time) for time in mine.asked_ms])
             if kind != "all":
                 mine = mine.where(mine.asked_ms == 500)
-                wanted = truth.share(source, 500.0)
+                expected = truth.share(source, 500.0)
             low, high = share_judged_real(mine, resampling).bootstrap
-            held[source, kind] += bool(low <= wanted <= high)
+            held[source, kind] += bool(low <= expected <= high)
     print("shares:", held)
     assert min(held.values()) >= 90, held
 

@@ -166,7 +166,7 @@ def test_reload_crash_and_another_device_lose_nothing(browser, tmp_path):
             page.wait_for_function("document.getElementById('count').textContent.startsWith('12')")
             address = page.url
             page.goto(base)
-            assert page.get_by_role("link", name="Go on where you stopped").is_visible()
+            assert page.get_by_role("link", name="Continue where you stopped").is_visible()
         assert rows_of(folder)[11]["resumed"]
         with page_of(browser) as elsewhere:
             elsewhere.goto(address)
@@ -175,7 +175,7 @@ def test_reload_crash_and_another_device_lose_nothing(browser, tmp_path):
             assert elsewhere.inner_text("h1") == "Thank you!"
             elsewhere.goto(f"{base}/sitting#{'x' * 32}")
             elsewhere.reload()
-            elsewhere.wait_for_selector("text=Who are you?")
+            elsewhere.wait_for_selector("text=Unknown address")
         rows = rows_of(folder)
         assert len({row["trial"] for row in rows}) == len(rows) == 8 + 12 + 4
         assert sum(row["resumed"] for row in rows) == 1

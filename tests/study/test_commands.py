@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from lapgan.errors import LapganError
 from lapgan.study.commands import study_app
-from lapgan.study.serve import serve
+from lapgan.study.serve import ServerConfig, serve
 from lapgan.study.stimuli import load_study
 
 RECIPE = """
@@ -31,7 +31,7 @@ def run(*arguments):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A study made by the command."""
+    """A study created by the command."""
     recipe = tmp_path / "study.toml"
     recipe.write_text(RECIPE)
     real, gan = write_images(tmp_path, 40, 1), write_images(tmp_path, 40, 2)
@@ -60,7 +60,11 @@ def test_power_prints_a_plan():
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("gan", "expected NAME=VALUE"), ("real=x.npz", "'real' is taken"), ("catch=x", "is taken")],
+    [
+        ("gan", "expected NAME=VALUE"),
+        ("real=x.npz", "'real' is already used"),
+        ("catch=x", "is already used"),
+    ],
 )
 def test_sources_need_names_of_their_own(tmp_path, source, message):
     with pytest.raises(LapganError, match=message):
@@ -90,8 +94,8 @@ def test_the_server_announces_itself_and_refuses_a_taken_port(folder):
     assert len(text.split("secret: ")[1].splitlines()[0]) == 16
     port = free_port()
     with serving(folder, port):
-        taken = [*command[:-1], str(port), "--host", "127.0.0.1"]
-        done = subprocess.run(taken, capture_output=True, text=True, check=False)
+        again = [*command[:-1], str(port), "--host", "127.0.0.1"]
+        done = subprocess.run(again, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "cannot listen there" in done.stderr
     assert "Traceback" not in done.stderr
@@ -99,10 +103,7 @@ def test_the_server_announces_itself_and_refuses_a_taken_port(folder):
 
 def test_a_rate_that_is_none_is_refused(folder):
     with pytest.raises(LapganError, match="--rate"):
-        serve(
-            load_study(folder), database=None, host="127.0.0.1", port=0, public_url=None,
-            trusted_proxy=None, admin_secret="x", rates={"joins": "many"},
-        )  # fmt: skip
+        serve(load_study(folder), None, ServerConfig("x", "127.0.0.1", 0, rates={"joins": "many"}))
 
 
 def test_the_command_line_opens_without_the_extra():
@@ -114,7 +115,7 @@ def test_the_command_line_opens_without_the_extra():
         "study_app(['export', 'x'], standalone_mode=False)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stderr.splitlines()[-1].endswith("Run `pip install lapgan[study]`.")
+    assert done.stderr.splitlines()[-1].endswith("Install it with pip install 'lapgan[study]'.")
 
 
 def test_the_study_needs_no_torch(folder):

@@ -5,17 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lapgan.errors import LapganError
-from lapgan.study.design import (
-    CATCH,
-    REAL,
-    Design,
-    Staircase,
-    plan_sitting,
-    pool_sizes,
-    read_design,
-    real_is_left,
-    staircase_ms,
-)
+from lapgan.study.design import CATCH, REAL, Design, Staircase, read_design
+from lapgan.study.planning import plan_sitting, pool_sizes, real_is_left, staircase_ms
 
 FAKES = ("lapgan", "cc-lapgan", "gan")
 
@@ -158,12 +149,12 @@ def test_staircase_by_hand():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("trails = 3", "trails: Extra inputs"),
+        ("trails = 3", "trails: unknown key; did you mean 'trials'?"),
         ("trials = 0", "trials: Input should be greater"),
         ("[staircase]\nratio = 1.0", "staircase.ratio"),
-        ("durations_ms = [50, 50]", "got one twice"),
-        ("trials = 2\nblocks = 3", "at most one block"),
-        ("trials = ", "not valid TOML"),
+        ("durations_ms = [50, 50]", "found one twice"),
+        ("trials = 2\nblocks = 3", "at most as many blocks"),
+        ("trials = ", "not TOML"),
     ],
 )
 def test_a_wrong_recipe_names_file_and_key(tmp_path, text, message):

@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 
-from lapgan.study.export import COLUMNS, data_dictionary, export, rows_to_csv, rows_to_json_lines
+from lapgan.study.answers import COLUMNS
+from lapgan.study.export import data_dictionary, export, rows_to_csv, rows_to_json_lines
 from lapgan.study.simulate import Observers, simulate_into
 from lapgan.study.store import Store
 

@@ -8,21 +8,21 @@ from lapgan.study.group_commit import GroupCommit
 
 @pytest.fixture
 def engine(tmp_path):
-    made = sa.create_engine(
+    engine = sa.create_engine(
         f"sqlite:///{tmp_path / 'x.sqlite'}", connect_args={"isolation_level": None}
     )
-    sa.event.listen(made, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
-    with made.begin() as connection:
+    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE t (x INTEGER PRIMARY KEY)")
-    yield made
-    made.dispose()
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture
 def commits(engine):
-    made = GroupCommit(engine)
-    yield made
-    made.close()
+    commits = GroupCommit(engine)
+    yield commits
+    commits.close()
 
 
 def insert(value):
@@ -97,7 +97,7 @@ def calls():
 
 @pytest.fixture
 def insert_all(calls):
-    """Inserts numbers, and notes which were given to it at once; even ones only."""
+    """Inserts numbers, and records which it received together; even ones only."""
 
     def work(connection, numbers):
         calls.append(list(numbers))
@@ -110,7 +110,7 @@ def insert_all(calls):
     return work
 
 
-def test_neighbours_are_given_to_their_work_at_once(engine, commits, held, calls, insert_all):
+def test_neighbors_are_given_to_their_work_at_once(engine, commits, held, calls, insert_all):
     first = [commits.submit_item(insert_all, number) for number in (2, 4)]
     between = commits.submit(values_in)
     last = commits.submit_item(insert_all, 6)

@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from lapgan.study.design import Design, Exclusion
-from lapgan.study.judgements import Judgements, excluded_raters, kept_trials, within_a_frame
+from lapgan.study.judgements import (
+    Judgements,
+    exclusion_reasons,
+    is_within_frames,
+    select_trials,
+)
 from lapgan.study.simulate import Observers, simulate_rows
 
 FAKES = ("lapgan", "gan")
@@ -18,21 +23,21 @@ def change(rows, rater, **changes):
 
 
 def test_ordinary_raters_stay():
-    assert excluded_raters(Judgements.from_rows(rows_of(10)), Exclusion()) == {}
+    assert exclusion_reasons(Judgements.from_rows(rows_of(10)), Exclusion()) == {}
 
 
 @pytest.mark.parametrize("said_real", [True, False])
 def test_one_key_raters_go(said_real):
     rows = change(rows_of(), "S-1", said_real=said_real)
-    found = excluded_raters(Judgements.from_rows(rows), Exclusion())
-    assert list(found) == ["S-1"]
-    assert found["S-1"][0] == "one answer in 100% of trials"
+    reasons = exclusion_reasons(Judgements.from_rows(rows), Exclusion())
+    assert list(reasons) == ["S-1"]
+    assert reasons["S-1"][0] == "one answer in 100% of trials"
 
 
 def test_too_fast_raters_go():
     rows = change(rows_of(), "S-0", response_ms=150.0)
-    found = excluded_raters(Judgements.from_rows(rows), Exclusion())
-    assert found == {"S-0": ["100% of answers within 200 ms of the onset"]}
+    reasons = exclusion_reasons(Judgements.from_rows(rows), Exclusion())
+    assert reasons == {"S-0": ["100% of answers within 200 ms of the onset"]}
 
 
 def test_raters_who_fail_catch_trials_go_from_the_second_on():
@@ -45,15 +50,15 @@ def test_raters_who_fail_catch_trials_go_from_the_second_on():
             rows.append({**row, "said_real": said})
         return Judgements.from_rows(rows)
 
-    assert excluded_raters(failing(1), Exclusion()) == {}
-    assert excluded_raters(failing(2), Exclusion()) == {"S-0": ["2 catch images called real"]}
+    assert exclusion_reasons(failing(1), Exclusion()) == {}
+    assert exclusion_reasons(failing(2), Exclusion()) == {"S-0": ["2 catch images called real"]}
 
 
 def test_unfinished_raters_stay_unless_the_rules_say_otherwise():
     rows = rows_of(1)[:30]
-    assert excluded_raters(Judgements.from_rows(rows), Exclusion()) == {}
-    found = excluded_raters(Judgements.from_rows(rows), Exclusion(min_answers=110))
-    assert "fewer than 110" in found["S-0"][0]
+    assert exclusion_reasons(Judgements.from_rows(rows), Exclusion()) == {}
+    reasons = exclusion_reasons(Judgements.from_rows(rows), Exclusion(min_answers=110))
+    assert "fewer than 110" in reasons["S-0"][0]
 
 
 def test_only_good_main_trials_are_kept_and_losses_are_counted():
@@ -63,10 +68,10 @@ def test_only_good_main_trials_are_kept_and_losses_are_counted():
     rows[main[1]]["resumed"] = True
     rows[main[2]]["achieved_ms"] = rows[main[2]]["asked_ms"] + 40
     rows[main[3]] |= {"hidden": True, "resumed": True}
-    kept, dropped = kept_trials(Judgements.from_rows(rows), Exclusion(), {"S-1": []})
-    assert len(kept) == 106
-    assert set(kept.phase) == {"main"}
-    assert dropped == {
+    selected, left_out = select_trials(Judgements.from_rows(rows), Exclusion(), {"S-1": []})
+    assert len(selected) == 106
+    assert set(selected.phase) == {"main"}
+    assert left_out == {
         "rater left out": 110,
         "page hidden": 2,
         "begun again after a reload": 1,
@@ -80,9 +85,9 @@ def test_a_frame_is_that_of_the_raters_screen():
         rows, (16.0, 18.0, 9.0, 9.5), (60.0, 60.0, 120.0, 120.0), strict=True
     ):
         row |= {"asked_ms": 100.0, "achieved_ms": 100.0 - error, "refresh_hz": hertz}
-    assert within_a_frame(Judgements.from_rows(rows)).tolist() == [True, False, True, False]
+    assert is_within_frames(Judgements.from_rows(rows)).tolist() == [True, False, True, False]
 
 
 def test_untimed_trials_are_never_ill_timed():
     rows = rows_of(1, asked_ms=None)
-    assert within_a_frame(Judgements.from_rows(rows)).all()
+    assert is_within_frames(Judgements.from_rows(rows)).all()

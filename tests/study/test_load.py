@@ -33,10 +33,10 @@ def run_benchmark(*options):
     return json.loads(done.stdout)
 
 
-def check(found):
-    assert found["answers"] == found["acknowledged"] == found["expected"]
-    assert found["lost_or_changed"] == found["doubled"] == 0
-    assert found["answer_p99_ms"] < float(os.environ.get("LAPGAN_LOAD_P99_MS", "inf"))
+def check(report):
+    assert report["answers"] == report["acknowledged"] == report["expected"]
+    assert report["lost_or_changed"] == report["doubled"] == 0
+    assert report["answer_p99_ms"] < float(os.environ.get("LAPGAN_LOAD_P99_MS", "inf"))
 
 
 def find_postgres():
@@ -99,16 +99,16 @@ def test_no_answer_is_lost_or_doubled_on_postgresql(postgres_url):
 
 def test_postgresql_and_sqlite_keep_the_same(make_study, postgres_url):
     study = make_study(mode="staircase", trials=16)
-    kept = []
+    rows = []
     for url in (None, postgres_url):
         store = Store(study, url)
         simulate_into(store, Observers({"gan": 2.0}), 2, np.random.default_rng(0))
         random_ones = ("rater", "trial", "answered_at")
-        kept.append(
+        rows.append(
             [{k: v for k, v in row.items() if k not in random_ones} for row in store.rows()]
         )
         store.set_paused(True)
         assert store.is_paused()
         assert [rater["done"] for rater in store.progress()] == [20, 20]
         store.close()
-    assert kept[0] == kept[1]
+    assert rows[0] == rows[1]

@@ -5,10 +5,12 @@ from scipy.stats import norm
 
 from lapgan.errors import LapganError
 from lapgan.study.power import (
+    Goal,
+    Plan,
     half_width,
     intra_rater_correlation,
     plan_raters,
-    simulated_half_width,
+    simulate_half_width,
 )
 
 
@@ -22,14 +24,15 @@ def test_correlation_agrees_with_integration():
     assert intra_rater_correlation(0.3, 0.5) == pytest.approx((square - 0.09) / 0.21, abs=1e-9)
 
 
-def test_without_spread_only_the_number_of_answers_counts():
+def test_where_raters_are_alike_only_the_number_of_answers_counts():
     # t quantiles aside: compare at many raters.
     assert half_width(0.5, 0.0, 4000, 1) == pytest.approx(half_width(0.5, 0.0, 1000, 4), rel=1e-3)
     assert half_width(0.5, 0.0, 4000, 1) == pytest.approx(1.96 * 0.5 / np.sqrt(4000), rel=1e-3)
 
 
 def test_the_plan_is_the_smallest_that_suffices():
-    for plan in plan_raters(0.4, 0.3, 0.05, [1, 5, 28]):
+    for answers in (1, 5, 28):
+        plan = plan_raters(Goal(0.4, 0.05, 0.3), answers)
         assert half_width(0.4, 0.3, plan.raters, plan.answers_per_rater) <= 0.05
         assert half_width(0.4, 0.3, plan.raters - 1, plan.answers_per_rater) > 0.05
         assert plan.answers == plan.raters * plan.answers_per_rater
@@ -37,17 +40,18 @@ def test_the_plan_is_the_smallest_that_suffices():
 
 def test_the_formula_agrees_with_simulated_studies():
     rng = np.random.default_rng(0)
-    width, held = simulated_half_width(0.4, 0.3, 40, 20, rng, studies=40)
+    goal, plan = Goal(0.4, 0.1, 0.3), Plan(answers_per_rater=20, raters=40, half_width=0.1)
+    width, coverage = simulate_half_width(goal, plan, rng, studies=40)
     assert width == pytest.approx(half_width(0.4, 0.3, 40, 20), rel=0.08)
-    assert held >= 0.85
+    assert coverage >= 0.85
 
 
-@pytest.mark.parametrize(("share", "wanted"), [(0, 0.1), (40, 0.1), (0.4, 5), (0.4, 0)])
-def test_percent_are_refused(share, wanted):
+@pytest.mark.parametrize(("share", "width"), [(0, 0.1), (40, 0.1), (0.4, 5), (0.4, 0)])
+def test_percent_are_refused(share, width):
     with pytest.raises(LapganError, match="not percent"):
-        plan_raters(share, 0.3, wanted, [10])
+        Goal(share, width, 0.3)
 
 
 def test_more_raters_than_there_are_is_said():
     with pytest.raises(LapganError, match="raters are needed"):
-        plan_raters(0.5, 0.3, 0.0005, [1])
+        plan_raters(Goal(0.5, 0.0005, 0.3), 1)

@@ -28,16 +28,16 @@ def test_results_are_counts_of_the_rows(timed):
     rows = rows_of(timed)
     results = compute_results(timed.manifest, rows, 200)
     main = [row for row in rows if row["phase"] == "main"]
-    for cell in results["shares"]:
-        mine = [row for row in main if row["source"] == cell["source"]]
-        if cell["asked_ms"]:
-            mine = [row for row in mine if row["asked_ms"] == cell["asked_ms"]]
-        assert cell["answers"] == len(mine)
-        assert cell["judged_real"] == sum(row["said_real"] for row in mine)
-    assert len(results["shares"]) == 3 * 4
-    assert results["trials"]["analysed"] == len(main)
-    assert results["timing"]["within_a_frame"] == 1
-    assert results["raters"]["simulated"] == 6
+    for cell in results.shares:
+        mine = [row for row in main if row["source"] == cell.source]
+        if cell.asked_ms:
+            mine = [row for row in mine if row["asked_ms"] == cell.asked_ms]
+        assert cell.share.answers == len(mine)
+        assert cell.share.judged_real == sum(row["said_real"] for row in mine)
+    assert len(results.shares) == 3 * 4
+    assert results.trials.analysed == len(main)
+    assert results.timing.within_a_frame == 1
+    assert results.raters.simulated == 6
 
 
 def test_results_do_not_depend_on_chance(timed):
@@ -65,10 +65,11 @@ def test_reports_of_people_have_no_banner(timed, tmp_path):
     assert "simulated: programs" not in paths[1].read_text()
 
 
-def test_names_are_escaped(timed):
-    results = compute_results(timed.manifest, rows_of(timed), 50)
-    results["study"]["design"]["title"] = "<script>alert(1)</script>"
-    assert "<script>" not in render_html(results)
+def test_names_are_escaped(make_study):
+    study = make_study(title="<script>alert(1)</script>")
+    page = render_html(compute_results(study.manifest, rows_of(study), 50))
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)" in page
 
 
 def test_an_untimed_study_reports_shares_and_errors(make_study, tmp_path):

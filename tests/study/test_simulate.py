@@ -3,13 +3,14 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from lapgan.study.answers import COLUMNS
 from lapgan.study.design import CATCH, REAL, Design
 from lapgan.study.simulate import Observers, ThresholdObservers, simulate_into, simulate_rows
 from lapgan.study.store import Store
 
 
 def test_the_population_share_is_the_mean_over_raters():
-    population = Observers({"gan": 1.3}, half_ms=150, criterion=-0.3, spread=0.6, lapse=0.04)
+    population = Observers({"gan": 1.3}, half_ms=150, criterion=-0.3, criterion_std=0.6, lapse=0.04)
 
     def rater(criterion):
         d = 1.3 * 200 / (200 + 150)
@@ -19,7 +20,7 @@ def test_the_population_share_is_the_mean_over_raters():
 
 
 def test_drawn_raters_answer_with_the_population_share():
-    population = Observers({"gan": 1.0}, spread=0.5)
+    population = Observers({"gan": 1.0}, criterion_std=0.5)
     rng = np.random.default_rng(0)
     drawn = np.mean([population.draw(rng)("gan", None) for _ in range(4000)])
     assert drawn == pytest.approx(population.share("gan", None), abs=0.01)
@@ -48,17 +49,18 @@ def test_simulated_rows_are_those_of_the_store(make_study):
     simulate_into(store, Observers({"gan": 2.0}), 2, np.random.default_rng(0))
     stored = store.rows()
     rng = np.random.default_rng(0)
-    made = simulate_rows(study.design, study.manifest.fakes, Observers({"gan": 2.0}), 2, rng)
+    simulated = simulate_rows(study.design, study.manifest.fakes, Observers({"gan": 2.0}), 2, rng)
     assert all(row["simulated"] for row in stored)
-    keys = ("position", "block", "phase", "source", "asked_ms", "said_real", "achieved_ms")
-    assert [[row[key] for key in keys] for row in stored] == [
-        [row[key] for key in keys] for row in made
+    assert set(simulated[0]) == set(COLUMNS)
+    keys = set(COLUMNS) - {"rater", "trial", "stimulus", "answered_at"}
+    assert [{key: row[key] for key in keys} for row in stored] == [
+        {key: row[key] for key in keys} for row in simulated
     ]
     store.close()
 
 
 def test_staircases_close_in_on_the_threshold():
-    truth = ThresholdObservers({"gan": 150.0}, spread=0.15, lapse=0.0)
+    truth = ThresholdObservers({"gan": 150.0}, std=0.15, lapse=0.0)
     design = Design(mode="staircase", trials=110)
     rows = simulate_rows(design, ("gan",), truth, 20, np.random.default_rng(1))
     late = [

@@ -1,140 +1,18 @@
 import io
 import json
-import subprocess
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+from serving import as_set, make_images, write_npz
 
 from lapgan.errors import LapganError
-from lapgan.study import stimuli
 from lapgan.study.design import CATCH, REAL, Design
-from lapgan.study.stimuli import draw_images, freeze, load_study, png_bytes
+from lapgan.study.stimuli import encode_png, freeze, load_study
 
 SMALL = Design(
     trials=8, blocks=1, practice_trials=2, catch_trials=1, examples=2, images_per_source=8
 )
-
-
-def make_images(count, size=6, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
-
-
-def as_set(images):
-    return {image.tobytes() for image in images}
-
-
-def write_npz(path, images):
-    np.savez(path, images=images)
-    return str(path)
-
-
-def test_a_folder_gives_its_images_without_replacement(tmp_path):
-    images = make_images(9)
-    for number, image in enumerate(images):
-        folder = tmp_path / f"class-{number % 2}"
-        folder.mkdir(exist_ok=True)
-        Image.fromarray(image).save(folder / f"{number}.png")
-    (tmp_path / "notes.txt").write_text("no image")
-    assert as_set(draw_images(str(tmp_path), 9, [0], "test")) == as_set(images)
-    few = draw_images(str(tmp_path), 4, [0], "test")
-    assert few.shape == (4, 6, 6, 3)
-    assert len(as_set(few)) == 4
-    np.testing.assert_array_equal(few, draw_images(str(tmp_path), 4, [0], "test"))
-
-
-def test_npz_and_parquet_give_the_same_pixels(tmp_path):
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    images = make_images(7)
-    npz = write_npz(tmp_path / "x.npz", images)
-    cells = [{"bytes": png_bytes(image), "path": None} for image in images]
-    pq.write_table(pa.table({"img": cells, "label": list(range(7))}), tmp_path / "x.parquet")
-    parquet = draw_images(str(tmp_path / "x.parquet"), 7, [1], "test")
-    np.testing.assert_array_equal(draw_images(npz, 7, [1], "test"), parquet)
-    assert as_set(parquet) == as_set(images)
-
-
-def test_a_run_is_sampled_by_the_packages_own_command(tmp_path, monkeypatch):
-    run = tmp_path / "run"
-    (run / "level-8").mkdir(parents=True)
-    called = []
-
-    def fake_run(command, **_options):
-        called.append(command)
-        np.savez(command[command.index("--out") + 1], images=make_images(5))
-        return SimpleNamespace(returncode=0, stderr="", stdout="")
-
-    monkeypatch.setattr(subprocess, "run", fake_run)
-    assert as_set(draw_images(str(run), 5, [0], "test")) == as_set(make_images(5))
-    command = called[0]
-    assert command[:5] == [sys.executable, "-m", "lapgan", "sample", str(run)]
-    assert command[command.index("--n") + 1] == "5"
-
-
-def test_a_run_that_cannot_be_sampled_says_why(tmp_path, monkeypatch):
-    (tmp_path / "level-8").mkdir()
-    failed = SimpleNamespace(returncode=1, stderr="boom\nweights are missing", stdout="")
-    monkeypatch.setattr(subprocess, "run", lambda *_args, **_options: failed)
-    with pytest.raises(LapganError, match="weights are missing"):
-        draw_images(str(tmp_path), 1, [0], "test")
-
-
-def test_a_named_source_comes_from_the_data_layer(monkeypatch):
-    images = make_images(5)
-    source = SimpleNamespace(pixels=images.transpose(0, 3, 1, 2))
-    layer = SimpleNamespace(open_images=lambda name, split: source)
-    monkeypatch.setattr(stimuli, "import_module", lambda name: layer)
-    assert as_set(draw_images("cifar10", 5, [0], "test")) == as_set(images)
-
-
-def test_a_folder_that_holds_no_image_files_is_opened_by_the_data_layer(tmp_path, monkeypatch):
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    images = make_images(5)
-    (tmp_path / "cifar10").mkdir()
-    cells = [{"bytes": png_bytes(image), "path": None} for image in images]
-    pq.write_table(pa.table({"img": cells, "label": [0] * 5}), tmp_path / "cifar10/test.parquet")
-    monkeypatch.setenv("LAPGAN_DATA", str(tmp_path))
-    assert as_set(draw_images("cifar10", 5, [0], "test")) == as_set(images)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda folder: str(folder / "nowhere.png"), "no such file"),
-        (
-            lambda folder: write_npz(folder / "few.npz", make_images(2)),
-            "2 images, expected at least",
-        ),
-        (
-            lambda folder: write_npz(folder / "float.npz", np.zeros((9, 4, 4, 3))),
-            "expected uint8",
-        ),
-    ],
-)
-def test_sources_that_cannot_be_used(tmp_path, make, message):
-    with pytest.raises(LapganError, match=message):
-        draw_images(make(tmp_path), 5, [0], "test")
-
-
-def test_an_npz_is_never_unpickled(tmp_path):
-    np.savez(tmp_path / "evil.npz", images=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(LapganError, match="expected an npz"):
-        draw_images(str(tmp_path / "evil.npz"), 1, [0], "test")
-
-
-def test_a_broken_image_is_named(tmp_path):
-    (tmp_path / "broken.png").write_bytes(b"\x89PNG no")
-    with pytest.raises(LapganError, match=r"broken\.png"):
-        draw_images(str(tmp_path), 1, [0], "test")
-
-
-def test_images_of_different_sizes_are_refused(tmp_path):
-    for size in (4, 6):
-        Image.fromarray(make_images(1, size)[0]).save(tmp_path / f"{size}.png")
-    with pytest.raises(LapganError, match="found 4x4, 6x6"):
-        draw_images(str(tmp_path), 2, [0], "test")
 
 
 @pytest.fixture
@@ -258,10 +136,5 @@ def test_pools_hold_what_the_design_needs(tmp_path, sources):
 
 def test_png_bytes_round_trip():
     image = make_images(1)[0]
-    with Image.open(io.BytesIO(png_bytes(image))) as opened:
+    with Image.open(io.BytesIO(encode_png(image))) as opened:
         np.testing.assert_array_equal(np.asarray(opened), image)
-
-
-@pytest.mark.data
-def test_cifar10_parquet(cifar10):
-    assert draw_images(str(cifar10), 3, [0], "test").shape == (3, 32, 32, 3)

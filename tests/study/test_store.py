@@ -1,6 +1,7 @@
 import random
 import shutil
 import sqlite3
+import sys
 import threading
 from contextlib import contextmanager
 
@@ -9,8 +10,10 @@ import sqlalchemy as sa
 from serving import make_answer
 
 from lapgan.errors import LapganError
-from lapgan.study.design import plan_sitting, staircase_ms
-from lapgan.study.store import Answer, RefusedError, Store
+from lapgan.study.answers import Answer
+from lapgan.study.planning import plan_sitting, staircase_ms
+from lapgan.study.standing import RefusedError
+from lapgan.study.store import Store
 
 
 @pytest.fixture
@@ -185,23 +188,23 @@ def outcome(future):
 
 def check_batches(together, alone, batches):
     """Batches must leave what the same answers leave one by one; returns the outcomes."""
-    found = []
+    outcomes = []
     for batch in batches:
         with held(together):
-            futures = [together.answer(token, given) for token, given in batch]
-        found += [outcome(future) for future in futures]
+            futures = [together.answer(token, sent) for token, sent in batch]
+        outcomes += [outcome(future) for future in futures]
     expected = [outcome(alone.answer(*one)) for batch in batches for one in batch]
-    assert found == expected
+    assert outcomes == expected
 
-    def kept(store):
+    def answers_of(store):
         return [{**row, "answered_at": None} for row in store.rows()]
 
     def stand(store):
         return [{**row, "finished_at": bool(row["finished_at"])} for row in store.progress()]
 
-    assert kept(together) == kept(alone)
+    assert answers_of(together) == answers_of(alone)
     assert stand(together) == stand(alone)
-    return found
+    return outcomes
 
 
 def test_a_batch_is_one_transaction_of_few_queries(twins):
@@ -209,7 +212,7 @@ def test_a_batch_is_one_transaction_of_few_queries(twins):
     transactions, queries = [], []
     sa.event.listen(together._engine, "commit", lambda _connection: transactions.append(1))
     sa.event.listen(
-        together._engine, "before_cursor_execute", lambda *given: queries.append(given[2])
+        together._engine, "before_cursor_execute", lambda *details: queries.append(details[2])
     )
     batch = [(token, answer(trial)) for token, plan in plans.items() for trial in plan[:4]]
     with held(together):
@@ -232,8 +235,15 @@ def test_copies_within_a_batch_are_stored_once(twins):
         (mine, answer(plan[1])),
         (mine, answer(plan[0], answer="real")),
     ]
-    found = check_batches(together, alone, [batch, batch])
-    assert [receipt.repeated for receipt in found] == [False, True, False, False, True, *[True] * 5]
+    outcomes = check_batches(together, alone, [batch, batch])
+    assert [receipt.repeated for receipt in outcomes] == [
+        False,
+        True,
+        False,
+        False,
+        True,
+        *[True] * 5,
+    ]
     assert [row["said_real"] for row in together.rows() if row["trial"] == plan[0]] == [False]
 
 
@@ -248,9 +258,9 @@ def test_a_forged_answer_in_a_batch_harms_no_other(twins, place):
         (("x" * 32, answer(plan[0])), "unknown-rater"),
         ((mine, answer(plan[9])), "out-of-order"),
     ]:
-        found = check_batches(together, alone, [[*good[:place], forged, *good[place:]]])
-        assert found.pop(place) == reason
-        assert [receipt.done for receipt in found] in ([1, 1, 2], [2, 1, 2])
+        outcomes = check_batches(together, alone, [[*good[:place], forged, *good[place:]]])
+        assert outcomes.pop(place) == reason
+        assert [receipt.done for receipt in outcomes] in ([1, 1, 2], [2, 1, 2])
     assert len(together.rows()) == 3
 
 
@@ -296,8 +306,8 @@ def test_any_batches_leave_what_single_answers_leave(twins, mode, strays):
         return token, answer(trial, answer=rng.choice(["real", "fake"]))
 
     batches = [[draw() for _ in range(rng.randint(1, 12))] for _ in range(12)]
-    found = check_batches(together, alone, batches)
-    assert any(isinstance(one, str) for one in found) == (strays > 0)
+    outcomes = check_batches(together, alone, batches)
+    assert any(isinstance(one, str) for one in outcomes) == (strays > 0)
     assert [rater["done"] for rater in together.progress()] == list(done.values())
 
 
@@ -368,6 +378,13 @@ def test_another_schema_is_refused(opened):
 def test_databases_that_cannot_be_used(make_study, url, message):
     with pytest.raises(LapganError, match=message):
         Store(make_study(), url)
+
+
+def test_a_missing_driver_is_named_and_the_password_is_not(make_study, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(LapganError, match=r"psycopg.*lapgan\[postgres\]") as error:
+        Store(make_study(), "postgresql://me:secret@localhost/x")
+    assert "secret" not in str(error.value)
 
 
 def test_every_commit_reaches_the_disk(opened):

@@ -1,7 +1,7 @@
 """Convolutions with large kernels by the convolution theorem, for CPUs without matrix units.
 
 A 7x7 kernel costs 49 multiplications for each pair of maps and each pixel. In the frequency domain
-a pair costs one complex multiplication a frequency, that is about 2.5 a pixel, for the price of
+a pair costs one complex multiplication per frequency, that is about 2.5 per pixel, for the price of
 transforming the maps once each. The images of a pyramid are small, so the transforms are plain
 products with the matrices of the discrete Fourier transform, which take any length:
 

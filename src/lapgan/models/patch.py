@@ -51,7 +51,8 @@ class VectorGenerator(nn.Module, DataInitialized):
         blocks: residual layers.
         num_classes: how many classes condition the image; 0 for none.
 
-    Source: Wainwright and Simoncelli (2000) for scale mixtures as a model of images' components.
+    References:
+        Wainwright and Simoncelli (2000) for scale mixtures as a model of images' components.
     """
 
     def __init__(
@@ -149,8 +150,9 @@ class PatchGenerator(nn.Module, DataInitialized, SupportsDistance):
 
             mean |diag(s)^-1 V^T (h - h')|,    0 if equal, of the order of 1 if not related
 
-        Source: Isola et al. (2017), pix2pix, equation 3, for the L1 distance beside an adversarial
-        loss; here of components, where it would otherwise see none but the largest.
+        References:
+            Isola et al. (2017), pix2pix, equation 3, for the L1 distance beside an adversarial
+            loss; here of whitened components, since the largest would dominate it otherwise.
         """
         return self.high_basis.whiten(high - other).abs().mean()
 

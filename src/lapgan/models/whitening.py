@@ -5,7 +5,8 @@ The covariance of natural images is far from white: at 8x8 pixels the largest va
 whitened basis every direction has the same scale from the first step. The basis is computed from
 real images before training and never trained.
 
-Source: preconditioning by whitening is LeCun et al. (1998), "Efficient BackProp", section 4.3.
+References:
+    LeCun et al. (1998), "Efficient BackProp", section 4.3, for preconditioning by whitening.
 """
 
 from contextlib import nullcontext

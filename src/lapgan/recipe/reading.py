@@ -73,17 +73,27 @@ def recipe_text(source: str | Path) -> str:
 
 
 def _without_retired_keys(content: Mapping[str, Any], source: str) -> Mapping[str, Any]:
-    """Drops `training.exposure`, which files of earlier versions have and which was always 0."""
-    training = content.get("training")
-    if not isinstance(training, Mapping) or "exposure" not in training:
-        return content
-    if training["exposure"]:
+    """Drops what files of earlier versions have without effect; refuses what had an effect."""
+    for name, level in _mapping(content.get("levels")).items():
+        if _mapping(_mapping(level).get("discriminator")).get("kind") == "projected":
+            raise LapganError(
+                f"recipe {source}: levels.{name}.discriminator: the kind 'projected' was removed, "
+                "so its runs cannot be continued; use 'modern-patch' in a new run."
+            )
+    training = _mapping(content.get("training"))
+    if training.get("exposure"):
         raise LapganError(
             f"recipe {source}: training.exposure: training on generated low-pass images was "
-            "removed; delete the key."
+            "removed, so its runs cannot be continued; delete the key and begin a new run."
         )
-    kept = {key: value for key, value in training.items() if key != "exposure"}
-    return {**content, "training": kept}
+    if "exposure" not in training:
+        return content
+    remaining = {key: value for key, value in training.items() if key != "exposure"}
+    return {**content, "training": remaining}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _override(content: dict[str, Any], override: str) -> None:

@@ -168,9 +168,9 @@ class Recipe(Section):
         if not isinstance(levels, Mapping):
             return content
         for key, level in levels.items():
-            taken = {"index", "name"} & set(level if isinstance(level, Mapping) else ())
-            if taken:
-                raise ValueError(f"levels.{key}.{min(taken)}: unknown key")
+            reserved = {"index", "name"} & set(level if isinstance(level, Mapping) else ())
+            if reserved:
+                raise ValueError(f"levels.{key}.{min(reserved)}: unknown key")
         numbered = [
             {**level, "index": index, "name": key} if isinstance(level, Mapping) else level
             for index, (key, level) in enumerate(levels.items())

@@ -1,8 +1,9 @@
-"""The pages of the person who runs the study: progress, pause, export; behind a secret."""
+"""The admin pages: progress, pause and export, behind a secret."""
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -13,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from lapgan.study.export import rows_to_csv, rows_to_json_lines
-from lapgan.study.guards import RateLimits, read_body
+from lapgan.study.guards import Endpoint, RateLimits, client_address, read_body
 from lapgan.study.stimuli import Study
 from lapgan.study.store import Store
 
@@ -22,36 +23,72 @@ __all__ = ["admin_routes"]
 _COOKIE = "lapgan_study_admin"
 _FORM_LIMIT = 1024
 
-Endpoint = Callable[[Request], Awaitable[Response]]
 Page = Callable[..., Response]
+
+
+@dataclass(frozen=True)
+class _Admin:
+    study: Study
+    store: Store
+    limits: RateLimits
+    page: Page
+    secret: str
+
+    @property
+    def session(self) -> str:
+        """The value of the cookie that a login sets; it does not reveal the secret."""
+        return hashlib.sha256(f"lapgan study admin {self.secret}".encode()).hexdigest()
+
+    def admits(self, request: Request) -> bool:
+        """Returns whether a request carries the secret, as a bearer token or by cookie."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return _equal(token, self.secret)
+        return _equal(request.cookies.get(_COOKIE, ""), self.session)
 
 
 def admin_routes(
     study: Study, store: Store, limits: RateLimits, page: Page, secret: str
 ) -> Sequence[Route]:
-    """The routes below /admin; all but the login demand the secret, as a cookie or a bearer."""
-    session = hashlib.sha256(f"lapgan study admin {secret}".encode()).hexdigest()
+    """Returns the routes below /admin; all but the login require the secret.
 
-    def guarded(endpoint: Endpoint) -> Endpoint:
-        async def guard(request: Request) -> Response:
-            if not _is_admin(request, secret, session):
-                if request.method == "GET" and "authorization" not in request.headers:
-                    return page("login.html", 401, wrong=False)
-                limits.check("logins", _address(request))
-                raise HTTPException(401, "The admin secret is needed.")
+    Args:
+        study: the frozen study.
+        store: its answers.
+        limits: of logins.
+        page: renders a template.
+        secret: accepted as a bearer token or, after a login, by cookie.
+    """
+    admin = _Admin(study, store, limits, page, secret)
+    return [
+        Route("/", _require_secret(admin, _show_overview(admin))),
+        Route("/login", _log_in(admin), methods=["POST"]),
+        Route("/pause", _require_secret(admin, _pause(admin)), methods=["POST"]),
+        Route("/answers.{kind:str}", _require_secret(admin, _export(admin))),
+    ]
+
+
+def _require_secret(admin: _Admin, endpoint: Endpoint) -> Endpoint:
+    async def guard(request: Request) -> Response:
+        if admin.admits(request):
             return await endpoint(request)
+        if request.method == "GET" and "authorization" not in request.headers:
+            return admin.page("login.html", 401, wrong=False)
+        admin.limits.check("logins", client_address(request))
+        raise HTTPException(401, "The admin secret is needed.")
 
-        return guard
+    return guard
 
+
+def _log_in(admin: _Admin) -> Endpoint:
     async def login(request: Request) -> Response:
-        limits.check("logins", _address(request))
-        form = parse_qs((await read_body(request, _FORM_LIMIT)).decode("utf-8", "replace"))
-        if not _same(form.get("secret", [""])[0].strip(), secret):
-            return page("login.html", 401, wrong=True)
+        admin.limits.check("logins", client_address(request))
+        if not _equal((await _read_field(request, "secret")).strip(), admin.secret):
+            return admin.page("login.html", 401, wrong=True)
         response = RedirectResponse("/admin/", 303)
         response.set_cookie(
             _COOKIE,
-            session,
+            admin.session,
             path="/admin",
             httponly=True,
             samesite="strict",
@@ -59,67 +96,62 @@ def admin_routes(
         )
         return response
 
-    async def overview(request: Request) -> Response:
-        raters = await run_in_threadpool(store.progress)
-        paused = await run_in_threadpool(store.is_paused)
-        return page(
-            "admin.html", raters=raters[::-1], totals=_totals(raters), paused=paused, study=study
-        )
+    return login
 
+
+def _show_overview(admin: _Admin) -> Endpoint:
+    async def overview(request: Request) -> Response:
+        raters = await run_in_threadpool(admin.store.progress)
+        paused = await run_in_threadpool(admin.store.is_paused)
+        totals = _sum_progress(raters)
+        return admin.page("admin.html", raters=raters[::-1], totals=totals, paused=paused)
+
+    return overview
+
+
+def _pause(admin: _Admin) -> Endpoint:
     async def pause(request: Request) -> Response:
-        form = parse_qs((await read_body(request, _FORM_LIMIT)).decode("utf-8", "replace"))
-        wanted = form.get("paused", [""])[0]
-        if wanted not in ("0", "1"):
+        paused = await _read_field(request, "paused")
+        if paused not in ("0", "1"):
             raise HTTPException(422, "paused: expected 0 or 1")
-        await run_in_threadpool(store.set_paused, wanted == "1")
+        await run_in_threadpool(admin.store.set_paused, paused == "1")
         return RedirectResponse("/admin/", 303)
 
+    return pause
+
+
+def _export(admin: _Admin) -> Endpoint:
+    formats = {
+        "csv": (rows_to_csv, "text/csv"),
+        "jsonl": (rows_to_json_lines, "application/jsonl"),
+    }
+
     async def export(request: Request) -> Response:
-        rows = await run_in_threadpool(store.rows)
-        if request.path_params["kind"] == "csv":
-            return _download(rows_to_csv(rows), "text/csv", "answers.csv")
-        return _download(rows_to_json_lines(rows), "application/jsonl", "answers.jsonl")
-
-    return [
-        Route("/", guarded(overview)),
-        Route("/login", login, methods=["POST"]),
-        Route("/pause", guarded(pause), methods=["POST"]),
-        Route("/answers.{kind:str}", guarded(_known_kind(export))),
-    ]
-
-
-def _known_kind(endpoint: Endpoint) -> Endpoint:
-    async def known(request: Request) -> Response:
-        if request.path_params["kind"] not in ("csv", "jsonl"):
+        kind = request.path_params["kind"]
+        if kind not in formats:
             raise HTTPException(404)
-        return await endpoint(request)
+        write, media_type = formats[kind]
+        text = write(await run_in_threadpool(admin.store.rows))
+        headers = {"Content-Disposition": f'attachment; filename="answers.{kind}"'}
+        return Response(text, media_type=media_type, headers=headers)
 
-    return known
-
-
-def _is_admin(request: Request, secret: str, session: str) -> bool:
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return _same(given, secret)
-    return _same(request.cookies.get(_COOKIE, ""), session)
+    return export
 
 
-def _same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())
+async def _read_field(request: Request, name: str) -> str:
+    """Returns one field of a posted form; empty if it is missing."""
+    form = parse_qs((await read_body(request, _FORM_LIMIT)).decode("utf-8", "replace"))
+    return form.get(name, [""])[0]
 
 
-def _address(request: Request) -> str:
-    return request.client.host if request.client else "unknown"
+def _equal(text: str, secret: str) -> bool:
+    """Compares in constant time."""
+    return hmac.compare_digest(text.encode("utf-8", "replace"), secret.encode())
 
 
-def _totals(raters: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def _sum_progress(raters: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return {
         "raters": len(raters),
         "finished": sum(rater["finished_at"] is not None for rater in raters),
         "answers": sum(rater["done"] for rater in raters),
     }
-
-
-def _download(text: str, kind: str, name: str) -> Response:
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(text, media_type=kind, headers=headers)

@@ -1,7 +1,7 @@
-"""What the answers say: shares, sensitivity, error rates, agreement, timing.
+"""Statistics of the answers: shares, sensitivity, error rates, agreement, timing.
 
 Pure functions of `Judgements`. Raters, not answers, are the independent units: intervals come
-from resampling whole raters; Wilson intervals, which take answers for independent, stand beside.
+from resampling whole raters. Wilson intervals, which assume independent answers, are given too.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,19 +13,19 @@ import numpy.typing as npt
 from scipy import stats
 
 from lapgan.study.design import REAL
-from lapgan.study.judgements import Judgements, within_a_frame
+from lapgan.study.judgements import Judgements, is_within_frames
 
 __all__ = [
     "Estimate",
     "Resampling",
     "Share",
     "Timing",
-    "agreement",
     "d_prime",
     "hype_error",
+    "krippendorff_alpha",
+    "measure_timing",
     "sensitivity",
     "share_judged_real",
-    "timing",
 ]
 
 Numbers = npt.NDArray[np.float64]
@@ -42,7 +42,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Share:
-    """Share of images judged real: count of n answers, with both intervals."""
+    """The share of images judged real: a count of n answers, with both intervals."""
 
     judged_real: int
     answers: int
@@ -52,14 +52,14 @@ class Share:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The raters' interval; Wilson's where all raters agree and theirs has no width."""
+        """The raters' interval; Wilson's where all raters agree, so that theirs has no width."""
         low, high = self.bootstrap
         return self.bootstrap if low < high else self.wilson
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How precisely images were shown at one asked time."""
+    """How precisely images were shown at one requested time."""
 
     asked_ms: float
     trials: int
@@ -74,15 +74,16 @@ class Resampling:
 
     The interval is the expanded percentile interval: with R raters the tails are cut at
     Phi(-sqrt(R / (R - 1)) t), t the quantile of Student's distribution with R - 1 degrees of
-    freedom, which repairs the narrowness of plain percentiles when raters are few.
-
-    Source: Hesterberg (2015), What teachers should know about the bootstrap, section 4.
+    freedom. Plain percentiles are too narrow when there are few raters.
 
     Args:
         raters: codes of the raters.
         replicates: number of bootstrap samples.
         rng: source of randomness.
         confidence: of all intervals.
+
+    References:
+        Hesterberg (2015), What teachers should know about the bootstrap, section 4.
     """
 
     def __init__(
@@ -99,12 +100,12 @@ class Resampling:
         self.confidence = confidence
 
     def counts(self, judgements: Judgements, flags: npt.NDArray[np.bool_]) -> Numbers:
-        """Number of true `flags` by rater, shape (R,)."""
+        """Returns the number of true `flags` by rater, shape (R,)."""
         index = np.searchsorted(self.raters, judgements.rater)
         return np.bincount(index, weights=flags, minlength=len(self.raters)).astype(np.float64)
 
     def estimate(self, statistic: Callable[..., Numbers], *counts: Numbers) -> Estimate:
-        """A statistic of summed counts, with its interval.
+        """Returns a statistic of summed counts, with its interval.
 
         Args:
             statistic: elementwise function of the summed counts.
@@ -128,32 +129,34 @@ class Resampling:
 
 
 def share_judged_real(judgements: Judgements, resampling: Resampling) -> Share:
-    """Share of these images that were judged real.
+    """Returns the share of these images that were judged real.
 
     Args:
         judgements: the trials of one cell, such as one source at one time.
         resampling: the raters' bootstrap.
     """
-    said, total = int(judgements.said_real.sum()), len(judgements)
+    judged_real, total = int(judgements.said_real.sum()), len(judgements)
     estimate = resampling.estimate(
-        _ratio,
+        _divide,
         resampling.counts(judgements, judgements.said_real),
         resampling.counts(judgements, np.ones(total, dtype=np.bool_)),
     )
     wilson = (float("nan"), float("nan"))
     if total:
-        interval = stats.binomtest(said, total).proportion_ci(resampling.confidence, "wilson")
+        interval = stats.binomtest(judged_real, total).proportion_ci(
+            resampling.confidence, "wilson"
+        )
         wilson = (float(interval.low), float(interval.high))
-    return Share(said, total, estimate.value, wilson, (estimate.low, estimate.high))
+    return Share(judged_real, total, estimate.value, wilson, (estimate.low, estimate.high))
 
 
 def d_prime(
     hits: Numbers, reals: Numbers, false_alarms: Numbers, fakes: Numbers
 ) -> tuple[Numbers, Numbers]:
-    """Sensitivity and bias of telling real from fake.
+    """Returns sensitivity and bias of telling real from fake.
 
     d' = z(H) - z(F) and c = -(z(H) + z(F)) / 2, with H the share of reals and F the share of
-    fakes that were judged real, each as (count + 1/2) / (n + 1). c < 0 leans to "real".
+    fakes that were judged real, each as (count + 1/2) / (n + 1). With c < 0, raters tend to "real".
 
     Args:
         hits: reals judged real.
@@ -164,7 +167,9 @@ def d_prime(
     Returns:
         d' and c, of the arguments' shape; NaN where nothing was shown.
 
-    Source: Green & Swets (1966); Hautus (1995) for the log-linear correction.
+    References:
+        Green and Swets (1966), Signal detection theory and psychophysics.
+        Hautus (1995), Corrections for extreme proportions, for the log-linear correction.
     """
     hit = stats.norm.ppf((hits + 0.5) / (reals + 1))
     alarm = stats.norm.ppf((false_alarms + 0.5) / (fakes + 1))
@@ -175,17 +180,17 @@ def d_prime(
 def sensitivity(
     judgements: Judgements, source: str, resampling: Resampling
 ) -> tuple[Estimate, Estimate]:
-    """Sensitivity d' and bias c of one source against the real images, pooled over raters.
+    """Returns sensitivity d' and bias c of one source against the real images.
 
-    Pooling over raters who lean to different answers makes d' a little smaller than the mean of
-    the raters' own.
+    Answers are pooled over raters. If raters differ in their criterion, this d' is slightly smaller
+    than the mean of the raters' own.
 
     Args:
         judgements: trials of the source and of real images.
         source: name of the fake source.
         resampling: the raters' bootstrap.
     """
-    counts = _signal_counts(judgements, source, resampling)
+    counts = _count_signals(judgements, source, resampling)
     return (
         resampling.estimate(lambda *sums: d_prime(*sums)[0], *counts),
         resampling.estimate(lambda *sums: d_prime(*sums)[1], *counts),
@@ -193,50 +198,59 @@ def sensitivity(
 
 
 def hype_error(judgements: Judgements, source: str, resampling: Resampling) -> Estimate:
-    """Error rate when half the images are real: (fakes taken for real + reals taken for fake) / 2.
+    """Returns the HYPE error rate: (fakes judged real + reals judged fake) / 2, as shares.
 
-    One half means that raters cannot tell the source from real images.
+    One half means that raters cannot tell the source from real images. Real and fake images have
+    equal weight, however many of each were shown.
 
-    Source: Zhou et al. (2019), HYPE; here both kinds weigh one half whatever their numbers.
+    Args:
+        judgements: trials of the source and of real images.
+        source: name of the fake source.
+        resampling: the raters' bootstrap.
+
+    References:
+        Zhou et al. (2019), HYPE: a benchmark for human eye perceptual evaluation.
     """
 
     def statistic(hits: Numbers, reals: Numbers, alarms: Numbers, fakes: Numbers) -> Numbers:
-        return (_ratio(alarms, fakes) + 1 - _ratio(hits, reals)) / 2
+        return (_divide(alarms, fakes) + 1 - _divide(hits, reals)) / 2
 
-    return resampling.estimate(statistic, *_signal_counts(judgements, source, resampling))
+    return resampling.estimate(statistic, *_count_signals(judgements, source, resampling))
 
 
-def agreement(judgements: Judgements) -> float | None:
-    """Krippendorff's alpha of the raters' judgements of the same images.
+def krippendorff_alpha(judgements: Judgements) -> float | None:
+    """Returns Krippendorff's alpha of the raters' judgements of the same images.
 
-    1 is perfect agreement, 0 what chance would give.
+    alpha = 1 - D_o / D_e, with the observed disagreement and the one expected by chance: 1 is
+    perfect agreement, 0 is chance.
 
     Returns:
         None when no image was judged twice or all judgements are equal.
 
-    Source: Krippendorff (2004), Content analysis, chapter 11; nominal data, missing values.
+    References:
+        Krippendorff (2004), Content analysis, chapter 11: nominal data with missing values.
     """
     _, item = np.unique(judgements.stimulus, return_inverse=True)
-    said = np.bincount(item, weights=judgements.said_real)
+    judged_real = np.bincount(item, weights=judgements.said_real)
     total = np.bincount(item)
-    counts = np.stack([said, total - said], axis=1)[total > 1]
+    counts = np.stack([judged_real, total - judged_real], axis=1)[total > 1]
     if not len(counts) or (counts.sum(axis=0) == 0).any():
         return None
     return float(krippendorff.alpha(value_counts=counts, level_of_measurement="nominal"))
 
 
-def timing(judgements: Judgements) -> list[Timing]:
-    """How precisely images were shown, by asked time; empty when untimed."""
-    asked = judgements.asked_ms[~np.isnan(judgements.asked_ms)]
+def measure_timing(judgements: Judgements) -> list[Timing]:
+    """Returns how precisely images were shown, by requested time; empty when untimed."""
+    asked_ms = judgements.asked_ms[~np.isnan(judgements.asked_ms)]
     rows = []
-    for time in np.unique(np.round(asked, 3)):
+    for time in np.unique(np.round(asked_ms, 3)):
         here = judgements.where(np.isclose(judgements.asked_ms, time, atol=1e-3))
         error = here.achieved_ms - here.asked_ms
         rows.append(
             Timing(
                 asked_ms=float(time),
                 trials=len(here),
-                within_a_frame=float(within_a_frame(here).mean()),
+                within_a_frame=float(is_within_frames(here).mean()),
                 mean_error_ms=float(error.mean()),
                 p95_error_ms=float(np.quantile(np.abs(error), 0.95)),
                 dropped=float((here.dropped_frames > 0).mean()),
@@ -245,12 +259,12 @@ def timing(judgements: Judgements) -> list[Timing]:
     return rows
 
 
-def _ratio(part: Numbers, whole: Numbers) -> Numbers:
+def _divide(part: Numbers, whole: Numbers) -> Numbers:
     empty: Numbers = np.full(np.shape(whole), np.nan)
     return np.divide(part, whole, out=empty, where=whole > 0)
 
 
-def _signal_counts(
+def _count_signals(
     judgements: Judgements, source: str, resampling: Resampling
 ) -> tuple[Numbers, Numbers, Numbers, Numbers]:
     real = judgements.source == REAL

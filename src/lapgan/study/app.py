@@ -1,7 +1,7 @@
 """The web application: consent, the sitting's page, its two API calls, the images.
 
-The rater's token travels in the address's fragment and in a header, so it is never logged. What
-an image is never leaves the server before its answer is stored.
+The rater's token is in the fragment of the address and in a header, so it is never logged. Whether
+an image is real never leaves the server before its answer is stored.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, select_autoescape
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -23,16 +22,17 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from lapgan.study.admin import admin_routes
-from lapgan.study.guards import RateLimits, SafeHeaders, read_body
+from lapgan.study.answers import Answer
+from lapgan.study.guards import Endpoint, RateLimits, SafeHeaders, client_address, read_body
+from lapgan.study.pages import render_page
+from lapgan.study.standing import RefusedError
 from lapgan.study.stimuli import Study
-from lapgan.study.store import Answer, RefusedError, Store
+from lapgan.study.store import Store
 
 __all__ = ["build_app"]
 
 _BODY_LIMIT = 4096
 _STATUS = {"unknown-rater": 401, "unknown-trial": 404, "out-of-order": 409}
-
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,11 @@ class _Site:
     study: Study
     store: Store
     limits: RateLimits
-    templates: Environment
     images: frozenset[str]
 
     def page(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
-        title = self.study.design.title
-        return HTMLResponse(self.templates.get_template(name).render(title=title, **values), status)
+        """Returns a template as a response."""
+        return HTMLResponse(render_page(name, title=self.study.design.title, **values), status)
 
 
 def build_app(
@@ -58,43 +57,40 @@ def build_app(
 
     Args:
         study: the frozen study.
-        store: where its answers go.
-        admin_secret: opens the pages below /admin.
+        store: stores its answers.
+        admin_secret: gives access to the pages below /admin.
         rates: limits that replace those of `guards.DEFAULT_RATES`.
     """
-    templates = Environment(
-        loader=PackageLoader("lapgan.study"), autoescape=select_autoescape(), trim_blocks=True
-    )
     names = frozenset(item.name for item in study.manifest.stimuli)
-    site = _Site(study, store, RateLimits(rates or {}), templates, names)
+    site = _Site(study, store, RateLimits(rates or {}), names)
     routes = [
-        Route("/", _home(site)),
+        Route("/", _show_home(site)),
         Route("/join", _join(site), methods=["POST"]),
-        Route("/declined", _declined(site)),
-        Route("/sitting", _sitting_page(site)),
-        Route("/api/sitting", _sitting(site)),
-        Route("/api/answers", _answers(site), methods=["POST"]),
-        Route("/stimuli/{name}.png", _stimulus(site)),
+        Route("/declined", _show_declined(site)),
+        Route("/sitting", _show_sitting(site)),
+        Route("/api/sitting", _send_sitting(site)),
+        Route("/api/answers", _store_answer(site), methods=["POST"]),
+        Route("/stimuli/{name}.png", _send_stimulus(site)),
         Mount("/admin", routes=admin_routes(study, store, site.limits, site.page, admin_secret)),
         Mount("/static", StaticFiles(directory=str(resources.files("lapgan.study") / "static"))),
     ]
     return Starlette(
         routes=routes,
         middleware=[Middleware(SafeHeaders)],
-        exception_handlers={HTTPException: _problem(site), Exception: _failure},
+        exception_handlers={HTTPException: _show_problem(site), Exception: _report_failure},
     )
 
 
-def _home(site: _Site) -> Endpoint:
+def _show_home(site: _Site) -> Endpoint:
     async def home(request: Request) -> Response:
-        return site.page("home.html", paragraphs=_paragraphs(site.study.consent))
+        return site.page("home.html", paragraphs=_split_paragraphs(site.study.consent))
 
     return home
 
 
 def _join(site: _Site) -> Endpoint:
     async def join(request: Request) -> Response:
-        site.limits.check("joins", _address(request))
+        site.limits.check("joins", client_address(request))
         if await run_in_threadpool(site.store.is_paused):
             return site.page(
                 "message.html", 503, heading="Paused", text="The study is paused. Try again later."
@@ -105,7 +101,7 @@ def _join(site: _Site) -> Endpoint:
     return join
 
 
-def _declined(site: _Site) -> Endpoint:
+def _show_declined(site: _Site) -> Endpoint:
     async def declined(request: Request) -> Response:
         text = "You have not taken part and nothing was recorded. You may close this page."
         return site.page("message.html", heading="Thank you", text=text, back="/")
@@ -113,7 +109,7 @@ def _declined(site: _Site) -> Endpoint:
     return declined
 
 
-def _sitting_page(site: _Site) -> Endpoint:
+def _show_sitting(site: _Site) -> Endpoint:
     async def sitting_page(request: Request) -> Response:
         design = site.study.design
         height, width = (size * site.study.manifest.zoom for size in site.study.manifest.image_size)
@@ -128,31 +124,31 @@ def _sitting_page(site: _Site) -> Endpoint:
     return sitting_page
 
 
-def _sitting(site: _Site) -> Endpoint:
+def _send_sitting(site: _Site) -> Endpoint:
     async def sitting(request: Request) -> Response:
-        token = _token(site, request)
-        with _refusals(site, request):
+        token = _read_token(site, request)
+        with _translate_refusals(site, request):
             return JSONResponse(asdict(await run_in_threadpool(site.store.sitting, token)))
 
     return sitting
 
 
-def _answers(site: _Site) -> Endpoint:
+def _store_answer(site: _Site) -> Endpoint:
     async def answers(request: Request) -> Response:
-        token = _token(site, request)
+        token = _read_token(site, request)
         try:
             answer = Answer.model_validate_json(await read_body(request, _BODY_LIMIT))
         except ValidationError as error:
             where = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise HTTPException(422, f"{where or 'body'}: {error.errors()[0]['msg']}") from error
-        with _refusals(site, request):
+        with _translate_refusals(site, request):
             receipt = await asyncio.wrap_future(site.store.answer(token, answer))
         return JSONResponse(asdict(receipt))
 
     return answers
 
 
-def _stimulus(site: _Site) -> Endpoint:
+def _send_stimulus(site: _Site) -> Endpoint:
     async def stimulus(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in site.images:
@@ -164,7 +160,7 @@ def _stimulus(site: _Site) -> Endpoint:
     return stimulus
 
 
-def _problem(site: _Site) -> Callable[[Request, Any], Awaitable[Response]]:
+def _show_problem(site: _Site) -> Callable[[Request, Any], Awaitable[Response]]:
     async def problem(request: Request, error: HTTPException) -> Response:
         if request.url.path.startswith("/api/"):
             return JSONResponse({"error": error.detail}, error.status_code, error.headers)
@@ -174,36 +170,32 @@ def _problem(site: _Site) -> Callable[[Request, Any], Awaitable[Response]]:
     return problem
 
 
-async def _failure(request: Request, error: Exception) -> Response:
+async def _report_failure(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "The server failed. Your answers so far are stored."}, 500)
 
 
 @contextmanager
-def _refusals(site: _Site, request: Request) -> Iterator[None]:
-    """Turns the store's refusals into HTTP errors and counts strangers."""
+def _translate_refusals(site: _Site, request: Request) -> Iterator[None]:
+    """Turns the store's refusals into HTTP errors, and counts requests with unknown tokens."""
     try:
         yield
     except RefusedError as error:
         if error.reason == "unknown-rater":
-            site.limits.check("strangers", _address(request))
+            site.limits.check("strangers", client_address(request))
         raise HTTPException(_STATUS[error.reason], error.reason) from error
 
 
-def _token(site: _Site, request: Request) -> str:
+def _read_token(site: _Site, request: Request) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not 20 <= len(token) <= 64:
-        site.limits.check("strangers", _address(request))
+        site.limits.check("strangers", client_address(request))
         raise HTTPException(401, "unknown-rater")
     site.limits.check("answers", token)
     return token
 
 
-def _address(request: Request) -> str:
-    return request.client.host if request.client else "unknown"
-
-
-def _paragraphs(text: str) -> list[tuple[bool, list[str]]]:
-    """Paragraphs of a plain text, each with whether it is a list (of `- ` lines)."""
+def _split_paragraphs(text: str) -> list[tuple[bool, list[str]]]:
+    """Returns the paragraphs of a plain text, each with whether it is a list (of `- ` lines)."""
     parts = [part.strip().splitlines() for part in text.split("\n\n") if part.strip()]
     return [
         (True, [line.removeprefix("- ") for line in lines])

@@ -1,14 +1,13 @@
 """The commands of `lapgan study`, one short function each."""
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lapgan.errors import LapganError
+from lapgan.errors import LapganError, requires
 
 __all__ = ["study_app"]
 
@@ -20,22 +19,9 @@ study_app = typer.Typer(
 )
 
 StudyFolder = Annotated[Path, typer.Argument(help="The study's folder.")]
-
-
-@contextmanager
-def _extra() -> Iterator[None]:
-    """Imports inside wait for the command that needs them: the packages are an extra."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise LapganError(
-            f"{error.name}: is not installed. Run `pip install lapgan[study]`."
-        ) from error
-
-
 Database = Annotated[
     str | None,
-    typer.Option(help="SQLAlchemy URL; by default answers.sqlite in the study's folder."),
+    typer.Option(help="SQLAlchemy URL. Default: answers.sqlite in the study's folder."),
 ]
 
 
@@ -44,25 +30,27 @@ def new(
     study: StudyFolder,
     real: Annotated[str, typer.Option(help="Real images: folder, npz, parquet or data source.")],
     source: Annotated[
-        list[str], typer.Option(help="NAME=SOURCE: folder, npz, parquet or lapgan run. Repeat it.")
+        list[str], typer.Option(help="NAME=SOURCE: folder, npz, parquet or lapgan run. Repeatable.")
     ],
     recipe: Annotated[
-        Path | None, typer.Option(help="study.toml; the paper's design without.")
+        Path | None, typer.Option(help="study.toml. Default: the paper's design.")
     ] = None,
     crop: Annotated[
         int | None, typer.Option(help="Center crop in pixels, of every source.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Replaces the recipe's seed.")] = None,
-    split: Annotated[str, typer.Option(help="Split of a named data source.")] = "test",
+    seed: Annotated[int | None, typer.Option(help="Replaces the seed of study.toml.")] = None,
+    split: Annotated[
+        str, typer.Option(help="Split to draw from, where a source has several.")
+    ] = "test",
 ) -> None:
-    """Draws the images and freezes them, with the design, in a new folder."""
-    with _extra():
+    """Draws images and freezes them, with the design, in a new folder."""
+    with _requires_extra():
         from lapgan.study.design import read_design
         from lapgan.study.stimuli import freeze
 
     changes = {key: value for key, value in (("crop", crop), ("seed", seed)) if value is not None}
     design = read_design(recipe, changes)
-    frozen = freeze(study, design, real, _named_sources(source), split)
+    frozen = freeze(study, design, real, _parse_sources(source), split)
     typer.echo(f"{study}: {len(frozen.manifest.stimuli)} images frozen.")
     typer.echo(f"Edit {study}/consent.txt, then run: lapgan study serve {study}")
 
@@ -70,48 +58,51 @@ def new(
 @study_app.command("serve")
 def serve(
     study: StudyFolder,
-    host: Annotated[str, typer.Option(help="127.0.0.1 keeps it on this machine.")] = "0.0.0.0",
+    host: Annotated[
+        str, typer.Option(help="127.0.0.1: reachable from this machine only.")
+    ] = "0.0.0.0",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
     database: Database = None,
     public_url: Annotated[
         str | None, typer.Option(help="Address behind a proxy, for the QR code.")
     ] = None,
     trusted_proxy: Annotated[
-        str | None, typer.Option(help="Address of the proxy whose X-Forwarded-* is believed.")
+        str | None,
+        typer.Option(help="Address of the proxy whose X-Forwarded-* headers are trusted."),
     ] = None,
     admin_secret: Annotated[
         str | None,
-        typer.Option(envvar="LAPGAN_STUDY_SECRET", help="Drawn anew at each start without."),
+        typer.Option(envvar="LAPGAN_STUDY_SECRET", help="Default: a new one at every start."),
     ] = None,
     rate: Annotated[
-        list[str] | None, typer.Option(help="KIND=LIMIT such as joins=600/minute. Repeat it.")
+        list[str] | None, typer.Option(help="KIND=LIMIT such as joins=600/minute. Repeatable.")
     ] = None,
 ) -> None:
     """Serves the study to raters' browsers until Ctrl-C."""
-    with _extra():
+    with _requires_extra():
+        from lapgan.study.serve import ServerConfig
         from lapgan.study.serve import serve as serve_study
         from lapgan.study.stimuli import load_study
 
-    serve_study(
-        load_study(study),
-        database=database,
+    config = ServerConfig(
+        admin_secret=admin_secret or secrets.token_urlsafe(12),
         host=host,
         port=port,
         public_url=public_url,
         trusted_proxy=trusted_proxy,
-        admin_secret=admin_secret or secrets.token_urlsafe(12),
-        rates=dict(_pair(text, "rate") for text in rate or []),
+        rates=dict(_parse_pair(text, "rate") for text in rate or []),
     )
+    serve_study(load_study(study), database, config)
 
 
 @study_app.command("export")
 def export(
     study: StudyFolder,
-    out: Annotated[Path | None, typer.Option(help="Folder; STUDY/export without.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder. Default: STUDY/export.")] = None,
     database: Database = None,
 ) -> None:
     """Writes every answer as tidy CSV and JSON Lines, with a data dictionary."""
-    with _extra():
+    with _requires_extra():
         from lapgan.study.export import export as export_rows
         from lapgan.study.stimuli import load_study
         from lapgan.study.store import Store
@@ -125,11 +116,11 @@ def export(
 @study_app.command("report")
 def report(
     study: StudyFolder,
-    out: Annotated[Path | None, typer.Option(help="Folder; STUDY/report without.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder. Default: STUDY/report.")] = None,
     database: Database = None,
 ) -> None:
-    """Analyses the answers; writes report.html and report.json."""
-    with _extra():
+    """Analyzes the answers; writes report.html and report.json."""
+    with _requires_extra():
         from lapgan.study.report import write_report
         from lapgan.study.stimuli import load_study
         from lapgan.study.store import Store
@@ -146,17 +137,17 @@ def simulate(
     study: StudyFolder,
     raters: Annotated[int, typer.Option(min=1, max=1000)] = 15,
     d_prime: Annotated[
-        list[str] | None, typer.Option(help="SOURCE=VALUE, how well fakes are told. Repeat it.")
+        list[str] | None, typer.Option(help="SOURCE=VALUE, sensitivity to its images. Repeatable.")
     ] = None,
     half_ms: Annotated[float, typer.Option(help="Time at which half of d' is reached.")] = 150.0,
-    spread: Annotated[float, typer.Option(help="SD of the raters' criteria.")] = 0.3,
-    lapse: Annotated[float, typer.Option(help="Share of answers given blindly.")] = 0.02,
-    criterion: Annotated[float, typer.Option(help="Below 0 leans to real.")] = -0.5,
+    criterion_std: Annotated[float, typer.Option(help="SD of the raters' criteria.")] = 0.3,
+    lapse: Annotated[float, typer.Option(help="Share of random answers.")] = 0.02,
+    criterion: Annotated[float, typer.Option(help="Mean; below 0 tends to real.")] = -0.5,
     seed: int = 0,
     database: Database = None,
 ) -> None:
-    """Lets simulated raters take the study; they are marked as simulated for good."""
-    with _extra():
+    """Lets simulated raters take part; they are marked as simulated permanently."""
+    with _requires_extra():
         import numpy as np
 
         from lapgan.study.simulate import Observers, simulate_into
@@ -164,72 +155,71 @@ def simulate(
         from lapgan.study.store import Store
 
     frozen = load_study(study)
-    known = {name: _number(value) for name, value in (_pair(t, "d-prime") for t in d_prime or [])}
-    sensitivities = {fake: known.get(fake, 1.0) for fake in frozen.manifest.fakes}
+    options = dict(_parse_pair(text, "d-prime") for text in d_prime or [])
+    sensitivities = {fake: _parse_number(options.get(fake, "1")) for fake in frozen.manifest.fakes}
     store = Store(frozen, database)
-    observers = Observers(sensitivities, half_ms, criterion, spread, lapse)
+    observers = Observers(sensitivities, half_ms, criterion, criterion_std, lapse)
     simulate_into(store, observers, raters, np.random.default_rng(seed))
-    typer.echo(f"{raters} simulated raters have taken the study.")
+    typer.echo(f"{raters} simulated raters have taken part.")
     store.close()
 
 
 @study_app.command("power")
 def power(
     share: Annotated[float, typer.Option(help="Expected share judged real, 0 to 1.")] = 0.45,
-    half_width: Annotated[float, typer.Option(help="Wanted half width, 0 to 0.5.")] = 0.05,
-    spread: Annotated[float, typer.Option(help="SD of criteria between raters.")] = 0.3,
-    recipe: Annotated[Path | None, typer.Option(help="study.toml; the paper's without.")] = None,
+    half_width: Annotated[float, typer.Option(help="Half the interval's width, 0 to 0.5.")] = 0.05,
+    criterion_std: Annotated[float, typer.Option(help="SD of criteria between raters.")] = 0.3,
+    recipe: Annotated[
+        Path | None, typer.Option(help="study.toml. Default: the paper's design.")
+    ] = None,
     fakes: Annotated[int, typer.Option(min=1, help="Number of fake sources.")] = 3,
-    studies: Annotated[int, typer.Option(min=2, help="Simulated studies a row.")] = 100,
+    studies: Annotated[int, typer.Option(min=2, help="Simulated studies per row.")] = 100,
     seed: int = 0,
 ) -> None:
-    """How many raters and trials an interval of this width takes."""
-    with _extra():
+    """Prints how many raters and trials an interval of a given width takes."""
+    with _requires_extra():
         import numpy as np
 
         from lapgan.study.design import read_design
-        from lapgan.study.power import plan_raters, simulated_half_width
+        from lapgan.study.power import Goal, plan_table
 
-    design = read_design(recipe)
+    goal = Goal(share, half_width, criterion_std)
     rng = np.random.default_rng(seed)
-    typer.echo(f"Raters for a 95% interval of {share:.0%} +- {half_width:.1%}:")
-    typer.echo("trials  cell                 answers/rater  raters  answers  simulated half width")
-    for trials in (design.trials // 2, design.trials, 2 * design.trials):
-        for cell, parts in (
-            ("source, all times", 1),
-            ("source at one time", len(design.durations_ms)),
-        ):
-            answers = max(1, round(trials / (fakes + 1) / parts))
-            plan = plan_raters(share, spread, half_width, [answers])[0]
-            width, held = simulated_half_width(share, spread, plan.raters, answers, rng, studies)
-            typer.echo(
-                f"{trials:6d}  {cell:19s}  {answers:13d}  {plan.raters:6d}  {plan.answers:7d}  "
-                f"{width:.1%} (holds the truth in {held:.0%})"
-            )
+    for line in plan_table(goal, read_design(recipe), fakes, rng, studies):
+        typer.echo(line)
 
 
-def _number(text: str) -> float:
+def _requires_extra() -> AbstractContextManager[None]:
+    """Returns the context of imports that need the packages of the extra `study`."""
+    return requires("study", "The human study")
+
+
+def _parse_number(text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise LapganError(f"expected a number, got {text!r}. Write e.g. 1.5.") from error
+        raise LapganError(f"expected a number, found {text!r}. Write e.g. 1.5.") from error
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
+def _parse_pair(text: str, option: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals and value):
-        raise LapganError(f"--{option}: expected NAME=VALUE, got {text!r}. Write it so.")
+        raise LapganError(
+            f"--{option}: expected NAME=VALUE, found {text!r}. Write both, joined by '='."
+        )
     return name, value
 
 
-def _named_sources(texts: list[str]) -> dict[str, str]:
-    with _extra():
+def _parse_sources(texts: list[str]) -> dict[str, str]:
+    with _requires_extra():
         from lapgan.study.design import CATCH, REAL
 
     sources: dict[str, str] = {}
     for text in texts:
-        name, spec = _pair(text, "source")
+        name, spec = _parse_pair(text, "source")
         if name in (REAL, CATCH) or name in sources or len(name) > 64:
-            raise LapganError(f"--source: {name!r} is taken or too long. Choose another name.")
+            raise LapganError(
+                f"--source: {name!r} is already used or too long. Choose another name."
+            )
         sources[name] = spec
     return sources

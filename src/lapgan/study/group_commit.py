@@ -1,9 +1,9 @@
-"""Writes of many requests in one transaction: one flush to the disk for all that wait.
+"""Group commit: the writes of many requests share one transaction and one flush to the disk.
 
-A flush costs milliseconds, and SQLite has one writer anyway. While the one writing thread commits,
-requests queue; then it commits for all of them at once. Nobody is answered before the flush, and
-nobody waits for a later one. Requests of one kind may also share their queries: where the database
-is another process, it is these round trips that take the time.
+A flush takes milliseconds, and SQLite has a single writer anyway. While the writing thread commits,
+requests queue; then it commits all of them at once. No request is answered before its flush, and
+none waits for a later flush. Requests of one kind may also share their queries: if the database is
+another process, most of the time goes into these round trips.
 """
 
 from collections import deque
@@ -30,9 +30,9 @@ class _Entry:
 
 
 class GroupCommit:
-    """Runs pieces of work on an engine, each all or nothing, flushed together.
+    """Runs units of work on an engine, each all or nothing, flushed together.
 
-    A piece may run twice, the first time rolled back: it must act on its connection alone.
+    A unit may run twice, the first time rolled back: it must have no effect but on its connection.
 
     Args:
         engine: of the database.
@@ -44,20 +44,20 @@ class GroupCommit:
         self._writer = ThreadPoolExecutor(1, "group-commit")
 
     def submit(self, work: Callable[[sa.Connection], Result]) -> Future[Result]:
-        """Queues `work`; the future holds its result, or its error, once it is on the disk.
+        """Queues `work`; the future has its result or its error once the work is on the disk.
 
         Raises:
             RuntimeError: the writer is closed.
         """
-        return self.submit_item(_one_by_one, work)
+        return self.submit_item(_run_each, work)
 
     def submit_item(
         self, work: Callable[[sa.Connection, Sequence[Item]], Sequence[Result]], item: Item
     ) -> Future[Result]:
-        """Queues one item for `work`, which takes all its items that wait in a row at once.
+        """Queues one item for `work`, which receives consecutive waiting items together.
 
-        `work` returns their results in their order. When it raises, it is called again with each
-        item alone, so that the error reaches only the item that caused it.
+        `work` returns their results in order. If it raises, it is called again with each item
+        alone, so that the error reaches only the item that caused it.
 
         Raises:
             RuntimeError: the writer is closed.
@@ -68,23 +68,23 @@ class GroupCommit:
         return entry.future
 
     def close(self) -> None:
-        """Commits what waits and ends the writing thread."""
+        """Commits all waiting work and ends the writing thread."""
         self._writer.shutdown()
 
     def _commit_waiting(self) -> None:
-        taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        batch = [entry for entry in taken if entry.future.set_running_or_notify_cancel()]
-        if not batch:  # an earlier turn has taken them all
+        entries = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        batch = [entry for entry in entries if entry.future.set_running_or_notify_cancel()]
+        if not batch:  # an earlier call has committed them all
             return
         try:
-            settled = self._commit(batch)
+            outcomes = self._commit(batch)
         except Exception as error:
-            settled = [_fail(error)] * len(batch)
-        for entry, settle in zip(batch, settled, strict=True):
+            outcomes = [_fail(error)] * len(batch)
+        for entry, settle in zip(batch, outcomes, strict=True):
             settle(entry.future)
 
     def _commit(self, batch: list[_Entry]) -> list[Settle]:
-        """One transaction; savepoints only once a piece has failed, for they cost two queries."""
+        """Commits in one transaction; with savepoints, two queries each, only after an error."""
         try:
             with self._engine.begin() as connection:
                 return _run(connection, batch)
@@ -95,17 +95,17 @@ class GroupCommit:
             return [_attempt(connection, entry) for entry in batch]
 
 
-def _one_by_one(
+def _run_each(
     connection: sa.Connection, works: Sequence[Callable[[sa.Connection], Result]]
 ) -> list[Result]:
     return [work(connection) for work in works]
 
 
 def _run(connection: sa.Connection, batch: Sequence[_Entry]) -> list[Settle]:
-    settled: list[Settle] = []
-    for work, neighbours in groupby(batch, key=lambda entry: entry.work):
-        settled += map(_succeed, work(connection, [entry.item for entry in neighbours]))
-    return settled
+    outcomes: list[Settle] = []
+    for work, neighbors in groupby(batch, key=lambda entry: entry.work):
+        outcomes += map(_succeed, work(connection, [entry.item for entry in neighbors]))
+    return outcomes
 
 
 def _attempt(connection: sa.Connection, entry: _Entry) -> Settle:

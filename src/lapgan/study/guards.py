@@ -1,6 +1,6 @@
-"""What every request passes: headers that confine the page, limits of size and rate."""
+"""Checks of every request: security headers, and limits of size and rate."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
@@ -8,9 +8,19 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["DEFAULT_RATES", "RateLimits", "SafeHeaders", "read_body"]
+__all__ = [
+    "DEFAULT_RATES",
+    "Endpoint",
+    "RateLimits",
+    "SafeHeaders",
+    "client_address",
+    "read_body",
+]
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -25,7 +35,7 @@ _HEADERS = {
     "X-Robots-Tag": "noindex",
 }
 
-# Requests that one rater (answers) or one network address (the rest) may make.
+# Requests allowed per rater (answers) or per network address (all others).
 DEFAULT_RATES: Mapping[str, str] = {
     "answers": "30/second",
     "strangers": "60/minute",
@@ -35,13 +45,17 @@ DEFAULT_RATES: Mapping[str, str] = {
 
 
 class SafeHeaders:
-    """Adds the security headers to every response; nothing is cached unless it says so."""
+    """Adds the security headers to every response, and forbids caching where none is set.
+
+    Args:
+        app: the application.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on and guards what comes back."""
+        """Passes the request on and adds the headers to the response."""
 
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -55,10 +69,10 @@ class SafeHeaders:
 
 
 class RateLimits:
-    """Counts requests by kind and by who makes them, in memory.
+    """Counts requests in memory, by kind and by sender.
 
     Args:
-        rates: limits such as `30/second` by kind; kinds left out keep their default.
+        rates: limits such as `30/second` by kind; other kinds keep their default.
     """
 
     def __init__(self, rates: Mapping[str, str]) -> None:
@@ -67,18 +81,23 @@ class RateLimits:
             kind: parse(rate) for kind, rate in {**DEFAULT_RATES, **rates}.items()
         }
 
-    def check(self, kind: str, who: str) -> None:
+    def check(self, kind: str, sender: str) -> None:
         """Counts one request.
 
         Raises:
-            HTTPException: 429, there were too many.
+            HTTPException: 429, there were too many requests.
         """
-        if not self._limiter.hit(self._rates[kind], kind, who):
+        if not self._limiter.hit(self._rates[kind], kind, sender):
             raise HTTPException(429, "Too many requests. Wait a moment and try again.")
 
 
+def client_address(request: Request) -> str:
+    """Returns the network address that a request comes from."""
+    return request.client.host if request.client else "unknown"
+
+
 async def read_body(request: Request, limit: int) -> bytes:
-    """The body of a request.
+    """Returns the body of a request.
 
     Raises:
         HTTPException: 413, it is longer than `limit` bytes; 400, it ended too soon.

@@ -1,4 +1,4 @@
-"""Answered trials as columns, and which of them the analysis keeps."""
+"""Answered trials as columns, and the rules for which of them are analyzed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -7,20 +7,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lapgan.study.answers import COLUMNS, NEUTRAL, Kind
 from lapgan.study.design import Exclusion
 
-__all__ = ["Judgements", "excluded_raters", "kept_trials", "within_a_frame"]
+__all__ = ["Judgements", "exclusion_reasons", "is_within_frames", "select_trials"]
 
 Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.float64]
 Texts = npt.NDArray[np.str_]
 
+_DTYPES: Mapping[Kind, Any] = {
+    "text": np.str_,
+    "boolean": np.bool_,
+    "integer": np.float64,
+    "number": np.float64,
+}
+
 
 @dataclass(frozen=True)
 class Judgements:
-    """N answered trials, one array of length N a column; see `export.COLUMNS` for the meanings.
+    """N answered trials: the columns that the analysis reads, each an array of length N.
 
-    `asked_ms` is NaN where the image stayed until the answer.
+    `answers.COLUMNS` gives their types and meanings. `asked_ms` is NaN where the image stayed until
+    the answer.
     """
 
     rater: Texts
@@ -30,6 +39,7 @@ class Judgements:
     stimulus: Texts
     real: Flags
     said_real: Flags
+    correct: Flags
     hidden: Flags
     resumed: Flags
     asked_ms: Numbers
@@ -40,47 +50,43 @@ class Judgements:
 
     @classmethod
     def from_rows(cls, rows: Sequence[Mapping[str, Any]]) -> "Judgements":
-        """Columns of the rows that `Store.rows` and `simulate_rows` give."""
-        texts = ("rater", "phase", "source", "staircase", "stimulus")
-        flags = ("real", "said_real", "hidden", "resumed")
-        columns: dict[str, npt.NDArray[Any]] = {}
-        for column in fields(cls):
-            values = [row[column.name] for row in rows]
-            if column.name in texts:
-                columns[column.name] = np.array([value or "" for value in values], dtype=np.str_)
-            elif column.name in flags:
-                columns[column.name] = np.array(values, dtype=np.bool_)
-            else:
-                columns[column.name] = np.array(values, dtype=np.float64)
-        return cls(**columns)
+        """Returns the columns of rows from `Store.rows` or `simulate_rows`."""
+        return cls(**{item.name: _read_column(rows, item.name) for item in fields(cls)})
+
+    @classmethod
+    def from_columns(cls, **columns: npt.NDArray[Any]) -> "Judgements":
+        """Returns judgements with these columns; all others have neutral values."""
+        count = len(next(iter(columns.values())))
+        neutral = {item.name: NEUTRAL[COLUMNS[item.name].kind] for item in fields(cls)}
+        filled = {name: np.full(count, value) for name, value in neutral.items()}
+        return cls(**{**filled, **columns})
 
     def __len__(self) -> int:
         return len(self.rater)
 
     def where(self, keep: Flags) -> "Judgements":
-        """The trials for which `keep` is true."""
+        """Returns the trials for which `keep` is true."""
         return Judgements(**{item.name: getattr(self, item.name)[keep] for item in fields(self)})
 
 
-def excluded_raters(judgements: Judgements, rules: Exclusion) -> dict[str, list[str]]:
-    """Raters whom the rules leave out, each with the reasons.
+def exclusion_reasons(judgements: Judgements, rules: Exclusion) -> dict[str, list[str]]:
+    """Returns the raters whom the rules leave out, each with the reasons.
 
     Args:
         judgements: all answers, practice and catch trials included.
         rules: the study's rules, fixed before the first answer.
     """
-    found: dict[str, list[str]] = {}
-    for rater in dict.fromkeys(judgements.rater.tolist()):
-        reasons = _reasons(judgements.where(judgements.rater == rater), rules)
-        if reasons:
-            found[rater] = reasons
-    return found
+    reasons = {
+        rater: _list_reasons(judgements.where(judgements.rater == rater), rules)
+        for rater in dict.fromkeys(judgements.rater.tolist())
+    }
+    return {rater: texts for rater, texts in reasons.items() if texts}
 
 
-def kept_trials(
+def select_trials(
     judgements: Judgements, rules: Exclusion, excluded: Mapping[str, object]
 ) -> tuple[Judgements, dict[str, int]]:
-    """Main trials that enter the analysis, and how many each rule took away.
+    """Selects the main trials that are analyzed, and counts those that each rule leaves out.
 
     Args:
         judgements: all answers.
@@ -88,33 +94,41 @@ def kept_trials(
         excluded: raters to leave out.
 
     Returns:
-        The trials kept, and counts by rule; a trial counts at the first rule that takes it.
+        The selected trials, and counts by rule. A trial is counted at the first rule that leaves
+        it out.
     """
     main = judgements.where(judgements.phase == "main")
-    taken: dict[str, Flags] = {
+    exclusions: dict[str, Flags] = {
         "rater left out": np.isin(main.rater, list(excluded)),
         "page hidden": main.hidden & rules.drop_hidden,
         "begun again after a reload": main.resumed & rules.drop_resumed,
-        "shown too long or too short": ~within_a_frame(main, rules.timing_frames),
+        "shown too long or too short": ~is_within_frames(main, rules.timing_frames),
     }
-    left = np.ones(len(main), dtype=np.bool_)
+    remaining = np.ones(len(main), dtype=np.bool_)
     counts = {}
-    for rule, taken_by in taken.items():
-        counts[rule] = int(np.sum(left & taken_by))
-        left &= ~taken_by
-    return main.where(left), counts
+    for rule, flags in exclusions.items():
+        counts[rule] = int(np.sum(remaining & flags))
+        remaining &= ~flags
+    return main.where(remaining), counts
 
 
-def within_a_frame(judgements: Judgements, frames: float = 1.0) -> Flags:
-    """Whether |achieved - asked| <= `frames` frames of the screen; untimed trials are within.
+def is_within_frames(judgements: Judgements, frames: float = 1.0) -> Flags:
+    """Returns whether |achieved - asked| is at most `frames` frames of the screen.
 
-    One millisecond is allowed for the clocks' rounding.
+    One millisecond is allowed for the clocks' rounding. Untimed trials are always within.
     """
     error = np.abs(judgements.achieved_ms - judgements.asked_ms)
     return np.isnan(error) | (error <= frames * 1000 / judgements.refresh_hz + 1)
 
 
-def _reasons(mine: Judgements, rules: Exclusion) -> list[str]:
+def _read_column(rows: Sequence[Mapping[str, Any]], name: str) -> npt.NDArray[Any]:
+    kind = COLUMNS[name].kind
+    # None means not applicable: no staircase (an empty text), no time limit (NaN).
+    values = [row[name] or "" if kind == "text" else row[name] for row in rows]
+    return np.array(values, dtype=_DTYPES[kind])
+
+
+def _list_reasons(mine: Judgements, rules: Exclusion) -> list[str]:
     main = mine.where(mine.phase == "main")
     reasons = []
     if len(main) < rules.min_answers:

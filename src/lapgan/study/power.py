@@ -1,27 +1,63 @@
-"""How many raters and trials an interval of a wanted width takes.
+"""The number of raters and trials that an interval of a given width takes.
 
-With R raters, m answers a rater in a cell, and intra-rater correlation rho, the variance of a
+With R raters, m answers per rater in a cell, and intra-rater correlation rho, the variance of a
 share p is p (1 - p) (1 + (m - 1) rho) / (R m): more answers of the same rater help less and less.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from lapgan.errors import LapganError
 from lapgan.study.analysis import Resampling, share_judged_real
+from lapgan.study.design import Design
 from lapgan.study.judgements import Judgements
 
-__all__ = ["Plan", "half_width", "intra_rater_correlation", "plan_raters", "simulated_half_width"]
+__all__ = [
+    "Goal",
+    "Plan",
+    "half_width",
+    "intra_rater_correlation",
+    "plan_raters",
+    "plan_table",
+    "simulate_half_width",
+]
 
 _MOST = 100_000
 
 
 @dataclass(frozen=True)
+class Goal:
+    """The interval that a study is planned for: share +- half_width.
+
+    Args:
+        share: expected share judged real, within (0, 1).
+        half_width: half the width of its 95% interval, within (0, 0.5).
+        criterion_std: standard deviation of the criterion between raters, in units of the evidence.
+
+    Raises:
+        LapganError: a number is out of range.
+    """
+
+    share: float
+    half_width: float
+    criterion_std: float
+
+    def __post_init__(self) -> None:
+        if not (0 < self.share < 1 and 0 < self.half_width < 0.5 and self.criterion_std >= 0):
+            raise LapganError(
+                "expected 0 < share < 1, 0 < half-width < 0.5 and criterion-std >= 0, found "
+                f"{self.share}, {self.half_width} and {self.criterion_std}. Give shares, not "
+                "percent."
+            )
+
+
+@dataclass(frozen=True)
 class Plan:
-    """A number of raters that suffices for one number of answers a rater in a cell."""
+    """The number of raters that suffices for a number of answers per rater in a cell."""
 
     answers_per_rater: int
     raters: int
@@ -29,117 +65,120 @@ class Plan:
 
     @property
     def answers(self) -> int:
-        """Answers in the cell over all raters."""
+        """Answers in the cell, summed over all raters."""
         return self.answers_per_rater * self.raters
 
 
-def intra_rater_correlation(share: float, spread: float) -> float:
-    """Var(p_r) / (p (1 - p)) when raters differ by criterion: p_r = Phi(a + spread Z), E p_r = p.
+def intra_rater_correlation(share: float, criterion_std: float) -> float:
+    """Returns rho = Var(p_r) / (p (1 - p)) of raters who differ in their criterion.
+
+    A rater's share is p_r = Phi(a + s Z), Z ~ N(0, 1), with the mean E p_r = p.
 
     Args:
         share: p, within (0, 1).
-        spread: standard deviation of the criterion between raters, in units of the evidence.
+        criterion_std: s, in units of the evidence.
     """
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
-    center = stats.norm.ppf(share) * np.sqrt(1 + spread**2)
-    by_rater = stats.norm.cdf(center + spread * nodes)
+    center = stats.norm.ppf(share) * np.sqrt(1 + criterion_std**2)
+    by_rater = stats.norm.cdf(center + criterion_std * nodes)
     weights = weights / weights.sum()
     variance = weights @ (by_rater - weights @ by_rater) ** 2
     return float(variance / (share * (1 - share)))
 
 
 def half_width(
-    share: float, spread: float, raters: int, answers_per_rater: int, confidence: float = 0.95
+    share: float,
+    criterion_std: float,
+    raters: int,
+    answers_per_rater: int,
+    confidence: float = 0.95,
 ) -> float:
-    """Half the width of the interval of a share: t_{R-1} times its standard error.
+    """Returns half the width of the interval of a share: t_{R-1} times its standard error.
 
     Args:
         share: expected share judged real, within (0, 1).
-        spread: standard deviation of the criterion between raters.
+        criterion_std: standard deviation of the criterion between raters.
         raters: R, at least two.
         answers_per_rater: m, in the cell in question.
         confidence: of the interval.
     """
-    inflation = 1 + (answers_per_rater - 1) * intra_rater_correlation(share, spread)
+    inflation = 1 + (answers_per_rater - 1) * intra_rater_correlation(share, criterion_std)
     error = np.sqrt(share * (1 - share) * inflation / (raters * answers_per_rater))
     return float(stats.t.ppf((1 + confidence) / 2, raters - 1) * error)
 
 
-def plan_raters(
-    share: float, spread: float, wanted: float, answers_per_rater: Sequence[int]
-) -> list[Plan]:
-    """The fewest raters for an interval of share +- `wanted`, by answers a rater.
+def plan_raters(goal: Goal, answers_per_rater: int) -> Plan:
+    """Returns the plan with the fewest raters that reaches a goal.
 
     Raises:
-        LapganError: `share` or `wanted` is out of range, or no number up to 100,000 suffices.
+        LapganError: no number of raters up to 100,000 suffices.
     """
-    if not (0 < share < 1 and 0 < wanted < 0.5 and spread >= 0):
-        raise LapganError(
-            f"expected 0 < share < 1, 0 < half-width < 0.5, spread >= 0, got {share}, {wanted}, "
-            f"{spread}. Give shares, not percent."
-        )
-    return [_fewest(share, spread, wanted, answers) for answers in answers_per_rater]
+
+    def width(raters: int) -> float:
+        return half_width(goal.share, goal.criterion_std, raters, answers_per_rater)
+
+    few, many = 1, 2
+    while width(many) > goal.half_width:
+        few, many = many, 2 * many
+        if many > _MOST:
+            raise LapganError(
+                f"half-width {goal.half_width}: over {_MOST} raters are needed. Choose a larger "
+                "half-width."
+            )
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (few, middle) if width(middle) <= goal.half_width else (middle, many)
+    return Plan(answers_per_rater, many, width(many))
 
 
-def simulated_half_width(
-    share: float,
-    spread: float,
-    raters: int,
-    answers_per_rater: int,
-    rng: np.random.Generator,
-    studies: int = 100,
+def simulate_half_width(
+    goal: Goal, plan: Plan, rng: np.random.Generator, studies: int = 100
 ) -> tuple[float, float]:
-    """What the analysis itself finds in simulated studies.
+    """Simulates studies and analyzes them as the report does.
 
     Returns:
         The mean half width of the raters' bootstrap interval, and the share of intervals that
-        hold the true value.
+        contain the true value.
     """
-    center = stats.norm.ppf(share) * np.sqrt(1 + spread**2)
-    widths, held = [], []
+    center = stats.norm.ppf(goal.share) * np.sqrt(1 + goal.criterion_std**2)
+    widths, covered = [], []
     for _ in range(studies):
-        by_rater = stats.norm.cdf(rng.normal(center, spread, raters))
-        said = rng.random((raters, answers_per_rater)) < by_rater[:, None]
-        judgements = _cell(said)
+        by_rater = stats.norm.cdf(rng.normal(center, goal.criterion_std, plan.raters))
+        said_real = rng.random((plan.raters, plan.answers_per_rater)) < by_rater[:, None]
+        judgements = _make_judgements(said_real)
         resampling = Resampling(judgements.rater.tolist(), 1000, rng)
         low, high = share_judged_real(judgements, resampling).bootstrap
         widths.append((high - low) / 2)
-        held.append(low <= share <= high)
-    return float(np.mean(widths)), float(np.mean(held))
+        covered.append(low <= goal.share <= high)
+    return float(np.mean(widths)), float(np.mean(covered))
 
 
-def _fewest(share: float, spread: float, wanted: float, answers: int) -> Plan:
-    few, many = 1, 2
-    while half_width(share, spread, many, answers) > wanted:
-        few, many = many, 2 * many
-        if many > _MOST:
-            raise LapganError(f"half-width {wanted}: over {_MOST} raters are needed. Widen it.")
-    while many - few > 1:
-        middle = (few + many) // 2
-        enough = half_width(share, spread, middle, answers) <= wanted
-        few, many = (few, middle) if enough else (middle, many)
-    return Plan(answers, many, half_width(share, spread, many, answers))
+def plan_table(
+    goal: Goal, design: Design, fakes: int, rng: np.random.Generator, studies: int = 100
+) -> Iterator[str]:
+    """Yields the lines of a table: plans for half, all and twice the trials of a design.
+
+    Args:
+        goal: the interval to plan for.
+        design: gives the number of trials and of presentation times.
+        fakes: number of fake sources.
+        rng: source of randomness of the simulated studies.
+        studies: number of simulated studies per row.
+    """
+    yield f"Raters for a 95% interval of {goal.share:.0%} +- {goal.half_width:.1%}:"
+    yield "trials  cell                 answers/rater  raters  answers  simulated half width"
+    cells = (("source, all times", 1), ("source at one time", len(design.durations_ms)))
+    for trials in (design.trials // 2, design.trials, 2 * design.trials):
+        for cell, parts in cells:
+            plan = plan_raters(goal, max(1, round(trials / (fakes + 1) / parts)))
+            width, coverage = simulate_half_width(goal, plan, rng, studies)
+            yield (
+                f"{trials:6d}  {cell:19s}  {plan.answers_per_rater:13d}  {plan.raters:6d}  "
+                f"{plan.answers:7d}  {width:.1%} (covers the truth in {coverage:.0%})"
+            )
 
 
-def _cell(said: np.ndarray[tuple[int, int], np.dtype[np.bool_]]) -> Judgements:
-    raters, answers = said.shape
-    empty = np.zeros(said.size)
+def _make_judgements(said_real: npt.NDArray[np.bool_]) -> Judgements:
+    raters, answers = said_real.shape
     names = np.repeat([f"S-{rater:06d}" for rater in range(raters)], answers)
-    text = np.full(said.size, "cell")
-    flags = np.zeros(said.size, dtype=np.bool_)
-    return Judgements(
-        rater=names,
-        phase=text,
-        source=text,
-        staircase=text,
-        stimulus=text,
-        real=flags,
-        said_real=said.ravel(),
-        hidden=flags,
-        resumed=flags,
-        asked_ms=empty,
-        achieved_ms=empty,
-        refresh_hz=empty,
-        dropped_frames=empty,
-        response_ms=empty,
-    )
+    return Judgements.from_columns(rater=names, said_real=said_real.ravel())

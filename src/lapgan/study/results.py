@@ -1,63 +1,181 @@
-"""All results of a study as one JSON value: what the report shows."""
+"""All results of a study: what the report shows, and its JSON."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from lapgan.study.analysis import (
+    Estimate,
     Resampling,
-    agreement,
+    Share,
+    Timing,
     hype_error,
+    krippendorff_alpha,
+    measure_timing,
     sensitivity,
     share_judged_real,
-    timing,
 )
 from lapgan.study.design import REAL
-from lapgan.study.judgements import Judgements, excluded_raters, kept_trials, within_a_frame
+from lapgan.study.judgements import (
+    Judgements,
+    exclusion_reasons,
+    is_within_frames,
+    select_trials,
+)
 from lapgan.study.published import DGM_EVAL_CIFAR10_ERROR, PAPER_AT_2000_MS
 from lapgan.study.stimuli import Manifest
-from lapgan.study.thresholds import threshold_time
+from lapgan.study.thresholds import PsychometricFit, fit_threshold
 
-__all__ = ["compute_results"]
+__all__ = [
+    "RaterCounts",
+    "Results",
+    "SensitivityCell",
+    "ShareCell",
+    "TimingSummary",
+    "TrialCounts",
+    "compute_results",
+    "results_to_json",
+]
+
+
+@dataclass(frozen=True)
+class RaterCounts:
+    """Numbers of raters. `left_out` gives the reasons by rater."""
+
+    joined_and_answered: int
+    analysed: int
+    left_out: Mapping[str, Sequence[str]]
+    simulated: int
+
+
+@dataclass(frozen=True)
+class TrialCounts:
+    """Numbers of main trials. `left_out` counts them by rule."""
+
+    analysed: int
+    left_out: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class ShareCell:
+    """The share judged real of one source, at one time (ms) or over all (None)."""
+
+    source: str
+    asked_ms: float | None
+    share: Share
+
+
+@dataclass(frozen=True)
+class SensitivityCell:
+    """Sensitivity and bias of one fake source, at one time (ms) or over all (None)."""
+
+    source: str
+    asked_ms: float | None
+    d_prime: Estimate
+    bias: Estimate
+
+
+@dataclass(frozen=True)
+class TimingSummary:
+    """How precisely images were shown, practice left out.
+
+    Args:
+        trials: number of trials with a requested time.
+        within_a_frame: share of them that were right within one frame; None without any.
+        refresh_hz: the refresh rates of the raters' screens.
+        by_time: one row per requested time.
+    """
+
+    trials: int
+    within_a_frame: float | None
+    refresh_hz: Sequence[int]
+    by_time: Sequence[Timing]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All results of one study.
+
+    Args:
+        manifest: of the study.
+        answers: number of answers, practice and catch trials included.
+        first_answer: time of the first answer, ISO 8601; None if there is none.
+        last_answer: time of the last answer.
+        raters: how many there were and were analyzed.
+        trials: how many were analyzed.
+        shares: by source, over all times and then at each.
+        sensitivity: by fake source, over all times and then at each.
+        error_rates: HYPE error rates by fake source.
+        thresholds: psychometric functions by fake source; None where none can be fitted.
+        agreement: Krippendorff's alpha by source; None where it is undefined.
+        timing: how precisely images were shown.
+    """
+
+    manifest: Manifest
+    answers: int
+    first_answer: str | None
+    last_answer: str | None
+    raters: RaterCounts
+    trials: TrialCounts
+    shares: Sequence[ShareCell]
+    sensitivity: Sequence[SensitivityCell]
+    error_rates: Mapping[str, Estimate]
+    thresholds: Mapping[str, PsychometricFit | None]
+    agreement: Mapping[str, float | None]
+    timing: TimingSummary
 
 
 def compute_results(
     manifest: Manifest, rows: Sequence[Mapping[str, Any]], replicates: int = 2000
-) -> dict[str, Any]:
-    """Analyses every answer of a study by the rules that its manifest froze.
+) -> Results:
+    """Analyzes every answer of a study by the rules that its manifest froze.
 
     Args:
         manifest: of the study.
         rows: from `Store.rows`.
-        replicates: of the raters' bootstrap, seeded by the design's seed.
+        replicates: number of bootstrap samples of the raters, seeded by the design's seed.
     """
     everything = Judgements.from_rows(rows)
     rules = manifest.design.exclusion
-    excluded = excluded_raters(everything, rules)
-    kept, dropped = kept_trials(everything, rules, excluded)
+    excluded = exclusion_reasons(everything, rules)
+    selected, left_out = select_trials(everything, rules, excluded)
     rng = np.random.default_rng([manifest.design.seed, 4])
-    resampling = Resampling(kept.rater.tolist(), replicates, rng)
+    resampling = Resampling(selected.rater.tolist(), replicates, rng)
+    fakes = manifest.fakes
+    times = sorted(row["answered_at"] for row in rows if row["answered_at"])
+    simulated = {row["rater"] for row in rows if row["simulated"]}
+    return Results(
+        manifest=manifest,
+        answers=len(rows),
+        first_answer=times[0] if times else None,
+        last_answer=times[-1] if times else None,
+        raters=RaterCounts(
+            len(set(everything.rater.tolist())), len(resampling.raters), excluded, len(simulated)
+        ),
+        trials=TrialCounts(len(selected), left_out),
+        shares=_compute_shares(manifest, selected, resampling),
+        sensitivity=_compute_sensitivities(manifest, selected, resampling),
+        error_rates={fake: hype_error(selected, fake, resampling) for fake in fakes},
+        thresholds={fake: fit_threshold(selected, fake, resampling) for fake in fakes},
+        agreement={
+            source: krippendorff_alpha(selected.where(selected.source == source))
+            for source in manifest.sources
+        },
+        timing=_summarize_timing(everything),
+    )
+
+
+def results_to_json(results: Results) -> dict[str, Any]:
+    """Returns results as the content of `report.json`."""
+    content = asdict(results)
+    del content["manifest"]
+    dates = {name: content.pop(name) for name in ("answers", "first_answer", "last_answer")}
     return {
-        "study": _describe(manifest, rows),
-        "raters": {
-            "joined_and_answered": len(set(everything.rater.tolist())),
-            "analysed": len(resampling.raters),
-            "left_out": excluded,
-            "simulated": sum(_simulated(rows).values()),
-        },
-        "trials": {"analysed": len(kept), "left_out": dropped},
-        "shares": _shares(manifest, kept, resampling),
-        "sensitivity": _sensitivities(manifest, kept, resampling),
-        "error_rates": {
-            fake: asdict(hype_error(kept, fake, resampling)) for fake in manifest.fakes
-        },
-        "thresholds": {fake: _threshold(kept, fake, resampling) for fake in manifest.fakes},
-        "agreement": {
-            source: agreement(kept.where(kept.source == source)) for source in manifest.sources
-        },
-        "timing": _timing(everything),
+        "study": {**results.manifest.model_dump(mode="json", exclude={"stimuli"}), **dates},
+        **content,
+        "shares": [_share_to_json(cell) for cell in results.shares],
         "published": {
             "paper_at_2000_ms": dict(PAPER_AT_2000_MS),
             "dgm_eval_cifar10_error": dict(DGM_EVAL_CIFAR10_ERROR),
@@ -65,66 +183,56 @@ def compute_results(
     }
 
 
-def _describe(manifest: Manifest, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    times = sorted(row["answered_at"] for row in rows if row.get("answered_at"))
-    return {
-        **manifest.model_dump(mode="json", exclude={"stimuli"}),
-        "answers": len(rows),
-        "first_answer": times[0] if times else None,
-        "last_answer": times[-1] if times else None,
-    }
+def _share_to_json(cell: ShareCell) -> dict[str, Any]:
+    identity = {"source": cell.source, "asked_ms": cell.asked_ms, "interval": cell.share.interval}
+    return {**identity, **asdict(cell.share)}
 
 
-def _simulated(rows: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
-    return {row["rater"]: bool(row["simulated"]) for row in rows}
+def _split_by_time(
+    judgements: Judgements, times: Sequence[float]
+) -> Iterator[tuple[float | None, Judgements]]:
+    """Yields all of the judgements (None), then those at each time."""
+    yield None, judgements
+    for time in times:
+        yield time, judgements.where(judgements.asked_ms == time)
 
 
-def _times(kept: Judgements, manifest: Manifest) -> list[float]:
+def _compute_shares(
+    manifest: Manifest, selected: Judgements, resampling: Resampling
+) -> list[ShareCell]:
+    times = _list_times(selected, manifest)
+    return [
+        ShareCell(source, time, share_judged_real(part, resampling))
+        for source in manifest.sources
+        for time, part in _split_by_time(selected.where(selected.source == source), times)
+    ]
+
+
+def _compute_sensitivities(
+    manifest: Manifest, selected: Judgements, resampling: Resampling
+) -> list[SensitivityCell]:
+    times = _list_times(selected, manifest)
+    return [
+        SensitivityCell(fake, time, *sensitivity(part, fake, resampling))
+        for fake in manifest.fakes
+        for time, part in _split_by_time(
+            selected.where((selected.source == fake) | (selected.source == REAL)), times
+        )
+    ]
+
+
+def _list_times(selected: Judgements, manifest: Manifest) -> list[float]:
     if manifest.design.mode != "durations":
         return []
-    return [float(time) for time in np.unique(kept.asked_ms)]
+    return [float(time) for time in np.unique(selected.asked_ms)]
 
 
-def _shares(manifest: Manifest, kept: Judgements, resampling: Resampling) -> list[dict[str, Any]]:
-    cells = []
-    for source in manifest.sources:
-        mine = kept.where(kept.source == source)
-        parts: list[tuple[float | None, Judgements]] = [(None, mine)]
-        parts += [(time, mine.where(mine.asked_ms == time)) for time in _times(kept, manifest)]
-        for time, part in parts:
-            share = share_judged_real(part, resampling)
-            named = {"source": source, "asked_ms": time, "interval": share.interval}
-            cells.append({**named, **asdict(share)})
-    return cells
-
-
-def _sensitivities(
-    manifest: Manifest, kept: Judgements, resampling: Resampling
-) -> list[dict[str, Any]]:
-    cells = []
-    for fake in manifest.fakes:
-        mine = kept.where((kept.source == fake) | (kept.source == REAL))
-        parts: list[tuple[float | None, Judgements]] = [(None, mine)]
-        parts += [(time, mine.where(mine.asked_ms == time)) for time in _times(kept, manifest)]
-        for time, part in parts:
-            d_prime, bias = sensitivity(part, fake, resampling)
-            cells.append(
-                {"source": fake, "asked_ms": time, "d_prime": asdict(d_prime), "bias": asdict(bias)}
-            )
-    return cells
-
-
-def _threshold(kept: Judgements, fake: str, resampling: Resampling) -> dict[str, Any] | None:
-    fit = threshold_time(kept, fake, resampling)
-    return None if fit is None else asdict(fit)
-
-
-def _timing(everything: Judgements) -> dict[str, Any]:
+def _summarize_timing(everything: Judgements) -> TimingSummary:
     shown = everything.where(everything.phase != "practice")
     timed = shown.where(~np.isnan(shown.asked_ms))
-    return {
-        "trials": len(timed),
-        "within_a_frame": float(within_a_frame(timed).mean()) if len(timed) else None,
-        "refresh_hz": sorted({round(float(hz)) for hz in shown.refresh_hz}),
-        "by_time": [asdict(row) for row in timing(timed)],
-    }
+    return TimingSummary(
+        trials=len(timed),
+        within_a_frame=float(is_within_frames(timed).mean()) if len(timed) else None,
+        refresh_hz=sorted({round(float(hz)) for hz in shown.refresh_hz}),
+        by_time=measure_timing(timed),
+    )

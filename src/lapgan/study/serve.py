@@ -1,12 +1,14 @@
-"""Runs the application under uvicorn and tells people where it is."""
+"""Runs the web application under uvicorn and prints its addresses."""
 
 import gc
 import socket
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import segno
 import uvicorn
+from starlette.applications import Starlette
 
 from lapgan.errors import LapganError
 from lapgan.study.app import build_app
@@ -14,60 +16,55 @@ from lapgan.study.guards import RateLimits
 from lapgan.study.stimuli import Study
 from lapgan.study.store import Store
 
-__all__ = ["lan_address", "serve"]
+__all__ = ["ServerConfig", "find_lan_address", "serve"]
 
 
-def serve(
-    study: Study,
-    *,
-    database: str | None,
-    host: str,
-    port: int,
-    public_url: str | None,
-    trusted_proxy: str | None,
-    admin_secret: str,
-    rates: Mapping[str, str],
-) -> None:
+@dataclass(frozen=True)
+class ServerConfig:
+    """How a study is served.
+
+    Args:
+        admin_secret: gives access to the admin pages.
+        host: address to listen on; `0.0.0.0` for all networks of this machine.
+        port: 0 lets the system choose.
+        public_url: the address for raters if a proxy is in front.
+        trusted_proxy: address whose X-Forwarded-For and -Proto headers are trusted.
+        rates: limits that replace the defaults (see `guards.DEFAULT_RATES`).
+    """
+
+    admin_secret: str = field(repr=False)
+    host: str = "0.0.0.0"
+    port: int = 8000
+    public_url: str | None = None
+    trusted_proxy: str | None = None
+    rates: Mapping[str, str] = field(default_factory=dict)
+
+
+def serve(study: Study, database: str | None, config: ServerConfig) -> None:
     """Serves a study until it is interrupted.
 
     Args:
         study: the frozen study.
         database: SQLAlchemy URL; None for SQLite in the study's folder.
-        host: address to listen on; `0.0.0.0` for every network of this machine.
-        port: 0 lets the system choose.
-        public_url: what raters type when a proxy stands in front.
-        trusted_proxy: address whose X-Forwarded-For and -Proto headers are believed.
-        admin_secret: opens the admin pages.
-        rates: limits that replace the defaults (see `guards.DEFAULT_RATES`).
+        config: how to serve it.
 
     Raises:
-        LapganError: the port is taken, the database cannot be used, or a rate is no rate.
+        LapganError: the port is in use, the database cannot be used, or a rate is invalid.
     """
-    _check_rates(rates)
+    _check_rates(config.rates)
     store = Store(study, database)
-    listener = _listen(host, port)
-    app = build_app(study, store, admin_secret, rates)
-    config = uvicorn.Config(
-        app,
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        proxy_headers=trusted_proxy is not None,
-        forwarded_allow_ips=trusted_proxy or "",
-        timeout_keep_alive=30,
-        limit_concurrency=2000,
-        timeout_graceful_shutdown=5,
-    )
-    _announce(listener.getsockname()[1], host, public_url, admin_secret)
-    gc.freeze()  # what is loaded by now stays: walking through it would halt all raters for 60 ms
+    listener = _listen(config.host, config.port)
+    app = build_app(study, store, config.admin_secret, config.rates)
+    _announce(config, listener.getsockname()[1])
+    gc.freeze()  # collecting what is loaded by now would halt all raters for 60 ms
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        _make_server(app, config.trusted_proxy).run(sockets=[listener])
     finally:
         store.close()
 
 
-def lan_address() -> str | None:
-    """This machine's address on its network; None without one. Nothing is sent."""
+def find_lan_address() -> str | None:
+    """Returns this machine's address on its network, or None. Nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # reserved for documentation: never reached
@@ -92,14 +89,30 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _announce(port: int, host: str, public_url: str | None, secret: str) -> None:
+def _make_server(app: Starlette, trusted_proxy: str | None) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            proxy_headers=trusted_proxy is not None,
+            forwarded_allow_ips=trusted_proxy or "",
+            timeout_keep_alive=30,
+            limit_concurrency=2000,
+            timeout_graceful_shutdown=5,
+        )
+    )
+
+
+def _announce(config: ServerConfig, port: int) -> None:
     local = f"http://127.0.0.1:{port}/"
-    lan = lan_address() if host in ("0.0.0.0", "") else None
-    shared = public_url or (f"http://{lan}:{port}/" if lan else None)
+    lan = find_lan_address() if config.host in ("0.0.0.0", "") else None
+    shared = config.public_url or (f"http://{lan}:{port}/" if lan else None)
     print(f"On this machine   {local}")
     if shared:
         print(f"For raters        {shared}")
-    print(f"Admin             {local}admin/   secret: {secret}")
+    print(f"Admin             {local}admin/   secret: {config.admin_secret}")
     if shared:
         segno.make(shared, micro=False).terminal(out=sys.stdout, compact=True)
-    print("Ctrl-C stops the server; every answer is stored as it comes.", flush=True)
+    print("Ctrl-C stops the server; every answer is stored as it arrives.", flush=True)

@@ -1,8 +1,8 @@
-"""The presentation time from which raters see through a source, by a psychometric function.
+"""Threshold times: how long raters must see a source's images to recognize them as fake.
 
-psignifit fits the function. Its own interval takes answers for independent, so it is too narrow
-where raters differ. So whole raters are resampled too, and a quick fit of each sample tells how
-much the threshold varies with them.
+psignifit fits a psychometric function. Its own interval assumes independent answers, so it is too
+narrow where raters differ. Whole raters are therefore resampled as well, and a fast fit of each
+sample gives the variation of the threshold between raters.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from scipy import special, stats
 from lapgan.study.analysis import Resampling
 from lapgan.study.judgements import Judgements
 
-__all__ = ["PsychometricFit", "fit_psychometric", "threshold_time"]
+__all__ = ["PsychometricFit", "fit_psychometric", "fit_threshold"]
 
 Numbers = npt.NDArray[np.float64]
 
@@ -32,13 +32,13 @@ class PsychometricFit:
 
     psi(t) = 1/2 + (1/2 - lapse) F(log10 t), F a normal distribution function.
 
-    Attributes:
+    Args:
         threshold_ms: where F is one half.
-        interval_ms: its interval; see `fit_psychometric` and `threshold_time`.
+        interval_ms: its interval; see `fit_psychometric` and `fit_threshold`.
         lapse: distance of the upper asymptote from one.
         width: distance on log10 t between F = 5% and F = 95%.
         inside: whether the threshold lies within the times that were shown; outside them it is
-            an extrapolation and not to be trusted.
+            an unreliable extrapolation.
         points: (time ms, correct, trials).
     """
 
@@ -50,22 +50,22 @@ class PsychometricFit:
     points: tuple[tuple[float, int, int], ...]
 
     def at(self, milliseconds: Numbers) -> Numbers:
-        """The fitted probability at these times."""
-        spread = self.width / _WIDTH_IN_SIGMAS
-        place = (np.log10(milliseconds) - np.log10(self.threshold_ms)) / spread
+        """Returns the fitted probability of a correct answer at these times."""
+        std = self.width / _WIDTH_IN_SIGMAS
+        place = (np.log10(milliseconds) - np.log10(self.threshold_ms)) / std
         scaled: Numbers = 0.5 + (0.5 - self.lapse) * stats.norm.cdf(place)
         return scaled
 
 
-def threshold_time(
+def fit_threshold(
     judgements: Judgements, source: str, resampling: Resampling
 ) -> PsychometricFit | None:
-    """The presentation time from which raters see through one source.
+    """Fits the presentation time at which raters begin to recognize one source as fake.
 
-    Fitted to the share correct, with reals and this source's fakes weighing one half each at
-    every time: it is one half without any sensitivity, whatever the raters' leaning. The interval
-    reaches at either end to the farther of psignifit's and the raters' bootstrap, which is laid
-    around psignifit's threshold on the logarithm of time.
+    The function is fitted to the share correct, with a weight of one half for the real images and
+    for this source's at every time: without any sensitivity it is one half, whatever the raters'
+    bias. Each end of the interval is the outer one of psignifit's and the raters' bootstrap, which
+    is centered on psignifit's threshold on the logarithm of time.
 
     Args:
         judgements: trials of the source and of real images.
@@ -76,13 +76,13 @@ def threshold_time(
         None when images were not timed or fewer than four times were shown.
     """
     stairs = judgements.where(judgements.staircase == source)
-    mine = stairs if len(stairs) else judgements
-    mine = mine.where(~np.isnan(mine.asked_ms) & ((mine.source == source) | mine.real))
-    levels = np.unique(np.round(mine.asked_ms, 3))
+    part = stairs if len(stairs) else judgements
+    part = part.where(~np.isnan(part.asked_ms) & ((part.source == source) | part.real))
+    levels = np.unique(np.round(part.asked_ms, 3))
     if len(levels) < 4:
         return None
-    counts = _counts_by_level(mine, levels, resampling)
-    correct, trials = _balanced(*(counts.sum(axis=2)))
+    counts = _count_by_level(part, levels, resampling)
+    correct, trials = _balance(*(counts.sum(axis=2)))
     shown = trials > 0
     if shown.sum() < 4:
         return None
@@ -93,7 +93,7 @@ def threshold_time(
         ],
         resampling.confidence,
     )
-    return replace(fit, interval_ms=_raters_interval(fit, levels, counts, resampling))
+    return replace(fit, interval_ms=_widen_interval(fit, levels, counts, resampling))
 
 
 def fit_psychometric(
@@ -102,19 +102,20 @@ def fit_psychometric(
     """Fits a psychometric function over the logarithm of time with psignifit.
 
     Args:
-        points: (time in ms, correct, trials); half of the trials are right by guessing.
+        points: (time in ms, correct, trials); guessing is right in half of the trials.
         confidence: of the threshold's credible interval.
 
     Returns:
-        The fit; its interval takes answers, not raters, as independent.
+        The fit; its interval assumes independent answers.
 
-    Source: Schütt et al. (2016), Painfree and accurate Bayesian estimation of psychometric
-        functions for (potentially) overdispersed data.
+    References:
+        Schütt et al. (2016), Painfree and accurate Bayesian estimation of psychometric functions
+        for (potentially) overdispersed data.
     """
     data = np.array([(np.log10(time), hits, total) for time, hits, total in points])
     fit = psignifit.psignifit(
         data,
-        sigmoid=_QuickGaussian(),
+        sigmoid=_FastGaussian(),
         experiment_type="2AFC",
         confP=(confidence,),
         verbose=False,
@@ -122,65 +123,66 @@ def fit_psychometric(
         grid_steps={"threshold": 40, "width": 30, "lambda": 12, "eta": 8},
         steps_moving_bounds={"threshold": 20, "width": 20, "lambda": 10, "eta": 8},
     )
-    found = fit.parameter_estimate_MAP
+    estimate = fit.parameter_estimate_MAP
     low, high = fit.confidence_intervals["threshold"][str(confidence)]
     return PsychometricFit(
-        threshold_ms=float(10 ** found["threshold"]),
+        threshold_ms=float(10 ** estimate["threshold"]),
         interval_ms=(float(10**low), float(10**high)),
-        lapse=float(found["lambda"]),
-        width=float(found["width"]),
-        inside=bool(data[0, 0] <= found["threshold"] <= data[-1, 0]),
+        lapse=float(estimate["lambda"]),
+        width=float(estimate["width"]),
+        inside=bool(data[0, 0] <= estimate["threshold"] <= data[-1, 0]),
         points=tuple(points),
     )
 
 
-def _counts_by_level(judgements: Judgements, levels: Numbers, resampling: Resampling) -> Numbers:
-    """Correct reals, reals, correct fakes, fakes by time and rater: shape (4, T, R)."""
-    correct = judgements.real == judgements.said_real
+def _count_by_level(judgements: Judgements, levels: Numbers, resampling: Resampling) -> Numbers:
+    """Counts correct reals, reals, correct fakes, fakes by time and rater: shape (4, T, R)."""
     at = [np.isclose(judgements.asked_ms, level, atol=1e-3) for level in levels]
     kinds = [
-        kind & flags for kind in (judgements.real, ~judgements.real) for flags in (correct, True)
+        kind & flags
+        for kind in (judgements.real, ~judgements.real)
+        for flags in (judgements.correct, True)
     ]
     return np.array([[resampling.counts(judgements, here & kind) for here in at] for kind in kinds])
 
 
-def _balanced(
+def _balance(
     right_reals: Numbers, reals: Numbers, right_fakes: Numbers, fakes: Numbers
 ) -> tuple[Numbers, Numbers]:
-    """(correct, trials) with reals and fakes weighing the same: no more trials than there are."""
+    """Returns (correct, trials): reals and fakes have equal weight, min(reals, fakes) each."""
     each = np.minimum(reals, fakes)
     share = right_reals / np.maximum(reals, 1) + right_fakes / np.maximum(fakes, 1)
     return each * share, 2 * each
 
 
-def _raters_interval(
+def _widen_interval(
     fit: PsychometricFit, levels: Numbers, counts: Numbers, resampling: Resampling
 ) -> tuple[float, float]:
-    """Where the threshold lies by the draw of raters and by psignifit, in ms."""
+    """Returns the outer ends of the raters' bootstrap interval and psignifit's, in ms."""
 
-    def quick(*sums: Numbers) -> Numbers:
-        return _quick_thresholds(fit, levels, np.array(sums).reshape(4, len(levels), -1))
+    def fit_samples(*sums: Numbers) -> Numbers:
+        return _estimate_log_thresholds(fit, levels, np.array(sums).reshape(4, len(levels), -1))
 
-    found = resampling.estimate(quick, *counts.reshape(4 * len(levels), -1))
-    if not np.isfinite(found.low):
+    estimate = resampling.estimate(fit_samples, *counts.reshape(4 * len(levels), -1))
+    if not np.isfinite(estimate.low):
         return fit.interval_ms
-    middle = np.log10(fit.threshold_ms) - found.value
-    low, high = 10 ** (middle + np.array([found.low, found.high]))
+    middle = np.log10(fit.threshold_ms) - estimate.value
+    low, high = 10 ** (middle + np.array([estimate.low, estimate.high]))
     return min(float(low), fit.interval_ms[0]), max(float(high), fit.interval_ms[1])
 
 
-def _quick_thresholds(fit: PsychometricFit, levels: Numbers, sums: Numbers) -> Numbers:
-    """log10 of many samples' thresholds: posterior means on a grid about the fit of all answers.
+def _estimate_log_thresholds(fit: PsychometricFit, levels: Numbers, sums: Numbers) -> Numbers:
+    """Returns log10 of many samples' thresholds: posterior means on a grid around a fit.
 
     Args:
-        fit: of all answers; its interval sets the grid's reach and fineness.
+        fit: of all answers; its interval sets the range and the step of the grid.
         levels: times in ms, shape (T,).
-        sums: counts as those of `_counts_by_level`, shape (4, T, B).
+        sums: counts like those of `_count_by_level`, shape (4, T, B).
 
     Returns:
         Shape (B,).
     """
-    correct, trials = _balanced(*sums)
+    correct, trials = _balance(*sums)
     middle, beyond = np.log10(fit.threshold_ms), np.log10(levels[-1] / levels[0]) / 2
     reach = 3 * np.log10(fit.interval_ms[1] / fit.interval_ms[0])
     lowest = max(middle - reach, np.log10(levels[0]) - beyond)
@@ -199,7 +201,7 @@ def _quick_thresholds(fit: PsychometricFit, levels: Numbers, sums: Numbers) -> N
     return means
 
 
-class _QuickGaussian(Gaussian):  # type: ignore[misc]
+class _FastGaussian(Gaussian):  # type: ignore[misc]
     """psignifit's normal sigmoid for its default threshold and width, without scipy's overhead."""
 
     def _value(self, level: Any, threshold: Any, width: Any) -> Any:

@@ -123,8 +123,8 @@ def rewind_records(path: Path, images_seen: int) -> None:
     """Drops what was logged after the checkpoint from which a level goes on."""
     if not path.exists():
         return
-    kept = [record for record in read_records(path) if record["images_seen"] <= images_seen]
-    content = "".join(json.dumps(record) + "\n" for record in kept)
+    earlier = [record for record in read_records(path) if record["images_seen"] <= images_seen]
+    content = "".join(json.dumps(record) + "\n" for record in earlier)
     if content != path.read_text(encoding="utf-8"):
         write_atomically(path, content.encode())
 

@@ -11,19 +11,19 @@ __all__ = ["stop_signals"]
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
     """Turns Ctrl-C and SIGTERM into a question to ask between steps; a second Ctrl-C is final."""
-    asked = threading.Event()
+    requested = threading.Event()
 
     def ask(number: int, frame: object) -> None:
-        if asked.is_set() and number == signal.SIGINT:
+        if requested.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked.set()
+        requested.set()
 
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
+        yield requested.is_set
         return
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked.is_set
+        yield requested.is_set
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

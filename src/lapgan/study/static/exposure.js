@@ -39,8 +39,8 @@ export class Painter {
     const words = new Uint32Array(this.noise.data.buffer);
     for (let i = 0; i < words.length; i++) words[i] = 0xff000000 | (Math.random() * 0xffffff);
   }
-  fill(colour, what) {
-    this.context.fillStyle = colour;
+  fill(color, what) {
+    this.context.fillStyle = color;
     this.context.fillRect(0, 0, this.canvas.width, this.canvas.height);
     this.canvas.dataset.shows = what;
   }

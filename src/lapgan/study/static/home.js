@@ -1,4 +1,4 @@
-// Offers to go on with a sitting that was begun in this browser.
+// Offers to continue a sitting that was started in this browser.
 "use strict";
 const begun = localStorage.getItem("lapgan-study-token");
 if (begun) {

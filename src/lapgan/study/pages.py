@@ -1,0 +1,46 @@
+"""The HTML pages of the server and the report, from templates."""
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+__all__ = ["render_page"]
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Returns a template of this package filled with values; texts are escaped."""
+    return _environment().get_template(template).render(values)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("lapgan.study"),
+        autoescape=select_autoescape(),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": _format_percent,
+        "number": _format_number,
+        "interval": _format_interval,
+    }
+    return environment
+
+
+def _format_percent(value: float | None) -> str:
+    return "n/a" if value is None or not math.isfinite(value) else f"{value:.1%}"
+
+
+def _format_number(value: float | None, digits: int = 2) -> str:
+    if value is None or not math.isfinite(value):
+        return "n/a"
+    return f"{value:z.{digits}f}".replace("-", "\u2212")
+
+
+def _format_interval(ends: Sequence[float], kind: str = "number") -> str:
+    style = _format_percent if kind == "percent" else _format_number
+    return f"{style(ends[0])} to {style(ends[1])}"
