@@ -28,6 +28,7 @@ METRICS = (
     "inception_score",
     "class_agreement",
     "neighbors",
+    "swd",
     "dependence",
     "entropy",
 )
