@@ -19,7 +19,7 @@ import torch
 import typer
 from torch import Tensor
 
-from lapgan.evaluation.parzen import parzen_log_density
+from lapgan.evaluation.metrics.parzen import parzen_log_density
 
 SIGMA = 0.77
 Method = Callable[[Tensor, Tensor], Tensor]
@@ -68,9 +68,9 @@ def measure(method: Method, sizes: tuple[int, int, int], runs: int) -> tuple[flo
 
 def _memory(what: str) -> float:
     """Returns a figure of this process in MiB."""
-    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) / 1024
+    line = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert line
+    return int(line[1]) / 1024
 
 
 def main(

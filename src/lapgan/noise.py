@@ -176,7 +176,7 @@ class SublinearNoise(Section):
 
     def rank(self, size: Size) -> int:
         """Returns r, the number of independent values."""
-        return max(1, round(self.coefficient * math.prod(size) ** self.exponent))
+        return max(1, round(self.coefficient * math.pow(math.prod(size), self.exponent)))
 
     def _of_rank(self, size: Size) -> LowRankNoise:
         return LowRankNoise(rank=self.rank(size), planes=self.planes)

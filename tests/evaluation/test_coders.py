@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from lapgan.errors import LapganError
-from lapgan.evaluation.coders import CODERS, best_code, code_bits, residual_values
+from lapgan.evaluation.metrics.entropy.coders import CODERS, best_code, code_bits, residual_values
 
 
 def _noise(n: int = 30, side: int = 16) -> torch.Tensor:

@@ -5,15 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lapgan.evaluation import density as module
-from lapgan.evaluation.density import (
-    Density,
-    LevelImages,
-    Window,
-    image_bits,
-    log_mixture,
-    train_density,
-)
+from lapgan.evaluation.metrics.entropy import density as module
+from lapgan.evaluation.metrics.entropy.contexts import LevelImages, Window
+from lapgan.evaluation.metrics.entropy.density import Density, image_bits, log_mixture
+from lapgan.evaluation.metrics.entropy.training import train_density
 from lapgan.sizes import Size
 
 
@@ -41,9 +36,9 @@ def test_the_mixture_is_that_of_the_formula():
 
     p = [below(0.5), below(90.5) - below(89.5), 1 - below(254.5)]
     ones = torch.ones(3, 1, dtype=torch.float64)
-    found = log_mixture(x, ones, mean * ones, math.log(scale) * ones).exp()
+    probabilities = log_mixture(x, ones, mean * ones, math.log(scale) * ones).exp()
     expected = [(1 - module.FLOOR) * value + module.FLOOR / 256 for value in p]
-    assert found.tolist() == pytest.approx(expected, rel=1e-9)
+    assert probabilities.tolist() == pytest.approx(expected, rel=1e-9)
 
 
 def _random_density(size: Size, coarse: Size | None) -> Density:
@@ -52,7 +47,7 @@ def _random_density(size: Size, coarse: Size | None) -> Density:
         for parameter in density.parameters():
             parameter.normal_(0, 0.1)
         density.linear.normal_(0, 0.1)
-        density.spread[:, 1, 0] = 0.3
+        density.factor[:, 1, 0] = 0.3
     return density
 
 

@@ -10,10 +10,15 @@ from lapgan.cascade import Cascade, Level
 from lapgan.compute import Compute
 from lapgan.data import open_images
 from lapgan.errors import LapganError
-from lapgan.evaluation.critic import Critic, judge
-from lapgan.evaluation.dependence import LevelDependence, measure_dependence
-from lapgan.evaluation.estimate import Estimate, mean_estimate, quotient, ratio_estimate
-from lapgan.noise import PlaneNoise_, VectorNoise_
+from lapgan.evaluation.measurement import (
+    Estimate,
+    divide_estimates,
+    estimate_mean,
+    estimate_ratio,
+)
+from lapgan.evaluation.metrics.dependence.critic import Critic, summarize_scores
+from lapgan.evaluation.metrics.dependence.measure import LevelDependence, measure_dependence
+from lapgan.noise import PlaneNoise, VectorNoise
 from lapgan.normalization import standard_normalization, symmetric_normalization
 from lapgan.pyramid import downsample, laplacian_pyramid, upsample
 from lapgan.recipe import Recipe, check_recipe
@@ -59,8 +64,8 @@ def recipe(fine: Size = FINE, coarse: Size = COARSE) -> Recipe:
 
 def toy(residual: Residual, fine: Size = FINE, coarse: Size = COARSE) -> Cascade:
     levels = [
-        Level(fine, PlaneNoise_(3), Made(residual)),
-        Level(coarse, VectorNoise_(3 * coarse[0] * coarse[1]), White(coarse)),
+        Level(fine, PlaneNoise(planes=3), Made(residual)),
+        Level(coarse, VectorNoise(dimension=3 * coarse[0] * coarse[1]), White(coarse)),
     ]
     return Cascade(recipe(fine, coarse), levels, symmetric_normalization(fine), compute=EXACT)
 
@@ -75,7 +80,7 @@ def measure(residual: Residual, n: int = 256, training: int = 256) -> LevelDepen
 
 
 def near(estimate: Estimate, truth: float) -> bool:
-    return abs(estimate.value - truth) < 4 * estimate.standard_error + 1e-4
+    return abs(estimate.value - truth) < 4 * estimate.error + 1e-4
 
 
 def orthogonal(low: Tensor, z: Tensor) -> Tensor:
@@ -88,7 +93,7 @@ def test_a_residual_that_ignores_the_low_pass_image():
         assert near(information.accuracy, 0.5)
         assert information.mutual_information.value < 0.1
         assert information.jensen_shannon.value < 0.03
-    assert near(level.diversity.share, 1)
+    assert near(level.diversity.noise_fraction, 1)
     assert near(level.diversity.given_low, 127.5 / 3**0.5)
     # A mean of four pixels of variance 1/3, and twice the variance 1 of the coarse image.
     assert near(level.generated.fidelity.own, 127.5 * (1 / 12) ** 0.5)
@@ -99,7 +104,7 @@ def test_a_residual_that_ignores_the_low_pass_image():
 def test_a_residual_that_follows_from_the_low_pass_image():
     level = measure(lambda low, z: low.roll(1, dims=3), training=384)
     assert level.diversity.given_low.value == 0
-    assert level.diversity.share.value == 0
+    assert level.diversity.noise_fraction.value == 0
     assert near(level.diversity.overall, 127.5)
     assert level.generated.information.accuracy.value > 0.9
     assert 4 < level.generated.information.mutual_information.value <= 8
@@ -118,7 +123,7 @@ def test_an_orthogonal_residual_keeps_the_image_below():
 @pytest.mark.parametrize(("a", "b"), [(1.0, 1.0), (0.3, 1.2), (1.0, 0.1)])
 def test_the_share_of_noise_is_that_of_a_linear_model(a: float, b: float):
     level = measure(lambda low, z: a * low + b * 3**0.5 * z, n=256, training=128)
-    assert near(level.diversity.share, b**2 / (a**2 + b**2))
+    assert near(level.diversity.noise_fraction, b**2 / (a**2 + b**2))
     assert near(level.diversity.given_low, 127.5 * b)
     assert near(level.diversity.overall, 127.5 * (a**2 + b**2) ** 0.5)
 
@@ -144,21 +149,23 @@ def gaussian_pairs(n: int, rho: float) -> tuple[Tensor, Tensor]:
 def test_the_information_of_gaussians_is_bounded_from_below(rho: float):
     critic = Critic(0, EXACT)
     for _ in range(120):
-        critic.learn(*gaussian_pairs(64, rho))
-    information = judge([critic.scores(*gaussian_pairs(256, rho))[None] for _ in range(8)])
+        critic.train(*gaussian_pairs(64, rho))
+    information = summarize_scores(
+        [critic.scores(*gaussian_pairs(256, rho))[None] for _ in range(8)]
+    )
     truth = -3 / 2 * math.log2(1 - rho**2)
     bound = information.mutual_information
-    assert 0.6 * truth < bound.value < truth + 4 * bound.standard_error
+    assert 0.6 * truth < bound.value < truth + 4 * bound.error
     assert information.candidates == 256
 
 
 def test_what_a_perfect_and_an_undecided_critic_are_told():
     perfect, undecided = torch.eye(16) * 200 - 100, torch.zeros(16, 16)
-    information = judge([perfect[None]])
+    information = summarize_scores([perfect[None]])
     assert information.accuracy.value == 1
     assert information.jensen_shannon.value == pytest.approx(1)
     assert information.mutual_information.value == pytest.approx(4)
-    information = judge([undecided[None]])
+    information = summarize_scores([undecided[None]])
     assert information.accuracy.value == 0.5
     assert information.jensen_shannon.value == pytest.approx(0, abs=1e-6)
     assert information.mutual_information.value == pytest.approx(0, abs=1e-6)
@@ -169,19 +176,19 @@ def test_the_answers_are_a_mean_over_all_shuffled_pairs_with_its_error():
     for _ in range(200):
         effects = torch.randn(2, 32)
         scores = effects[0][:, None] + effects[1] + torch.eye(32)
-        estimates.append(judge([scores[None]]).accuracy)
+        estimates.append(summarize_scores([scores[None]]).accuracy)
         off = ~torch.eye(32, dtype=torch.bool)
         right = (scores.diagonal() > 0).double().mean() + (scores[off] <= 0).double().mean()
         truths.append(float(right / 2))
     values = torch.tensor([estimate.value for estimate in estimates])
     torch.testing.assert_close(values, torch.tensor(truths))
-    errors = torch.tensor([estimate.standard_error for estimate in estimates])
+    errors = torch.tensor([estimate.error for estimate in estimates])
     assert float(errors.mean()) == pytest.approx(float(values.std()), rel=0.2)
 
 
 def test_a_cascade_of_one_level_depends_on_nothing():
     whole = toy(orthogonal)
-    single = recipe().model_copy(update={"levels": {"6x8": recipe().level(1)}})
+    single = recipe().model_copy(update={"levels": recipe().levels[1:]})
     cascade = Cascade(single, whole.levels[1:], symmetric_normalization(COARSE))
     assert measure_dependence(cascade, noise_images(size=COARSE), n=64, training=128) == []
 
@@ -228,14 +235,17 @@ def test_errors_of_estimates_are_those_of_repetition():
     y = 2 + 0.5 * x + torch.randn(600, 100)
     others = y.roll(1, 0)
     cases: list[list[Estimate]] = [
-        [mean_estimate(a) for a in x],
-        [mean_estimate(a).root() for a in x],
-        [ratio_estimate(a, b) for a, b in zip(x, y, strict=True)],
-        [quotient(mean_estimate(a), mean_estimate(b)) for a, b in zip(x, others, strict=True)],
+        [estimate_mean(a) for a in x],
+        [estimate_mean(a).root() for a in x],
+        [estimate_ratio(a, b) for a, b in zip(x, y, strict=True)],
+        [
+            divide_estimates(estimate_mean(a), estimate_mean(b))
+            for a, b in zip(x, others, strict=True)
+        ],
     ]
     for estimates, truth in zip(cases, (3, 3**0.5, 3 / 3.5, 3 / 3.5), strict=True):
         values = torch.tensor([estimate.value for estimate in estimates])
-        errors = torch.tensor([estimate.standard_error for estimate in estimates])
+        errors = torch.tensor([estimate.error for estimate in estimates])
         assert float(values.mean()) == pytest.approx(truth, rel=0.02)
         assert float(errors.mean()) == pytest.approx(float(values.std()), rel=0.12)
 
@@ -247,7 +257,7 @@ def test_sizes_that_do_not_divide():
     (level,) = measure_dependence(cascade, noise_images(130, sizes[0]), n=64, training=128)
     assert level.size == (96, 72)
     assert level.real.fidelity.own.value < 1e-2
-    assert near(level.diversity.share, 1)
+    assert near(level.diversity.noise_fraction, 1)
 
 
 @pytest.mark.data

@@ -11,15 +11,15 @@ from typer.testing import CliRunner
 from lapgan import cli
 from lapgan.data import Images, open_images
 from lapgan.errors import LapganError
-from lapgan.evaluation import density, entropy
-from lapgan.evaluation.entropy import (
+from lapgan.evaluation.metrics.entropy import density, levels
+from lapgan.evaluation.metrics.entropy.levels import (
     EntropyConfig,
     byte_pyramid,
     measure_entropy,
     recipe_noise_bits,
 )
-from lapgan.evaluation.entropy_views import write_entropy_plot
-from lapgan.noise import PlaneNoise_, VectorNoise_
+from lapgan.evaluation.metrics.entropy.views import write_entropy_plot
+from lapgan.noise import PlaneNoise, VectorNoise
 from lapgan.pyramid import OPERATORS, Operator
 from lapgan.recipe import Recipe, read_recipe
 
@@ -57,16 +57,16 @@ def test_the_chain_adds_up(images: Images, other: Images):
     bits = [min(level.learned, level.standard) for level in report.levels]
     total = (144 * bits[0] + 36 * bits[1] + 9 * bits[2]) / 144
     assert report.total == pytest.approx(total)
-    assert report.levels[0].bits_a_dimension == pytest.approx(bits[0] / 3)
+    assert report.levels[0].bits_per_dimension == pytest.approx(bits[0] / 3)
     assert [level.minutes for level in report.levels] == [0, 0, 0]
     assert {level.n for level in report.levels} == {20}
 
 
 def test_noise_has_24_bits_a_number():
-    assert PlaneNoise_(2).entropy((5, 7)) == 24 * 2 * 35
-    assert VectorNoise_(100).entropy((8, 8)) == 2400
+    assert PlaneNoise(planes=2).entropy((5, 7)) == 24 * 2 * 35
+    assert VectorNoise(dimension=100).entropy((8, 8)) == 2400
     assert recipe_noise_bits(read_recipe("paper-cifar10")) == (24, 24, 37.5)
-    z = PlaneNoise_().sample(100, (50, 50), torch.Generator().manual_seed(0))
+    z = PlaneNoise().sample(100, (50, 50), torch.Generator().manual_seed(0))
     assert torch.equal((z.double() + 1) * 2**23 % 1, torch.zeros_like(z, dtype=torch.float64))
 
 
@@ -80,7 +80,7 @@ def test_an_interrupted_report_goes_on(
     images: Images, other: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     out = tmp_path / "report.json"
-    train, measured = entropy.train_density, []
+    train, measured = levels.train_density, []
 
     def interrupted(*args, **kwargs):
         measured.append(args[0].size)
@@ -88,13 +88,13 @@ def test_an_interrupted_report_goes_on(
             raise KeyboardInterrupt
         return train(*args, **kwargs)
 
-    monkeypatch.setattr(entropy, "train_density", interrupted)
+    monkeypatch.setattr(levels, "train_density", interrupted)
     with pytest.raises(KeyboardInterrupt):
         measure_entropy(images, other, SETTINGS, out)
-    kept = json.loads(out.read_text())["levels"]
+    done = json.loads(out.read_text())["levels"]
     report = measure_entropy(images, other, SETTINGS, out)
     assert measured == [(3, 3), (6, 6), (12, 12), (12, 12)]
-    assert json.loads(out.read_text())["levels"][1:] == kept
+    assert json.loads(out.read_text())["levels"][1:] == done
     assert measure_entropy(images, other, SETTINGS, out) == report
     assert len(measured) == 4
 
@@ -107,21 +107,21 @@ def test_a_report_of_other_settings_is_left_alone(images: Images, other: Images,
         measure_entropy(images, other, dataclasses.replace(SETTINGS, seed=1), out)
     assert out.read_bytes() == before
     out.write_text("[]")
-    with pytest.raises(LapganError, match="no entropy report"):
+    with pytest.raises(LapganError, match="not an entropy report"):
         measure_entropy(images, other, SETTINGS, out)
 
 
 @pytest.mark.parametrize(
-    ("sizes", "crop", "named"),
+    ("sizes", "crop", "message"),
     [
-        (((10, 10), (5, 5)), False, "images are 12, but the finest level is 10"),
-        (((14, 14), (5, 5)), True, "too small to cut 14"),
+        (((10, 10), (5, 5)), False, "images are 12x12, but the finest level is 10x10"),
+        (((14, 14), (5, 5)), True, "too small to crop to 14x14"),
         (((12, 12), (12, 12)), False, "stands twice"),
         ((), False, "no sizes"),
     ],
 )
-def test_bad_sizes_are_named(images: Images, sizes, crop: bool, named: str):
-    with pytest.raises(LapganError, match=named):
+def test_bad_sizes_are_named(images: Images, sizes, crop: bool, message: str):
+    with pytest.raises(LapganError, match=message):
         measure_entropy(images, images, EntropyConfig(sizes, crop=crop))
 
 
@@ -134,7 +134,7 @@ def test_too_few_images_are_named(images: Images):
 
 def test_crops_are_the_corners(images: Images):
     settings = dataclasses.replace(SETTINGS, sizes=((10, 10), (5, 5)), crop=True)
-    cut = entropy._drawn(images, 40, settings).numpy()
+    cut = levels._draw_images(images, 40, settings).numpy()
     for corner, window in enumerate(
         (np.s_[:10, :10], np.s_[:10, 2:], np.s_[2:, :10], np.s_[2:, 2:])
     ):
@@ -157,7 +157,7 @@ def test_the_command_prints_a_table_and_writes_report_and_plot(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
+    ("words", "message"),
     [
         ([], "either --recipe NAME or --sizes"),
         (["--recipe", "dead-leaves", "--sizes", "8"], "either --recipe NAME or --sizes"),
@@ -165,10 +165,10 @@ def test_the_command_prints_a_table_and_writes_report_and_plot(tmp_path: Path):
         (["--sizes", "32", "--operator", "blur"], "--operator blur"),
     ],
 )
-def test_the_command_refuses_what_it_cannot_use(words: list[str], named: str):
+def test_the_command_refuses_what_it_cannot_use(words: list[str], message: str):
     error = _run(*words).exception
     assert isinstance(error, LapganError)
-    assert named in str(error)
+    assert message in str(error)
 
 
 def test_plots_say_what_they_need(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -189,5 +189,5 @@ def test_the_learned_bound_beats_the_coders_on_cifar10(monkeypatch: pytest.Monke
     finest, coarsest = measure_entropy(train, test, settings).levels
     assert 6 < finest.learned < finest.standard
     # A bit more than 3 bits a value is what the best published densities need without a condition.
-    assert finest.bits_a_dimension < 3.4
+    assert finest.bits_per_dimension < 3.4
     assert coarsest.bits < 24

@@ -14,17 +14,17 @@ from torch import Tensor
 
 from lapgan.data import Images
 from lapgan.errors import LapganError
-from lapgan.evaluation import features as module
-from lapgan.evaluation.features import (
+from lapgan.evaluation.features import extract as module
+from lapgan.evaluation.features.extract import (
     Extractor,
     Features,
     check_images,
     check_same_size,
     extract_features,
     load_extractor,
-    real_features,
+    read_real_features,
 )
-from lapgan.evaluation.real import real_crops
+from lapgan.evaluation.real import read_crops
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +50,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trusted(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same, with a checksum that expects them."""
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:8]
-    monkeypatch.setattr("lapgan.evaluation.inception.DIGEST", digest)
+    monkeypatch.setattr("lapgan.evaluation.features.inception.DIGEST", digest)
     return weights
 
 
@@ -70,10 +70,10 @@ def test_lite0_is_the_published_net_at_128_pixels(lite0: Extractor):
     with torch.no_grad():
         maps = reference.extract_features((x - 127) / 128)
     expected = F.adaptive_avg_pool2d(maps, 1).flatten(1)
-    found = extract_features(images, lite0).values
-    assert found.shape == (3, 1280)
-    assert found.std() > 0.1
-    assert (found - expected).abs().max() < 1e-4
+    features = extract_features(images, lite0).values
+    assert features.shape == (3, 1280)
+    assert features.std() > 0.1
+    assert (features - expected).abs().max() < 1e-4
 
 
 def test_features_do_not_depend_on_the_batch(lite0: Extractor):
@@ -86,7 +86,7 @@ def test_features_do_not_depend_on_the_batch(lite0: Extractor):
 def test_torch_fidelity_knows_lite0(lite0: Extractor):
     import torch_fidelity
 
-    from lapgan.evaluation.distances import kernel_distance
+    from lapgan.evaluation.metrics.kernel import kernel_distance
 
     class Given(torch.utils.data.Dataset):
         def __init__(self, images: Tensor) -> None:
@@ -107,7 +107,6 @@ def test_torch_fidelity_knows_lite0(lite0: Extractor):
     fake, real = (extract_features(images, lite0) for images in (first, second))
     ours = kernel_distance(real, fake, seed=0)
     assert ours.value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-4)
-    assert ours.name == "kid-lite0"
 
 
 def test_other_lite0_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -124,7 +123,7 @@ def test_other_lite0_weights_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_without_the_extra_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
-    monkeypatch.delitem(sys.modules, "lapgan.evaluation.lite0", raising=False)
+    monkeypatch.delitem(sys.modules, "lapgan.evaluation.features.lite0", raising=False)
     with pytest.raises(LapganError, match=r"torch_fidelity.*pip install 'lapgan\[eval\]'"):
         load_extractor("lite0")
 
@@ -141,12 +140,12 @@ def test_inception_gives_torch_fidelitys_features(trusted: Path):
         "x", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(trusted)
     )
     images = random_images(1)
-    found = extract_features(images, load_extractor("inception", weights=trusted))
+    features = extract_features(images, load_extractor("inception", weights=trusted))
     values, logits = reference(images)
-    assert found.extractor == "inception"
-    assert torch.allclose(found.values, values, atol=1e-4)
-    assert found.logits is not None
-    assert torch.allclose(found.logits, logits, atol=1e-4)
+    assert features.extractor == "inception"
+    assert torch.allclose(features.values, values, atol=1e-4)
+    assert features.logits is not None
+    assert torch.allclose(features.logits, logits, atol=1e-4)
 
 
 def test_other_inception_weights_are_refused_before_they_are_read(
@@ -173,7 +172,7 @@ def test_weights_with_the_right_checksum_are_not_unpickled(
         torch.save({"x": _Harmful()}, stream)
     path.write_bytes(stream.getvalue())
     digest = hashlib.sha256(stream.getvalue()).hexdigest()[:8]
-    monkeypatch.setattr("lapgan.evaluation.inception.DIGEST", digest)
+    monkeypatch.setattr("lapgan.evaluation.features.inception.DIGEST", digest)
     with pytest.raises(LapganError, match="holds more than tensors"):
         load_extractor("inception", weights=path)
 
@@ -192,7 +191,7 @@ def test_without_a_network_the_offline_scores_are_recommended_at_once(
 
     load_extractor("lite0")  # the imports
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("lapgan.evaluation.inception.urlopen", unreachable)
+    monkeypatch.setattr("lapgan.evaluation.features.inception.urlopen", unreachable)
     start = time.perf_counter()
     with pytest.raises(LapganError, match=r"--inception-weights PATH.*fd-lite0"):
         load_extractor("inception")
@@ -201,9 +200,9 @@ def test_without_a_network_the_offline_scores_are_recommended_at_once(
 
 def test_a_download_that_was_kept_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    kept = tmp_path / "hub" / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
-    kept.parent.mkdir(parents=True)
-    kept.write_bytes(b"half a download")
+    file = tmp_path / "hub" / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"half a download")
     with pytest.raises(LapganError, match="not the Inception weights"):
         load_extractor("inception")
 
@@ -212,14 +211,14 @@ def test_a_broken_download_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monke
     host = tmp_path / "weights-inception-2015-12-05-6726825d.pth"
     host.write_bytes(b"broken")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("lapgan.evaluation.inception.URL_INCEPTION_V3", host.as_uri())
+    monkeypatch.setattr("lapgan.evaluation.features.inception.URL_INCEPTION_V3", host.as_uri())
     with pytest.raises(LapganError, match=r"cannot be fetched.*invalid hash value"):
         load_extractor("inception")
     assert not list((tmp_path / "home").rglob("*.pth"))
 
 
 @pytest.mark.parametrize(
-    ("images", "named"),
+    ("images", "message"),
     [
         (torch.zeros(2, 3, 8, 8), "samples: expected pixels of 0 to 255, uint8.*float32"),
         (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), r"samples: .*\(2, 1, 8, 8\)"),
@@ -227,8 +226,8 @@ def test_a_broken_download_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monke
         (torch.full((2, 3, 8, 8), torch.nan), "samples: image 0 and 1 others hold NaN"),
     ],
 )
-def test_bad_images_are_named(images: Tensor, named: str):
-    with pytest.raises(LapganError, match=named):
+def test_bad_images_are_named(images: Tensor, message: str):
+    with pytest.raises(LapganError, match=message):
         check_images(images, "samples")
 
 
@@ -248,20 +247,20 @@ def test_features_must_be_finite():
 
 
 def test_real_images_are_cropped_to_corners_by_turns(images: Images):
-    crops = real_crops(images, [0, 1, 2, 3, 39], (8, 10))
+    crops = read_crops(images, [0, 1, 2, 3, 39], (8, 10))
     for row, (index, top, left) in enumerate(
         [(0, 0, 0), (1, 0, 2), (2, 4, 0), (3, 4, 2), (39, 4, 2)]
     ):
         expected = images.pixels[index, :, top : top + 8, left : left + 10]
         assert np.array_equal(crops[row].numpy(), expected)
-    assert np.array_equal(real_crops(images, [5]).numpy(), images.pixels[5:6])
+    assert np.array_equal(read_crops(images, [5]).numpy(), images.pixels[5:6])
 
 
 def test_bad_crops_are_named(images: Images):
     with pytest.raises(LapganError, match="images are 12x12, too small for crops of 12x14"):
-        real_crops(images, [0], (12, 14))
+        read_crops(images, [0], (12, 14))
     with pytest.raises(LapganError, match="indices from 0 to 39"):
-        real_crops(images, [40])
+        read_crops(images, [40])
 
 
 class _Means(torch.nn.Module):
@@ -279,18 +278,18 @@ class _Means(torch.nn.Module):
 def test_features_of_real_images_are_computed_once(images: Images, tmp_path: Path):
     net = _Means()
     extractor = Extractor("lite0", "1", net)
-    first = real_features(images, range(40), extractor, cache=tmp_path)
-    again = real_features(images, range(40), extractor, cache=tmp_path)
+    first = read_real_features(images, range(40), extractor, cache=tmp_path)
+    again = read_real_features(images, range(40), extractor, cache=tmp_path)
     assert net.seen == 40
     assert torch.equal(first.values, again.values)
     expected = torch.tensor(np.array(images.pixels)).float().mean(dim=(2, 3))
     assert torch.allclose(first.values, expected)
 
-    real_features(images, range(39), extractor, cache=tmp_path)
+    read_real_features(images, range(39), extractor, cache=tmp_path)
     assert net.seen == 40 + 39
-    real_features(images, range(39), extractor, size=(8, 8), cache=tmp_path)
+    read_real_features(images, range(39), extractor, size=(8, 8), cache=tmp_path)
     assert net.seen == 40 + 2 * 39
-    real_features(images, range(39), Extractor("lite0", "2", net), cache=tmp_path)
+    read_real_features(images, range(39), Extractor("lite0", "2", net), cache=tmp_path)
     assert net.seen == 40 + 3 * 39
 
 
@@ -301,7 +300,7 @@ def test_logits_are_kept_as_well(images: Images, tmp_path: Path):
 
     net = Both()
     extractor = Extractor("inception", "1", net)
-    first, again = (real_features(images, [3, 1], extractor, cache=tmp_path) for _ in range(2))
+    first, again = (read_real_features(images, [3, 1], extractor, cache=tmp_path) for _ in range(2))
     assert net.seen == 2
     assert first.logits is not None
     assert again.logits is not None
@@ -312,24 +311,24 @@ def test_logits_are_kept_as_well(images: Images, tmp_path: Path):
 def test_damaged_features_are_computed_anew(damage: str, images: Images, tmp_path: Path):
     net = _Means()
     extractor = Extractor("lite0", "1", net)
-    first = real_features(images, range(40), extractor, cache=tmp_path)
+    first = read_real_features(images, range(40), extractor, cache=tmp_path)
     (entry,) = tmp_path.rglob("*.safetensors")
     content = bytearray(entry.read_bytes())
     content[-1] ^= 1
     entry.write_bytes(
         {"truncated": bytes(content[:-7]), "garbage": b"?" * 99, "one bit": bytes(content)}[damage]
     )
-    again = real_features(images, range(40), extractor, cache=tmp_path)
+    again = read_real_features(images, range(40), extractor, cache=tmp_path)
     assert net.seen == 80
     assert torch.equal(first.values, again.values)
-    real_features(images, range(40), extractor, cache=tmp_path)
+    read_real_features(images, range(40), extractor, cache=tmp_path)
     assert net.seen == 80
 
 
 def test_a_cache_that_cannot_be_written_is_named(images: Images, tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(LapganError, match="cannot be written"):
-        real_features(images, [0], Extractor("lite0", "1", _Means()), cache=tmp_path / "file")
+        read_real_features(images, [0], Extractor("lite0", "1", _Means()), cache=tmp_path / "file")
 
 
 def test_every_extractor_has_a_dimension(lite0: Extractor):

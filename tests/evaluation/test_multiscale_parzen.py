@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from lapgan.cascade import Cascade, Level
 from lapgan.errors import LapganError
-from lapgan.evaluation.multiscale_parzen import OrthogonalSplit, multiscale_parzen
-from lapgan.noise import PlaneNoise_, VectorNoise_
+from lapgan.evaluation.metrics.multiscale_parzen import OrthogonalSplit, multiscale_parzen
+from lapgan.noise import PlaneNoise, VectorNoise
 from lapgan.normalization import symmetric_normalization
 from lapgan.pyramid import OPERATORS, Operator, downsample, gaussian_pyramid
 from lapgan.recipe import check_recipe
@@ -92,9 +92,11 @@ def toy(nets: list[nn.Module], sizes: list[Size]) -> Cascade:
     recipe = check_recipe(
         {"name": "toy", "pyramid": {"operator": "block-mean"}, "levels": levels}, "toy"
     )
-    noises = [PlaneNoise_(3) for _ in keys[:-1]] + [VectorNoise_(3 * math.prod(sizes[-1]))]
-    made = [Level(*parts) for parts in zip(sizes, noises, nets, strict=True)]
-    return Cascade(recipe, made, symmetric_normalization(sizes[0]))
+    noises = [PlaneNoise(planes=3) for _ in keys[:-1]] + [
+        VectorNoise(dimension=3 * math.prod(sizes[-1]))
+    ]
+    levels = [Level(*parts) for parts in zip(sizes, noises, nets, strict=True)]
+    return Cascade(recipe, levels, symmetric_normalization(sizes[0]))
 
 
 def test_a_silent_model_is_a_gaussian_of_the_images_variance():
@@ -102,13 +104,13 @@ def test_a_silent_model_is_a_gaussian_of_the_images_variance():
     s, sizes = 1.3, [(12, 12), (6, 6), (3, 3)]
     test, validation = (torch.randn(n, 3, 12, 12) * s for n in (600, 600))
     cascade = toy([Silent(size) for size in sizes], sizes)
-    found = multiscale_parzen(cascade, test, validation, samples=64, draws=2)
+    likelihood = multiscale_parzen(cascade, test, validation, samples=64, draws=2)
     d = 3 * 12 * 12
     truth = -d / 2 * math.log(2 * math.pi * math.e * s**2)
-    assert [level.dimension for level in found.levels] == [3 * 108, 3 * 27, 3 * 9]
-    assert found.total.dimension == d
-    assert abs(found.total.mean - truth) < 4 * found.total.error + 0.001 * d
-    for level in found.levels:
+    assert [level.dimension for level in likelihood.levels] == [3 * 108, 3 * 27, 3 * 9]
+    assert likelihood.total.dimension == d
+    assert abs(likelihood.total.mean - truth) < 4 * likelihood.total.error + 0.001 * d
+    for level in likelihood.levels:
         assert level.width.sigma == pytest.approx(s, rel=0.05)
         assert not level.width.on_edge
 
@@ -119,10 +121,10 @@ def test_a_model_that_draws_its_residuals_from_the_truth_finds_their_entropy():
     cascade = toy([White(sizes[0]), White(sizes[1])], sizes)
     half = math.sqrt(3) * 3  # the residual of uniform noise is triangular, its mean too
     test, validation = ((torch.rand(n, 3, 1, 2) * 2 - 1) * half for n in (150, 100))
-    found = multiscale_parzen(cascade, test, validation, samples=512, draws=1024)
+    likelihood = multiscale_parzen(cascade, test, validation, samples=512, draws=1024)
     # (a - b) / sqrt 2 of two uniforms on [-w, w] is triangular on [-w sqrt 2, w sqrt 2].
     triangular = 0.5 + math.log(half * math.sqrt(2))
-    assert abs(found.levels[0].mean - -3 * triangular) < 4 * found.levels[0].error + 0.1
+    assert abs(likelihood.levels[0].mean - -3 * triangular) < 4 * likelihood.levels[0].error + 0.1
 
 
 def test_levels_have_their_own_noise_and_the_same_seed_repeats(cascade: Cascade):
@@ -139,15 +141,15 @@ def test_levels_have_their_own_noise_and_the_same_seed_repeats(cascade: Cascade)
 
 def test_classes_reach_the_levels(cascade_with_classes: Cascade):
     test, validation = torch.randn(4, 3, 12, 12), torch.randn(4, 3, 12, 12)
-    found = [
+    values = [
         multiscale_parzen(
             cascade_with_classes, test, validation, samples=64, draws=2,
             labels=torch.tensor(labels), validation_labels=torch.zeros(4, dtype=torch.int64),
         ).levels[0].values
         for labels in ([0, 0, 0, 0], [0, 0, 0, 2])
     ]  # fmt: skip
-    assert torch.equal(found[0][:3], found[1][:3])
-    assert found[0][3] != found[1][3]
+    assert torch.equal(values[0][:3], values[1][:3])
+    assert values[0][3] != values[1][3]
 
 
 def test_bad_images_are_refused(cascade: Cascade):
@@ -162,7 +164,7 @@ def test_a_pyramid_that_loses_a_coefficient_is_refused(monkeypatch: pytest.Monke
     def constant(x: Tensor, size: Size, operator: Operator) -> Tensor:
         return x.mean(dim=2, keepdim=True).expand(-1, -1, *size)
 
-    monkeypatch.setattr("lapgan.evaluation.multiscale_parzen.downsample", constant)
+    monkeypatch.setattr("lapgan.evaluation.metrics.multiscale_parzen.downsample", constant)
     with pytest.raises(LapganError, match="no orthogonal split exists"):
         OrthogonalSplit([(8, 8), (4, 4)], "bilinear")
 

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from lapgan.errors import LapganError
-from lapgan.evaluation.features import Features
-from lapgan.evaluation.neighbors import (
-    memorization,
+from lapgan.evaluation.features.extract import Features
+from lapgan.evaluation.metrics.neighbors import (
+    arrange_neighbors,
+    compare_neighbors,
     nearest_by_features,
     nearest_by_pixels,
-    neighbors_picture,
 )
 
 
@@ -20,48 +20,48 @@ def random_images(n: int, seed: int = 0) -> Tensor:
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lapgan.evaluation.neighbors._BLOCK", 7)
+    monkeypatch.setattr("lapgan.evaluation.metrics.neighbors._BLOCK", 7)
 
 
 def test_neighbours_by_pixels_are_those_of_a_full_search():
     train, images = random_images(40), random_images(5, 1)
-    found = nearest_by_pixels(images, train.numpy(), k=3)
+    neighbors = nearest_by_pixels(images, train.numpy(), k=3)
     differences = images[:, None].numpy().astype(float) - train[None].numpy()
     distances = np.sqrt((differences**2).sum(axis=(2, 3, 4)))
-    assert np.array_equal(found.indices, np.argsort(distances)[:, :3])
-    np.testing.assert_allclose(found.distances, np.sort(distances)[:, :3], rtol=1e-12)
-    assert (found.space, found.n_train) == ("pixels", 40)
+    assert np.array_equal(neighbors.indices, np.argsort(distances)[:, :3])
+    np.testing.assert_allclose(neighbors.distances, np.sort(distances)[:, :3], rtol=1e-12)
+    assert (neighbors.space, neighbors.n_train) == ("pixels", 40)
 
 
 def test_neighbours_by_features_are_those_of_a_full_search():
     train, images = torch.randn(40, 5), torch.randn(6, 5)
-    found = nearest_by_features(Features(images), Features(train), k=8)
+    neighbors = nearest_by_features(Features(images), Features(train), k=8)
     distances = (images[:, None].double() - train.double()).square().sum(dim=2).sqrt()
     expected = distances.sort(dim=1)
-    assert torch.equal(found.indices, expected.indices[:, :8])
-    assert torch.allclose(found.distances, expected.values[:, :8])
-    assert found.space == "lite0"
+    assert torch.equal(neighbors.indices, expected.indices[:, :8])
+    assert torch.allclose(neighbors.distances, expected.values[:, :8])
+    assert neighbors.space == "lite0"
 
 
 def test_planted_copies_are_found_at_no_distance():
     train = random_images(40)
-    found = nearest_by_pixels(train[[33, 4, 20]], train, k=2)
-    assert found.indices[:, 0].tolist() == [33, 4, 20]
-    assert (found.distances[:, 0] == 0).all()
-    assert (found.distances[:, 1] > 100).all()
+    neighbors = nearest_by_pixels(train[[33, 4, 20]], train, k=2)
+    assert neighbors.indices[:, 0].tolist() == [33, 4, 20]
+    assert (neighbors.distances[:, 0] == 0).all()
+    assert (neighbors.distances[:, 1] > 100).all()
 
 
 def test_memorization_tells_copies_from_new_images():
     train, held_out, new = random_images(40), random_images(30, 1), random_images(30, 2)
-    known = nearest_by_pixels(held_out, train)
-    fresh = memorization(nearest_by_pixels(new, train), known)
+    baseline = nearest_by_pixels(held_out, train)
+    fresh = compare_neighbors(nearest_by_pixels(new, train), baseline)
     assert fresh.ratio == pytest.approx(1, abs=0.05)
     assert fresh.copies < 0.2
-    copied = memorization(nearest_by_pixels(train[:20], train), known)
+    copied = compare_neighbors(nearest_by_pixels(train[:20], train), baseline)
     assert (copied.ratio, copied.copies) == (0, 1)
     assert (copied.n_train, copied.n_held_out, copied.n_fake) == (40, 30, 20)
     some = torch.cat((train[:3], new[:27]))
-    mixed = memorization(nearest_by_pixels(some, train), known)
+    mixed = compare_neighbors(nearest_by_pixels(some, train), baseline)
     assert mixed.ratio > 0.9
     assert mixed.copies == pytest.approx(0.1 + fresh.copies, abs=0.05)
 
@@ -70,12 +70,12 @@ def test_searches_that_differ_cannot_be_compared():
     train, images = random_images(40), random_images(5, 1)
     by_pixels = nearest_by_pixels(images, train)
     with pytest.raises(LapganError, match="search the same way"):
-        memorization(by_pixels, nearest_by_pixels(images, train[:30]))
+        compare_neighbors(by_pixels, nearest_by_pixels(images, train[:30]))
     by_features = nearest_by_features(Features(torch.randn(5, 4)), Features(torch.randn(40, 4)))
     with pytest.raises(LapganError, match="search the same way"):
-        memorization(by_features, by_pixels)
+        compare_neighbors(by_features, by_pixels)
     with pytest.raises(LapganError, match="are training images themselves"):
-        memorization(by_pixels, nearest_by_pixels(train, train))
+        compare_neighbors(by_pixels, nearest_by_pixels(train, train))
 
 
 def test_bad_searches_are_named():
@@ -93,7 +93,7 @@ def test_bad_searches_are_named():
 def test_the_picture_has_a_row_for_each_image():
     train, images = random_images(40), random_images(2, 1)
     by_pixels, by_features = train[:6].view(2, 3, 3, 8, 8), train[6:12].view(2, 3, 3, 8, 8)
-    picture = neighbors_picture(images, by_pixels, by_features)
+    picture = arrange_neighbors(images, by_pixels, by_features)
     assert picture.shape == (3, 2 * 10 - 2, 9 * 10 - 2)
     assert torch.equal(picture[:, 10:18, :8], images[1])
     assert torch.equal(picture[:, 10:18, 20:28], by_pixels[1, 0])

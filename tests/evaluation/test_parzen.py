@@ -9,11 +9,11 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from lapgan.data import Images, open_images
 from lapgan.errors import LapganError
-from lapgan.evaluation.parzen import (
+from lapgan.evaluation.metrics.parzen import (
+    choose_scale,
     choose_width,
     parzen_log_density,
     parzen_log_likelihood,
-    scale_of,
 )
 
 
@@ -38,21 +38,21 @@ def test_it_agrees_with_scikit_learn(offset: float):
     neighbors = pytest.importorskip("sklearn.neighbors")
     # One leaf: the bounds of a deep tree cancel in many dimensions, by hundreds of nats here.
     x, c, v = (torch.randn(n, 192) * 20 + offset for n in (40, 1100, 30))
-    found = parzen_log_likelihood(c, x, v, sigma=15.0)
+    likelihood = parzen_log_likelihood(c, x, v, sigma=15.0)
     density = neighbors.KernelDensity(bandwidth=15.0, leaf_size=1100).fit(c.double().numpy())
     truth = torch.from_numpy(density.score_samples(x.double().numpy()))
-    torch.testing.assert_close(found.values, truth, rtol=1e-5, atol=0)
+    torch.testing.assert_close(likelihood.values, truth, rtol=1e-5, atol=0)
 
 
 def test_it_finds_the_entropy_of_a_known_gaussian():
     d, s = 2, 1.7
     samples, test, validation = (torch.randn(n, d) * s for n in (6_000, 1_000, 400))
-    found = parzen_log_likelihood(samples, test, validation)
+    likelihood = parzen_log_likelihood(samples, test, validation)
     truth = -d / 2 * math.log(2 * math.pi * math.e * s**2)
-    assert abs(found.mean - truth) < 4 * found.error
-    assert found.spread == pytest.approx(math.sqrt(d / 2), rel=0.1)
-    assert not found.width.on_edge
-    assert found.error == pytest.approx(found.spread / math.sqrt(1_000))
+    assert abs(likelihood.mean - truth) < 4 * likelihood.error
+    assert likelihood.std == pytest.approx(math.sqrt(d / 2), rel=0.1)
+    assert not likelihood.width.on_edge
+    assert likelihood.error == pytest.approx(likelihood.std / math.sqrt(1_000))
 
 
 def test_the_best_width_is_found_between_the_grids_points():
@@ -67,8 +67,8 @@ def test_a_width_on_the_edge_of_the_grid_is_said_to_be(best: float):
 
 
 def test_identical_samples_and_validation_images_have_a_finite_width():
-    found = parzen_log_likelihood(torch.zeros(3, 4), torch.randn(2, 4), torch.zeros(2, 4))
-    assert math.isfinite(found.mean)
+    likelihood = parzen_log_likelihood(torch.zeros(3, 4), torch.randn(2, 4), torch.zeros(2, 4))
+    assert math.isfinite(likelihood.mean)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_bad_sets_are_named(change: dict[str, torch.Tensor], message: str):
 def test_scales(images: Images):
     pixels = torch.from_numpy(np.array(images.pixels))
     unit, symmetric, standardised = (
-        scale_of(name, images, (12, 12)).normalize(pixels)
+        choose_scale(name, images, (12, 12)).normalize(pixels)
         for name in ("unit", "symmetric", "standardised")
     )
     torch.testing.assert_close(unit, pixels / 255)
@@ -100,11 +100,11 @@ def test_scales(images: Images):
 def test_real_training_images_of_cifar10_as_samples():
     """-3449 with sigma .77 is what an independent program gave; see also Theis et al. (2016)."""
     training, held_out = (open_images("cifar10", split=split) for split in ("train", "test"))
-    scale = scale_of("standardised", training, (32, 32))
+    scale = choose_scale("standardised", training, (32, 32))
     samples, validation, test = (
         scale.normalize(torch.from_numpy(np.array(pixels)))
         for pixels in (training.pixels[:10_000], training.pixels[-500:], held_out.pixels[:2_000])
     )
-    found = parzen_log_likelihood(samples, test, validation)
-    assert abs(found.mean - -3449) < 30 + 2 * found.error
-    assert found.width.sigma == pytest.approx(0.77, abs=0.06)
+    likelihood = parzen_log_likelihood(samples, test, validation)
+    assert abs(likelihood.mean - -3449) < 30 + 2 * likelihood.error
+    assert likelihood.width.sigma == pytest.approx(0.77, abs=0.06)

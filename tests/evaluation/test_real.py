@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 
 from lapgan.data import Images
-from lapgan.evaluation.real import mixed
+from lapgan.evaluation.real import shuffle_classes
 
 
 def folders() -> Images:
@@ -12,23 +12,23 @@ def folders() -> Images:
     return Images(pixels, np.arange(60) // 20, ("a", "b", "c"), "folders", "f" * 8)
 
 
-def test_images_that_come_class_by_class_are_mixed():
-    images, found = folders(), mixed(folders())
-    assert found.labels is not None
-    colors = found.pixels[:, 0, 0, 0]
+def test_images_that_come_class_by_class_are_shuffled():
+    images, shuffled = folders(), shuffle_classes(folders())
+    assert shuffled.labels is not None
+    colors = shuffled.pixels[:, 0, 0, 0]
     assert sorted(colors) == list(range(60))
-    assert (found.labels == colors // 20).all()
-    assert set(found.labels[:20]) == {0, 1, 2}
-    assert found.fingerprint != images.fingerprint
-    assert (mixed(folders()).pixels == found.pixels).all()
+    assert (shuffled.labels == colors // 20).all()
+    assert set(shuffled.labels[:20]) == {0, 1, 2}
+    assert shuffled.fingerprint != images.fingerprint
+    assert (shuffle_classes(folders()).pixels == shuffled.pixels).all()
 
 
 def test_other_images_stay_as_they_are():
     images = folders()
     assert images.labels is not None
     shuffled = dataclasses.replace(images, labels=images.labels[::-1].copy())
-    assert mixed(shuffled) is shuffled
+    assert shuffle_classes(shuffled) is shuffled
     unlabelled = dataclasses.replace(images, labels=None, class_names=())
-    assert mixed(unlabelled) is unlabelled
+    assert shuffle_classes(unlabelled) is unlabelled
     one = dataclasses.replace(images, labels=np.zeros(60, np.int64), class_names=("a",))
-    assert mixed(one) is one
+    assert shuffle_classes(one) is one

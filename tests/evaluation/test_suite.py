@@ -5,6 +5,7 @@ import json
 import math
 import re
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +13,27 @@ import pytest
 import torch
 
 from lapgan.cascade import Cascade
+from lapgan.cascade.best_of import ClassifierGuide
 from lapgan.compute import choose_compute
 from lapgan.data import Images
 from lapgan.errors import LapganError
-from lapgan.evaluation.measurement import Measurement
-from lapgan.evaluation.plan import METRICS, Counts, Plan, make_config, usual_metrics
+from lapgan.evaluation.config import EvaluationConfig, SampleCounts
+from lapgan.evaluation.context import Context, EvaluatedModel, open_model
+from lapgan.evaluation.measurement import HELD_OUT, TRAINING, Measurement
+from lapgan.evaluation.metrics import METRICS, find_metrics, load_metrics
+from lapgan.evaluation.metrics.parzen import CENTROIDS
 from lapgan.evaluation.report import write_report
-from lapgan.evaluation.subject import Subject, open_subject
-from lapgan.evaluation.suite import CENTROIDS, HELD_OUT, TRAINING, Evaluation, evaluate
-from lapgan.recipe import ClassifierRecipe
-from lapgan.selection import Selector
+from lapgan.evaluation.suite import (
+    Evaluation,
+    choose_usual_metrics,
+    evaluate,
+    evaluate_models,
+)
+from lapgan.models.classifier import ClassifierSection
 
-COUNTS = Counts(
+COUNTS = SampleCounts(
     samples=24, test=40, validation=16, multiscale=8, draws=4, fit=100, centroids=10, pairs=64,
-    critic=128, judged=8, searched=80, coded=20,
+    critic=128, neighbor_queries=8, neighbor_candidates=80, entropy=20,
     entropy_minutes=0.01,
 )  # fmt: skip
 
@@ -51,43 +59,51 @@ def held_out() -> Images:
     return photos(180, 2)
 
 
-def plan_of(subjects: list[Subject], training: Images, held_out: Images, *metrics: str) -> Plan:
-    return Plan(subjects, training, held_out, metrics, COUNTS)  # type: ignore[arg-type]
+@pytest.fixture
+def context(cascade: Cascade, training: Images, held_out: Images) -> Context:
+    return Context([EvaluatedModel("tiny", cascade=cascade)], training, held_out, COUNTS)
+
+
+def run(context: Context, *names: str) -> Evaluation:
+    return evaluate_models(context, find_metrics(names))
 
 
 def find(evaluation: Evaluation, subject: str, metric: str) -> Measurement:
-    (found,) = [m for m in evaluation.measurements if (m.subject, m.metric) == (subject, metric)]
-    return found
+    (measurement,) = [
+        m for m in evaluation.measurements if (m.subject, m.metric) == (subject, metric)
+    ]
+    return measurement
 
 
 def test_a_model_that_gives_its_training_images_scores_as_they_do(
     training: Images, held_out: Images
 ):
-    parrot = Subject("parrot", source=training)
-    metrics = ("parzen", "precision-recall", "neighbours")
-    told: list[Measurement] = []
-    found = evaluate(plan_of([parrot], training, held_out, *metrics), told.append)
-    assert told == found.measurements
-    assert find(found, "parrot", "parzen").value == find(found, TRAINING, "parzen").value
-    assert find(found, "parrot", "precision-lite0").value == 1
+    parrot = EvaluatedModel("parrot", source=training)
+    context = Context([parrot], training, held_out, COUNTS)
+    reported: list[Measurement] = []
+    metrics = find_metrics(("parzen", "precision-recall", "neighbours"))
+    evaluation = evaluate_models(context, metrics, reported.append)
+    assert reported == evaluation.measurements
+    assert find(evaluation, "parrot", "parzen").value == find(evaluation, TRAINING, "parzen").value
+    assert find(evaluation, "parrot", "precision-lite0").value == 1
     for space in ("pixels", "lite0"):
-        copies = find(found, "parrot", f"nearest-neighbour ratio by {space}")
+        copies = find(evaluation, "parrot", f"nearest-neighbour ratio by {space}")
         assert copies.value == pytest.approx(0, abs=1e-3)
         assert copies.details["copies"] == 1
-    assert find(found, HELD_OUT, "recall-lite0").value > 0.5
+    assert find(evaluation, HELD_OUT, "recall-lite0").value > 0.5
 
 
 def test_every_metric_of_a_cascade_with_classes(
     cascade_with_classes: Cascade, training: Images, held_out: Images, tmp_path: Path
 ):
-    metrics = [m for m in METRICS if m not in ("fd", "inception-score")]
-    subject = Subject("tiny", cascade=cascade_with_classes)
-    evaluation = evaluate(plan_of([subject], training, held_out, *metrics))
+    names = [m.name for m in load_metrics() if m.name not in ("fd", "inception-score")]
+    model = EvaluatedModel("tiny", cascade=cascade_with_classes)
+    evaluation = run(Context([model], training, held_out, COUNTS), *names)
     mine = {m.metric for m in evaluation.measurements if m.subject == "tiny"}
     assert {"parzen", "multiscale-parzen", "multiscale-parzen level 12x12", "kid-lite0",
             "kid-lite0 of class cat", "class agreement by lite0", "coverage-lite0",
             "distance ratio at 12x12",
-            "share of noise in the residual at 12x12"} <= mine  # fmt: skip
+            "fraction of noise in the residual at 12x12"} <= mine  # fmt: skip
     levels = [find(evaluation, "tiny", f"multiscale-parzen level {s}") for s in ("12x12", "6x8")]
     total = find(evaluation, "tiny", "multiscale-parzen")
     assert total.value == pytest.approx(sum(level.value for level in levels))
@@ -114,81 +130,84 @@ def test_every_metric_of_a_cascade_with_classes(
     HTMLParser().feed(page)
 
 
-def test_published_values_stand_beside_cifar10_alone_and_say_so(
-    cascade: Cascade, training: Images, held_out: Images, tmp_path: Path
-):
-    named = dataclasses.replace(training, name="cifar10")
-    plan = plan_of([Subject("tiny", cascade=cascade)], named, held_out, "parzen")
-    page = write_report(evaluate(plan), tmp_path)[0].read_text()
+def test_published_values_stand_beside_cifar10_alone_and_say_so(context: Context, tmp_path: Path):
+    cifar10 = dataclasses.replace(context.training, name="cifar10")
+    evaluation = run(dataclasses.replace(context, training=cifar10), "parzen")
+    page = write_report(evaluation, tmp_path)[0].read_text()
     assert "-3572" in page
     assert page.count("published, not measured here") == 3
 
 
-def test_the_same_seed_repeats_and_another_does_not(
-    cascade: Cascade, training: Images, held_out: Images
-):
-    plan = plan_of([Subject("tiny", cascade=cascade)], training, held_out,
-                   "parzen", "multiscale-parzen")  # fmt: skip
+def test_the_same_seed_repeats_and_another_does_not(context: Context):
     first, again, other = (
-        evaluate(dataclasses.replace(plan, seed=seed)).measurements for seed in (0, 0, 1)
+        run(dataclasses.replace(context, seed=seed), "parzen", "multiscale-parzen").measurements
+        for seed in (0, 0, 1)
     )
     assert first == again
     assert first[-1].value != other[-1].value
 
 
-def test_larger_images_are_cropped_as_in_training(
-    cascade: Cascade, training: Images, held_out: Images
-):
+def test_larger_images_are_cropped_as_in_training(cascade: Cascade):
     data = cascade.recipe.data.model_copy(update={"crop": "corners"})
     cascade.recipe = cascade.recipe.model_copy(update={"data": data})
-    plan = plan_of([Subject("tiny", cascade=cascade)], photos(200, 1, 15), photos(60, 2, 15),
-                   "parzen")  # fmt: skip
-    assert find(evaluate(plan), TRAINING, "parzen").details["dimension"] == 3 * 12 * 12
+    model = EvaluatedModel("tiny", cascade=cascade)
+    evaluation = run(Context([model], photos(200, 1, 15), photos(60, 2, 15), COUNTS), "parzen")
+    assert find(evaluation, TRAINING, "parzen").details["dimension"] == 3 * 12 * 12
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("metric", "change", "message"),
     [
-        ({"metrics": ("fd",)}, "fd-lite0: 24 .* images are too few: a covariance of 1280"),
-        ({"metrics": ("inception-score",)}, "needs --extractor inception"),
-        ({"counts": dataclasses.replace(COUNTS, samples=190)}, "200 training images, expected"),
-        ({"training": photos(200, 3, 10)}, "images are 10x10, too small for crops of 12x12"),
-        ({"training": photos(200, 3, 25)}, "crops of that size do not cover them"),
-        ({"training": photos(200, 3, 15)}, "its recipe takes no crops"),
+        ("fd", {}, "fd-lite0: 24 .* images are too few: a covariance of 1280"),
+        ("inception-score", {}, "needs --extractor inception"),
+        ("parzen", {"counts": dataclasses.replace(COUNTS, samples=190)}, "200 training images, ex"),
+        ("parzen", {"training": photos(200, 3, 10)}, "are 10x10, too small for crops of 12x12"),
+        ("parzen", {"training": photos(200, 3, 25)}, "crops of that size do not cover them"),
+        ("parzen", {"training": photos(200, 3, 15)}, "its recipe takes no crops"),
     ],
 )
 def test_what_cannot_work_is_refused_before_any_work(
-    cascade: Cascade,
-    training: Images,
-    held_out: Images,
+    context: Context,
     monkeypatch: pytest.MonkeyPatch,
+    metric: str,
     change: dict[str, object],
     message: str,
 ):
-    plan = plan_of([Subject("tiny", cascade=cascade)], training, held_out, "parzen")
-    monkeypatch.setattr(Cascade, "blocks", lambda *_: pytest.fail("worked before it checked"))
+    monkeypatch.setattr(Cascade, "stream", lambda *_: pytest.fail("worked before it checked"))
     with pytest.raises(LapganError, match=message):
-        evaluate(dataclasses.replace(plan, **change))  # type: ignore[arg-type]
+        run(dataclasses.replace(context, **change), metric)  # type: ignore[arg-type]
+
+
+def test_a_class_with_too_few_images_is_refused_before_any_work(
+    cascade_with_classes: Cascade,
+    training: Images,
+    held_out: Images,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    model = EvaluatedModel("tiny", cascade=cascade_with_classes)
+    counts = dataclasses.replace(COUNTS, samples=10)
+    monkeypatch.setattr(Cascade, "stream", lambda *_: pytest.fail("worked before it checked"))
+    with pytest.raises(LapganError, match="class dog: kid-lite0: 3 generated images are too few"):
+        run(Context([model], training, held_out, counts), "classes")
 
 
 def test_only_as_many_samples_are_made_as_the_metrics_need(
-    cascade: Cascade, training: Images, held_out: Images, monkeypatch: pytest.MonkeyPatch
+    context: Context, monkeypatch: pytest.MonkeyPatch
 ):
-    made: list[int] = []
-    blocks = Cascade.blocks
+    counts: list[int] = []
+    stream = Cascade.stream
     monkeypatch.setattr(
-        Cascade, "blocks", lambda self, n, seed: made.append(n) or blocks(self, n, seed)
+        Cascade, "stream", lambda self, n, seed: counts.append(n) or stream(self, n, seed)
     )
-    plan = plan_of([Subject("tiny", cascade=cascade)], training, held_out, "multiscale-parzen")
-    many = dataclasses.replace(plan, counts=dataclasses.replace(COUNTS, samples=128))
-    evaluate(many)
-    assert made == [64]
+    many = dataclasses.replace(context, counts=dataclasses.replace(COUNTS, samples=128))
+    run(many, "multiscale-parzen")
+    assert counts == [64]
 
 
 def test_two_models_of_one_name_are_refused(cascade: Cascade, training: Images, held_out: Images):
-    subjects = [Subject("tiny", cascade=cascade), Subject("tiny", source=training)]
+    models = [EvaluatedModel("tiny", cascade=cascade), EvaluatedModel("tiny", source=training)]
     with pytest.raises(LapganError, match="two models have this name"):
-        evaluate(plan_of(subjects, training, held_out, "parzen"))
+        run(Context(models, training, held_out, COUNTS), "parzen")
 
 
 @pytest.mark.parametrize(
@@ -205,41 +224,95 @@ def test_unknown_names_are_told_the_known_ones(
 ):
     cascade.save(tmp_path / "tiny.safetensors")
     with pytest.raises(LapganError, match=message):
-        make_config([str(tmp_path / "tiny.safetensors")], "dead-leaves:40", **options)  # type: ignore[arg-type]
+        evaluate(
+            EvaluationConfig([str(tmp_path / "tiny.safetensors")], "dead-leaves:40", **options)
+        )  # type: ignore[arg-type]
 
 
 def test_models_are_named_and_opened(cascade: Cascade, tmp_path: Path):
     cascade.save(tmp_path / "tiny.safetensors")
     compute = choose_compute("cpu")
-    assert open_subject(str(tmp_path / "tiny.safetensors"), compute).name == "tiny"
-    assert open_subject(f"mine={tmp_path / 'tiny.safetensors'}", compute).name == "mine"
-    other = open_subject("theirs=dead-leaves:30", compute)
+    assert open_model(str(tmp_path / "tiny.safetensors"), compute).name == "tiny"
+    assert open_model(f"mine={tmp_path / 'tiny.safetensors'}", compute).name == "mine"
+    other = open_model("theirs=dead-leaves:30", compute)
     assert other.source is not None
-    assert other.images(30, 0).shape == (30, 3, *other.size)
+    assert other.sample(30, 0).shape == (30, 3, *other.size)
     with pytest.raises(LapganError, match="nowhere: there is no such file"):
-        open_subject(str(tmp_path / "nowhere"), compute)
+        open_model(str(tmp_path / "nowhere"), compute)
 
 
 def test_a_model_may_choose_among_candidates(cascade_with_classes: Cascade, tmp_path: Path):
-    chooser = ClassifierRecipe(level="12", maps=4)
-    cascade_with_classes.selector = Selector(chooser, chooser.build(3))
+    section = ClassifierSection(level="12", maps=4)
+    cascade_with_classes.guide = ClassifierGuide(section, section.build(3))
     cascade_with_classes.save(tmp_path / "tiny.safetensors")
-    subject = open_subject(str(tmp_path / "tiny.safetensors"), choose_compute("cpu"), 4)
-    assert subject.name == "tiny (best of 4)"
+    model = open_model(str(tmp_path / "tiny.safetensors"), choose_compute("cpu"), 4)
+    assert model.name == "tiny (best of 4)"
     expected = cascade_with_classes.best_of(4).sample(9, seed=2)
-    assert torch.equal(subject.images(9, seed=2), expected)
+    assert torch.equal(model.sample(9, seed=2), expected)
     assert not torch.equal(expected, cascade_with_classes.sample(9, seed=2))
 
 
 def test_few_images_lower_the_counts():
-    few = Counts().within(training=2000, held_out=300)
+    few = SampleCounts().limit_to(training=2000, held_out=300)
     assert (few.test, few.validation, few.multiscale, few.pairs) == (300, 500, 300, 150)
     assert few.fit == 1500
-    assert Counts().within(50_000, 10_000) == dataclasses.replace(Counts(), searched=49_000)
+    expected = dataclasses.replace(SampleCounts(), neighbor_candidates=49_000)
+    assert SampleCounts().limit_to(50_000, 10_000) == expected
 
 
-def test_the_frechet_distance_is_left_out_by_default_where_it_is_mostly_bias():
-    few, many = (usual_metrics(["lite0"], Counts(samples=n)) for n in (1000, 10_000))
+def test_the_frechet_distance_is_left_out_by_default_where_it_is_mostly_bias(context: Context):
+    def usual(**changes: object) -> set[str]:
+        changed = dataclasses.replace(context, **changes)  # type: ignore[arg-type]
+        return {metric.name for metric in choose_usual_metrics(changed)}
+
+    few, many = (usual(counts=SampleCounts(samples=n)) for n in (1000, 10_000))
     assert ("fd" in few, "fd" in many) == (False, True)
-    assert not {"inception-score", "entropy"} & set(many)
-    assert {*usual_metrics(["inception"], Counts()), "entropy"} == set(METRICS)
+    assert not {"inception-score", "entropy", "swd"} & many
+    every = {metric.name for metric in load_metrics()}
+    assert usual(counts=SampleCounts(), extractor_names=["inception"]) == every - {"entropy", "swd"}
+
+
+@pytest.mark.parametrize("module", METRICS)
+def test_every_metric_is_found_by_its_name_and_has_a_section_of_its_name(module: str):
+    metric = import_module(f"lapgan.evaluation.metrics.{module}").METRIC
+    assert find_metrics([f" {metric.name} "]) == [metric]
+    same = {m.section for m in load_metrics() if m.section.name == metric.section.name}
+    assert same == {metric.section}
+
+
+def test_metrics_are_measured_in_their_own_order():
+    names = [metric.name for metric in find_metrics(["neighbours", "kid", "parzen"])]
+    assert names == ["parzen", "kid", "neighbours"]
+
+
+def test_the_report_shows_every_measurement(context: Context, tmp_path: Path):
+    evaluation = run(context, "parzen", "multiscale-parzen", "kid", "dependence")
+    page = write_report(evaluation, tmp_path)[0].read_text()
+    for title in ("Log-likelihood", "Scores on features", "Dependence on the level below"):
+        assert page.count(f"<h2>{title}</h2>") == 1
+    assert "<h2>By class</h2>" not in page
+    rows = (
+        page.count('<tr><th scope="row">')
+        - len(evaluation.settings["counts"])
+        - len(evaluation.versions)
+    )
+    beside = {m.metric for m in evaluation.measurements if m.section == "dependence"}
+    others = [m for m in evaluation.measurements if m.section != "dependence"]
+    assert rows == len(others) + len(beside)
+
+
+def test_what_is_remembered_is_computed_once_until_it_is_forgotten(context: Context):
+    calls: list[int] = []
+
+    def compute(value: int) -> int:
+        calls.append(value)
+        return value + 1
+
+    (model,) = context.models
+    assert [context.remember(model, compute, 1) for _ in range(3)] == [2, 2, 2]
+    assert context.remember(model, compute, 5) == 6
+    assert context.remember((12, 12), compute, 1) == 2
+    context.forget(model)
+    context.remember(model, compute, 1)
+    context.remember((12, 12), compute, 1)
+    assert calls == [1, 5, 1, 1]

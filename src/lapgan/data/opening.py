@@ -18,12 +18,9 @@ def open_images(
     cache: Path | None = None,
     progress: bool | None = None,
 ) -> Images:
-    """Opens a source of images; it is decoded once and memory-mapped from then on.
+    """Opens a source of images of one size; it is decoded once and memory-mapped from then on.
 
-    Nothing is resized or cropped: all images must have one size.
-
-    >>> images = lapgan.open_images("dead-leaves:10")
-    >>> images.pixels.shape
+    >>> lapgan.open_images("dead-leaves:10").pixels.shape
     (10, 3, 32, 32)
 
     Args:
@@ -32,8 +29,7 @@ def open_images(
             working folder and then below `$LAPGAN_DATA`.
         split: which part of the source, usually "train" or "test".
         on_invalid: what to do with images that are broken, of another size than most, or not 8-bit
-            RGB without loss: "stop" raises and names them, "skip" leaves them out and names them
-            in a warning on the logger `lapgan.data`.
+            RGB without loss: "stop" raises, "skip" leaves them out and logs a warning.
         cache: the folder for decoded images; `$LAPGAN_CACHE` or the user's cache folder if None.
         progress: whether to draw progress bars on stderr; only in a terminal if None.
 
@@ -41,8 +37,7 @@ def open_images(
         The images, uint8 (N, 3, H, W), with labels and class names if the source has them.
 
     Raises:
-        LapganError: the source cannot be found, downloaded or read, or the decoded images cannot
-            be stored; the message says what to do.
+        LapganError: the source cannot be found, downloaded, read, or stored when decoded.
         ValueError: `on_invalid` is neither "stop" nor "skip".
     """
     if on_invalid not in ("stop", "skip"):

@@ -1,60 +1,26 @@
-"""The report's figures, as SVG: one dot a row, with its interval."""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
+"""The report's plots as SVG: one dot per row, with its interval."""
 
 from matplotlib.figure import Figure
 
-from lapgan.evaluation.measurement import Measurement
+from lapgan.evaluation.sections import Plot
 from lapgan.plots import COLORS, GRAY, INK, look, svg
 
-__all__ = ["Dot", "dots", "of_measurements"]
+__all__ = ["draw_dots"]
 
 
-@dataclass(frozen=True)
-class Dot:
-    """A row of a figure.
-
-    Args:
-        label: beside the row.
-        value: where the dot is.
-        spread: half of the bar's length; 0 for none.
-        kind: `model` in color, `reference` in ink, `published` hollow and grey.
-    """
-
-    label: str
-    value: float
-    spread: float = 0.0
-    kind: str = "model"
-
-
-def of_measurements(measurements: Sequence[Measurement], models: Sequence[str]) -> list[Dot]:
-    """Turns measurements of one metric into rows, with two standard errors to each side."""
-    return [
-        Dot(m.subject, m.value, 2 * (m.error or 0), "model" if m.subject in models else "reference")
-        for m in measurements
-    ]
-
-
-def dots(rows: Sequence[Dot], label: str, title: str) -> str:
-    """Draws rows from top to bottom.
-
-    Args:
-        rows: at least one.
-        label: of the axis.
-        title: for those who cannot see the figure.
-    """
+def draw_dots(plot: Plot) -> str:
+    """Draws the dots of a plot from top to bottom."""
     with look():
-        figure = Figure(figsize=(7.2, 0.75 + 0.33 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(7.2, 0.75 + 0.33 * len(plot.dots)), layout="constrained")
         axes = figure.add_subplot()
-        for place, row in enumerate(rows):
-            color = {"model": COLORS[0], "reference": INK}.get(row.kind, GRAY)
-            face = "white" if row.kind == "published" else color
-            ends = [row.value - row.spread, row.value + row.spread]
+        for place, dot in enumerate(plot.dots):
+            color = {"model": COLORS[0], "reference": INK}.get(dot.kind, GRAY)
+            face = "white" if dot.kind == "published" else color
+            ends = [dot.value - dot.half_width, dot.value + dot.half_width]
             axes.plot(ends, [place, place], color=color, linewidth=2)
-            axes.plot(row.value, place, "o", color=color, markerfacecolor=face, markersize=7)
-        axes.set_yticks(range(len(rows)), [row.label for row in rows])
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xlabel(label)
+            axes.plot(dot.value, place, "o", color=color, markerfacecolor=face, markersize=7)
+        axes.set_yticks(range(len(plot.dots)), [dot.label for dot in plot.dots])
+        axes.set_ylim(len(plot.dots) - 0.5, -0.5)
+        axes.set_xlabel(plot.label)
         axes.margins(x=0.08)
-        return svg(figure, title)
+        return svg(figure, f"{plot.title} by model")

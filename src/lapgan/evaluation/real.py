@@ -11,25 +11,25 @@ from torch import Tensor
 
 from lapgan.data import Images, corner_crops
 from lapgan.errors import LapganError
-from lapgan.sizes import Size
+from lapgan.sizes import Size, size_text
 
-__all__ = ["RealImages", "checked_indices", "mixed", "real_crops"]
+__all__ = ["RealImages", "check_indices", "read_crops", "shuffle_classes"]
 
 # More than an evaluation uses; they are copied.
-_MIXED = 60_000
+_SHUFFLED = 60_000
 
 
-def mixed(images: Images) -> Images:
-    """Returns images that come class by class, as from class folders, in a random order.
+def shuffle_classes(images: Images) -> Images:
+    """Returns images that are sorted by class, as from class folders, in a random order.
 
-    The first of them then stand for all classes. Others are returned as they are. Of more than
-    60,000 so many are taken.
+    The first of them then represent all classes. Other images are returned as they are. At most
+    60,000 images are kept.
     """
     if images.labels is None or len(images) == 0 or (np.diff(images.labels) < 0).any():
         return images
     if images.labels[0] == images.labels[-1]:
         return images
-    order = np.random.default_rng(0).permutation(len(images))[:_MIXED]
+    order = np.random.default_rng(0).permutation(len(images))[:_SHUFFLED]
     return Images(
         pixels=images.pixels[order],
         labels=images.labels[order],
@@ -39,12 +39,12 @@ def mixed(images: Images) -> Images:
     )
 
 
-def real_crops(
+def read_crops(
     images: Images, indices: Sequence[int] | NDArray[np.int64], size: Size | None = None
 ) -> UInt8[Tensor, "n 3 h w"]:
     """Reads real images at the size of a model, image i cropped to its corner i mod 4.
 
-    Models of a size below their images' learn their four corner crops (Denton et al., 2015).
+    Models smaller than their images are trained on the four corner crops (Denton et al., 2015).
 
     Args:
         images: the data.
@@ -54,20 +54,17 @@ def real_crops(
     Raises:
         LapganError: the images are smaller than that, or there are no such indices.
     """
-    chosen = checked_indices(images, indices)
+    chosen = check_indices(images, indices)
     size = size or images.size
     if images.size[0] < size[0] or images.size[1] < size[1]:
-        found, expected = (f"{h}x{w}" for h, w in (images.size, size))
         raise LapganError(
-            f"{images.name}: images are {found}, too small for crops of {expected}. Give the data "
-            "that the model was trained on."
+            f"{images.name}: images are {size_text(images.size)}, too small for crops of "
+            f"{size_text(size)}. Give the data that the model was trained on."
         )
     return torch.from_numpy(corner_crops(images, chosen, chosen % 4, size))
 
 
-def checked_indices(
-    images: Images, indices: Sequence[int] | NDArray[np.int64]
-) -> NDArray[np.int64]:
+def check_indices(images: Images, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
     """Returns the indices as an array; a LapganError if there are no such images."""
     chosen = np.asarray(indices, np.int64)
     if chosen.ndim != 1 or (len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(images)):
@@ -79,12 +76,12 @@ def checked_indices(
 class RealImages:
     """The parts of a data set that an evaluation uses, at the size of a model.
 
-    No image is in two of them: widths are chosen on the last training images, which are neither
-    among the first, that stand for the distribution, nor held out.
+    No image is in two of them: bandwidths are chosen on the last training images, which are
+    neither held out nor among the first ones, which represent the distribution.
 
     Args:
-        training: what models were trained on.
-        held_out: images of the same kind that they have not seen.
+        training: what the models were trained on.
+        held_out: images of the same kind that they were not trained on.
         size: of the model.
 
     Raises:
@@ -98,12 +95,12 @@ class RealImages:
 
     def __post_init__(self) -> None:
         for images in (self.training, self.held_out):
-            real_crops(images, [], self.size)
+            read_crops(images, [], self.size)
             if images.size[0] > 2 * self.size[0] or images.size[1] > 2 * self.size[1]:
-                found, made = (f"{h}x{w}" for h, w in (images.size, self.size))
                 raise LapganError(
-                    f"{images.name}: images are {found}, but the model makes {made}, and corner "
-                    "crops of that size do not cover them. Give the data that it was trained on."
+                    f"{images.name}: images are {size_text(images.size)}, but the model generates "
+                    f"{size_text(self.size)}, and corner crops of that size do not cover them. "
+                    "Give the data that the model was trained on."
                 )
 
     @property
@@ -113,15 +110,15 @@ class RealImages:
 
     def train(self, n: int) -> UInt8[Tensor, "n 3 h w"]:
         """Returns the first n training images."""
-        return real_crops(self.training, range(n), self.size)
+        return read_crops(self.training, range(n), self.size)
 
     def validation(self, n: int) -> UInt8[Tensor, "n 3 h w"]:
         """Returns the last n training images."""
-        return real_crops(self.training, self._last(n), self.size)
+        return read_crops(self.training, self._last(n), self.size)
 
     def test(self, n: int) -> UInt8[Tensor, "n 3 h w"]:
         """Returns the first n held-out images."""
-        return real_crops(self.held_out, range(n), self.size)
+        return read_crops(self.held_out, range(n), self.size)
 
     def labels(self, n: int) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]] | None:
         """Returns the classes of `test(n)` and of `validation(n)`, if there are any."""

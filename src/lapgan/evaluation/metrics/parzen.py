@@ -1,19 +1,19 @@
-"""The Parzen-window log-likelihood: held-out images under Gaussians that sit on the samples.
+"""The Parzen-window log-likelihood: held-out images under Gaussians centered on the samples.
 
     log p(x) = log 1/m sum_j N(x; c_j, sigma^2 I)
              = log sum_j exp(-|x - c_j|^2 / 2 sigma^2) - log m - d/2 log(2 pi sigma^2)
 
-In nats an image. The value depends on the scale of the pixels, on the dimension d and on the number
-of samples m, so all are told beside it. It does not rank models by the quality of their images:
-centroids of k-means beat real images (Theis et al., 2016).
+In nats per image. The value depends on the scale of the pixels, on the dimension d and on the
+number of samples m, which are therefore reported with it. It does not rank models by the quality of
+their images: centroids of k-means score higher than real images (Theis et al., 2016).
 
-Source: Denton et al. (2015), section 5.1; Breuleux et al. (2010).
+References:
+    Denton et al. (2015), section 5.1; Breuleux et al. (2010).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -21,92 +21,52 @@ from torch import Tensor
 
 from lapgan.data import Images
 from lapgan.errors import LapganError
+from lapgan.evaluation.config import Scale
+from lapgan.evaluation.context import Context, EvaluatedModel
+from lapgan.evaluation.measurement import TRAINING, Detail, Measurement
+from lapgan.evaluation.metrics.base import Metric
+from lapgan.evaluation.metrics.log_likelihood import SECTION, LogLikelihood, Width
+from lapgan.evaluation.metrics.parzen_references import GaussianFit, fit_centroids
 from lapgan.normalization import Normalization, standard_normalization, symmetric_normalization
-from lapgan.progress import tracked
+from lapgan.progress import tracked, working
 from lapgan.sizes import Size
 
 __all__ = [
-    "SCALES",
-    "LogLikelihood",
-    "Scale",
-    "Width",
+    "CENTROIDS",
+    "GAUSSIAN",
+    "METRIC",
+    "choose_scale",
     "choose_width",
     "parzen_log_density",
     "parzen_log_likelihood",
-    "scale_of",
 ]
 
-Scale = Literal["standardised", "unit", "symmetric"]
-SCALES: tuple[Scale, ...] = get_args(Scale)
+# The subjects of reference rows.
+CENTROIDS = "k-means centroids"
+GAUSSIAN = "Gaussian fit"
 
 # Blocks that fill the matrix product and keep memory at a few MiB, whatever is compared.
 _SAMPLES, _IMAGES = 512, 512
 
-# The grid of widths, in standard deviations of the images' pixels: real images of CIFAR-10 ask for
-# 0.77, and anything that shall count as a model lies well within.
+# The grid of widths, in standard deviations of the images' pixels: 0.77 is best for real images of
+# CIFAR-10, and the best width of any useful model lies well within.
 _COARSE = torch.logspace(math.log10(0.05), math.log10(2.5), 15, dtype=torch.float64)
 _REFINEMENTS = 2
 
 
-@dataclass(frozen=True)
-class Width:
-    """The width of the window, chosen on validation images.
+def choose_scale(
+    scale: Scale, images: Images, size: Size, *, corners: bool = False
+) -> Normalization:
+    """Returns the map from pixels to the scale in which densities are computed.
 
-    Args:
-        sigma: the standard deviation of each Gaussian, in the scale of the pixels.
-        on_edge: whether it is the smallest or largest of the grid, so that the true best may lie
-            beyond.
-    """
-
-    sigma: float
-    on_edge: bool
-
-
-@dataclass(frozen=True)
-class LogLikelihood:
-    """Log-likelihoods of images, in nats an image.
-
-    Args:
-        values: one an image, float64 (n,).
-        width: of the window.
-        dimension: of an image: colors x height x width.
-        samples: how many Gaussians.
-        validation: how many images the width was chosen on.
-    """
-
-    values: Float[Tensor, " n"]
-    width: Width
-    dimension: int
-    samples: int
-    validation: int
-
-    @property
-    def mean(self) -> float:
-        """The mean over images."""
-        return self.values.mean().item()
-
-    @property
-    def spread(self) -> float:
-        """The standard deviation over images: the +- of the paper's tables."""
-        return self.values.std().item()
-
-    @property
-    def error(self) -> float:
-        """The standard error of the mean, over images."""
-        return self.spread / math.sqrt(len(self.values))
-
-
-def scale_of(scale: Scale, images: Images, size: Size, *, corners: bool = False) -> Normalization:
-    """Returns the map from pixels to the scale in which densities are taken.
-
-    `standardised` has zero mean and unit variance a pixel over the training images, as in the
+    `standardised` has zero mean and unit variance per pixel over the training images, as in the
     code of Denton et al. (2015); `unit` is [0, 1]; `symmetric` is [-1, 1].
 
     Args:
         scale: by name.
         images: the training images.
-        size: of the images that will be compared.
-        corners: whether these are the corner crops of the training images.
+        size: of the images to compare.
+        corners: whether these are corner crops of the training images.
     """
     if scale == "standardised":
         return standard_normalization(images, size, corners=corners, flip=False)
@@ -124,13 +84,13 @@ def parzen_log_likelihood(
     """Estimates the log-likelihood of test images from samples of a model.
 
     Args:
-        samples: images of the model, in the scale in which the density is taken.
+        samples: images of the model, in the scale in which the density is computed.
         test: held-out images.
-        validation: images to choose sigma on, apart from the samples and from `test`.
-        sigma: the width, if it is not to be chosen.
+        validation: images to choose sigma on, neither among the samples nor in `test`.
+        sigma: the width; chosen if None.
 
     Returns:
-        The log-likelihoods, in nats an image.
+        The log-likelihoods, in nats per image.
 
     Raises:
         LapganError: shapes differ, a set is empty, or a value is not finite.
@@ -138,7 +98,7 @@ def parzen_log_likelihood(
     samples, test, validation = (x.flatten(1) for x in (samples, test, validation))
     _check(samples=samples, test=test, validation=validation)
     center = samples.mean(dim=0)
-    # Distances do not change, but lose fewer digits when the numbers are small.
+    # Distances do not change, but lose fewer digits where the numbers are small.
     samples, test, validation = (x - center for x in (samples, test, validation))
     if sigma is None:
         unit = validation.std(dim=0, correction=0).square().mean().sqrt().item()
@@ -213,3 +173,66 @@ def _check(**sets: Tensor) -> None:
             )
         if not bool(images.isfinite().all()):
             raise LapganError(f"Parzen: {name} images hold values that are not finite.")
+
+
+@dataclass(frozen=True, eq=False)
+class _Target:
+    """What all samples of one size are compared with: real images in one scale."""
+
+    size: Size
+    scale: Normalization
+    test: Tensor
+    validation: Tensor
+
+
+def _target(context: Context, size: Size) -> _Target:
+    return context.remember(size, _read_target, context, size)
+
+
+def _read_target(context: Context, size: Size) -> _Target:
+    real, counts = context.real(size), context.counts
+    scale = choose_scale(context.scale, context.training, size, corners=real.cropped)
+    test = scale.normalize(real.test(counts.test)).flatten(1)
+    validation = scale.normalize(real.validation(counts.validation)).flatten(1)
+    return _Target(size, scale, test, validation)
+
+
+def _measure(context: Context, model: EvaluatedModel) -> Iterator[Measurement]:
+    target = _target(context, model.size)
+    samples = target.scale.normalize(context.samples(model)).flatten(1)
+    yield _compare(context, target, model.name, samples)
+
+
+def _measure_references(context: Context, size: Size) -> Iterator[Measurement]:
+    """Measures training images, centroids of k-means, and samples of a Gaussian fit."""
+    target, counts = _target(context, size), context.counts
+    real, normalize = context.real(size), target.scale.normalize
+    training = normalize(real.train(counts.samples)).flatten(1)
+    yield _compare(context, target, TRAINING, training)
+    images = normalize(real.train(counts.fit)).flatten(1)
+    with working("k-means"):
+        centroids = fit_centroids(images, counts.centroids, context.seed)
+    yield _compare(context, target, CENTROIDS, centroids)
+    if len(images) > images.shape[1]:
+        with working("Gaussian fit"):
+            gaussian = GaussianFit.of(images)
+            exact = gaussian.log_likelihood(target.test).mean().item()
+            samples = gaussian.sample(counts.samples, context.seed)
+        yield _compare(context, target, GAUSSIAN, samples, exact_log_likelihood=exact)
+
+
+def _compare(
+    context: Context, target: _Target, subject: str, samples: Tensor, **details: Detail
+) -> Measurement:
+    """Measures samples that are in the target's scale already, (m, d)."""
+    likelihood = parzen_log_likelihood(samples, target.test, target.validation)
+    return likelihood.report(
+        subject=subject,
+        metric=METRIC.name,
+        size=target.size,
+        seed=context.seed,
+        details={"scale": context.scale, **details},
+    )
+
+
+METRIC = Metric("parzen", SECTION, _measure, _measure_references, needs="samples")

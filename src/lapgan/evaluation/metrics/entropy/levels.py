@@ -1,14 +1,14 @@
-"""Conditional entropies of the levels of a pyramid, in bits a pixel, as upper bounds.
+"""Conditional entropies of the levels of a pyramid, in bits per pixel, as upper bounds.
 
     I_{k+1} = floor(d(I_k) + 1/2), clipped to 0 ... 255
     H[I_0] = H[I_K] + Σ_k H[I_k | I_{k+1}]
 
 All levels are 8-bit images and each follows from the finer one, so the chain rule is exact. Any
 code of I_k that a decoder with I_{k+1} can read bounds H[I_k | I_{k+1}] from above: here a standard
-lossless coder on the residual, and a learned density (`lapgan.evaluation.density`) whose bits are
-counted on images it was not trained on.
+lossless coder on the residual, and a learned density (see `density.py`) whose bits are counted on
+images it was not trained on.
 
-A bit a pixel counts all three colors; a bit a dimension is a third of that.
+Bits per pixel count all three colors; bits per dimension are a third of that.
 """
 
 import json
@@ -25,13 +25,15 @@ from torch import Tensor
 
 from lapgan.data import Images, corner_crops
 from lapgan.errors import LapganError
-from lapgan.evaluation.coders import best_code, residual_values
-from lapgan.evaluation.density import LevelImages, image_bits, train_density
+from lapgan.evaluation.metrics.entropy.coders import best_code, residual_values
+from lapgan.evaluation.metrics.entropy.contexts import LevelImages
+from lapgan.evaluation.metrics.entropy.density import image_bits
+from lapgan.evaluation.metrics.entropy.training import train_density
 from lapgan.files import write_json
 from lapgan.progress import tracked
 from lapgan.pyramid import Operator, downsample, upsample
 from lapgan.recipe import Recipe
-from lapgan.sizes import Size, check_sizes
+from lapgan.sizes import Size, check_sizes, size_text
 
 __all__ = [
     "EntropyConfig",
@@ -42,7 +44,7 @@ __all__ = [
     "recipe_noise_bits",
 ]
 
-# Training images beyond this many bytes are left out: minutes of training see no more.
+# Training images beyond this many bytes are left out: minutes of training use no more.
 TRAIN_BYTES = 2**29
 LEAST_TRAIN, LEAST_TEST = 16, 2
 CHUNK = 512
@@ -50,7 +52,7 @@ CHUNK = 512
 
 @dataclass(frozen=True)
 class EntropyConfig:
-    """What decides on the figures, besides the images.
+    """The settings that determine the values, together with the images.
 
     Args:
         sizes: the size of every level, finest first.
@@ -59,8 +61,8 @@ class EntropyConfig:
             but none less than a quarter.
         n: how many test images, drawn by the seed.
         seed: of training and of the draw.
-        crop: cut each image to the finest size, at one of its corners, each in turn.
-        noise_bits: H[z_k] by level in bits a pixel, finest first; empty without a recipe.
+        crop: crop each image to the finest size, at one of its corners, each in turn.
+        noise_bits: H[z_k] by level in bits per pixel, finest first; empty without a recipe.
     """
 
     sizes: tuple[Size, ...]
@@ -91,7 +93,7 @@ class EntropyConfig:
 
 @dataclass(frozen=True)
 class LevelEntropy:
-    """Upper bounds of H[I_k | I_{k+1}], or of H[I_K] at the coarsest level, in bits a pixel.
+    """Upper bounds of H[I_k | I_{k+1}], or of H[I_K] at the coarsest level, in bits per pixel.
 
     Args:
         size: height and width of the level.
@@ -119,24 +121,24 @@ class LevelEntropy:
 
     @property
     def bits(self) -> float:
-        """The smaller of the two bounds, in bits a pixel."""
+        """The smaller of the two bounds, in bits per pixel."""
         return min(self.learned, self.standard)
 
     @property
-    def bits_a_dimension(self) -> float:
-        """The smaller of the two bounds, in bits a color value."""
+    def bits_per_dimension(self) -> float:
+        """The smaller of the two bounds, in bits per color value."""
         return self.bits / 3
 
     @property
     def unused(self) -> float | None:
-        """1 - bound / H[z_k]: at least this share of the noise is more than the images need."""
+        """1 - bound / H[z_k]: at least this fraction of the noise exceeds what the images need."""
         return None if self.noise is None else 1 - self.bits / self.noise
 
     @property
     def name(self) -> str:
         """The entropy as it is written: H[96 | 48]."""
-        given = "" if self.given is None else f" | {_text(self.given)}"
-        return f"H[{_text(self.size)}{given}]"
+        given = "" if self.given is None else f" | {_side_text(self.given)}"
+        return f"H[{_side_text(self.size)}{given}]"
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class EntropyReport:
 
     Args:
         data: names and fingerprints of the images.
-        settings: what else decided on the figures.
+        settings: the other settings.
         levels: finest first.
     """
 
@@ -155,7 +157,7 @@ class EntropyReport:
 
     @property
     def total(self) -> float:
-        """The bound of H[I_0] by the chain rule, in bits a pixel of I_0."""
+        """The bound of H[I_0] by the chain rule, in bits per pixel of I_0."""
         return self._sum([level.bits for level in self.levels])
 
     @property
@@ -171,11 +173,11 @@ class EntropyReport:
         """Returns the report as plain data, with all that is needed to repeat it."""
         derived = [
             asdict(level)
-            | {"bits_a_dimension": level.bits_a_dimension, "unused_noise": level.unused}
+            | {"bits_per_dimension": level.bits_per_dimension, "unused_noise": level.unused}
             for level in self.levels
         ]
         return {
-            "unit": "bits a pixel",
+            "unit": "bits per pixel",
             "data": self.data,
             "settings": asdict(self.settings),
             "levels": derived,
@@ -193,7 +195,7 @@ def measure_entropy(
         train: images to train the densities on.
         test: images of the same kind, none of them among `train`.
         settings: levels, operator, time and seed.
-        out: a JSON file, written after each level; levels that it holds already are not measured
+        out: a JSON file, written after each level; levels that it already has are not measured
             again.
 
     Raises:
@@ -213,11 +215,13 @@ def measure_entropy(
     count = len(settings.sizes)
     if len(report.levels) == count:
         return report
-    most = TRAIN_BYTES // (3 * settings.sizes[0][0] * settings.sizes[0][1])
-    trained = byte_pyramid(_drawn(train, most, settings), settings.sizes, settings.operator)
-    tested = byte_pyramid(_drawn(test, settings.n, settings), settings.sizes, settings.operator)
+    most_train = TRAIN_BYTES // (3 * settings.sizes[0][0] * settings.sizes[0][1])
+    train_pyramid, test_pyramid = (
+        byte_pyramid(_draw_images(images, most, settings), settings.sizes, settings.operator)
+        for images, most in ((train, most_train), (test, settings.n))
+    )
     for k in reversed(range(count - len(report.levels))):
-        level = _measure_level(_level(trained, k), _level(tested, k), settings, k)
+        level = _measure_level(_level(train_pyramid, k), _level(test_pyramid, k), settings, k)
         report = EntropyReport(data, settings, (level, *report.levels))
         if out is not None:
             write_json(out, report.as_json())
@@ -230,17 +234,17 @@ def byte_pyramid(
     """Returns [I_0, ..., I_K] as uint8, with I_{k+1} = floor(d(I_k) + 1/2) clipped to bytes."""
     pyramid = [images]
     for size in sizes[1:]:
-        chunks = tracked(torch.split(pyramid[-1], CHUNK), f"pyramid {_text(size)}")
-        pyramid.append(torch.cat([_bytes(downsample(x.float(), size, operator)) for x in chunks]))
+        chunks = tracked(torch.split(pyramid[-1], CHUNK), f"pyramid {size_text(size)}")
+        pyramid.append(
+            torch.cat([_round_to_bytes(downsample(x.float(), size, operator)) for x in chunks])
+        )
     return pyramid
 
 
 def recipe_noise_bits(recipe: Recipe) -> tuple[float, ...]:
-    """Returns H[z_k] of every level in bits a pixel, finest first."""
-    noises = [recipe.level(k).noise.build() for k in range(len(recipe.sizes))]
+    """Returns H[z_k] of every level in bits per pixel, finest first."""
     return tuple(
-        noise.entropy(size) / (size[0] * size[1])
-        for noise, size in zip(noises, recipe.sizes, strict=True)
+        level.noise.entropy(level.size) / (level.size[0] * level.size[1]) for level in recipe.levels
     )
 
 
@@ -268,7 +272,7 @@ def _measure_level(
 def _to_code(level: LevelImages, operator: Operator) -> Tensor:
     if level.coarse is None:
         return level.fine
-    low = _bytes(upsample(level.coarse.float(), level.size, operator))
+    low = _round_to_bytes(upsample(level.coarse.float(), level.size, operator))
     return residual_values(level.fine, low)
 
 
@@ -276,12 +280,12 @@ def _level(pyramid: Sequence[Tensor], k: int) -> LevelImages:
     return LevelImages(pyramid[k], pyramid[k + 1] if k + 1 < len(pyramid) else None)
 
 
-def _bytes(x: Tensor) -> Tensor:
+def _round_to_bytes(x: Tensor) -> Tensor:
     return (x + 0.5).floor().clamp(0, 255).byte()
 
 
-def _drawn(images: Images, most: int, settings: EntropyConfig) -> Tensor:
-    """Draws up to `most` images, cut to the finest size if need be."""
+def _draw_images(images: Images, most: int, settings: EntropyConfig) -> Tensor:
+    """Draws up to `most` images, cropped to the finest size if the settings say so."""
     order = np.random.default_rng(settings.seed).permutation(len(images))[:most]
     chosen = np.sort(order)
     if not settings.crop:
@@ -291,13 +295,16 @@ def _drawn(images: Images, most: int, settings: EntropyConfig) -> Tensor:
 
 
 def _check_images(images: Images, settings: EntropyConfig, least: int) -> None:
-    found, finest = _text(images.size), settings.sizes[0]
-    if settings.crop and (images.size[0] < finest[0] or images.size[1] < finest[1]):
-        raise LapganError(f"{images.name}: images are {found}, too small to cut {_text(finest)}.")
-    if not settings.crop and tuple(images.size) != tuple(finest):
+    size, finest = images.size, settings.sizes[0]
+    if settings.crop and (size[0] < finest[0] or size[1] < finest[1]):
         raise LapganError(
-            f"{images.name}: images are {found}, but the finest level is {_text(finest)}; begin "
-            f"the sizes with {found}."
+            f"{images.name}: images are {size_text(size)}, too small to crop to "
+            f"{size_text(finest)}."
+        )
+    if not settings.crop and tuple(size) != tuple(finest):
+        raise LapganError(
+            f"{images.name}: images are {size_text(size)}, but the finest level is "
+            f"{size_text(finest)}; begin the sizes with {size_text(size)}."
         )
     if len(images) < least:
         raise LapganError(
@@ -312,15 +319,14 @@ def _levels_done(
     if out is None or not out.exists():
         return ()
     try:
-        found = json.loads(out.read_text(encoding="utf-8"))
-        same = found["data"] == data and found["settings"] == json.loads(
+        report = json.loads(out.read_text(encoding="utf-8"))
+        same = report["data"] == data and report["settings"] == json.loads(
             json.dumps(asdict(settings))
         )
-        levels = tuple(_level_of_json(level) for level in found["levels"])
+        levels = tuple(_level_of_json(level) for level in report["levels"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LapganError(
-            f"{out}: there is a file already, and it is no entropy report ({error}); choose "
-            "another --out."
+            f"{out}: this file exists and is not an entropy report ({error}); choose another --out."
         ) from None
     if not same:
         raise LapganError(
@@ -336,5 +342,6 @@ def _level_of_json(level: dict[str, Any]) -> LevelEntropy:
     return LevelEntropy(**fields)
 
 
-def _text(size: Size) -> str:
-    return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"
+def _side_text(size: Size) -> str:
+    """Returns a size as entropies are written: 28 for squares, 28x14 for others."""
+    return str(size[0]) if size[0] == size[1] else size_text(size)

@@ -1,7 +1,7 @@
 """Lossless image coders, as upper bounds of an entropy that need no training.
 
-Many small images are laid out on large sheets, so that headers hardly count; the sheets are decoded
-again, so that a coder that loses anything is found out.
+Many small images are laid out on large sheets, so that headers hardly count. The sheets are decoded
+again, so that a lossy coder is detected.
 """
 
 import io
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from lapgan.errors import LapganError
+from lapgan.errors import requires
 from lapgan.progress import tracked
 
 __all__ = ["CODERS", "Code", "best_code", "code_bits", "residual_values"]
 
-# Options that ask each coder for its best within reason.
+# Options for strong compression at reasonable speed.
 CODERS: dict[str, dict[str, Any]] = {
     "JPEG XL": {"format": "JXL", "lossless": True, "effort": 7},
     "WebP": {"format": "WEBP", "lossless": True, "quality": 100, "method": 4, "exact": True},
@@ -31,7 +31,7 @@ SIDE = 1024
 
 @dataclass(frozen=True)
 class Code:
-    """What the shortest of the standard coders needs.
+    """The shortest code by a standard coder.
 
     Args:
         coder: its name.
@@ -45,7 +45,7 @@ class Code:
 def residual_values(
     fine: UInt8[Tensor, "n 3 h w"], low: UInt8[Tensor, "n 3 h w"]
 ) -> UInt8[Tensor, "n 3 h w"]:
-    """Returns (fine - low + 128) mod 256: with `low` known, as good as `fine` itself."""
+    """Returns (fine - low + 128) mod 256, from which `fine` follows if `low` is given."""
     return fine - low + 128
 
 
@@ -67,7 +67,7 @@ def code_bits(images: UInt8[Tensor, "n 3 h w"], coder: str) -> int:
         RuntimeError: decoding gave other images back.
     """
     if coder == "JPEG XL":
-        _need_jpeg_xl()
+        _register_jpeg_xl()
     return sum(_sheet_bits(sheet, coder) for sheet in _sheets(images.numpy()))
 
 
@@ -80,7 +80,7 @@ def _sheet_bits(sheet: NDArray[np.uint8], coder: str) -> int:
 
 
 def _sheets(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """Lays images out on sheets (H, W, 3) without a gap, row by row; rests get sheets of their own.
+    """Lays images out on sheets (H, W, 3) without gaps, row by row; the rest get their own sheets.
 
     Every pixel of a sheet belongs to an image.
     """
@@ -95,10 +95,7 @@ def _sheets(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     return sheets
 
 
-def _need_jpeg_xl() -> None:
-    try:
-        import pillow_jxl  # noqa: F401 (registers the format with Pillow)
-    except ImportError:
-        raise LapganError(
-            "JPEG XL is not installed; the entropy needs it: pip install 'lapgan[eval]'."
-        ) from None
+def _register_jpeg_xl() -> None:
+    """Registers the format with Pillow."""
+    with requires("eval", "the entropy"):
+        import pillow_jxl  # noqa: F401

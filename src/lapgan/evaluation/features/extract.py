@@ -1,4 +1,4 @@
-"""Features of images by a pretrained net: what distances between sets of images are computed on."""
+"""Features of images by a pretrained net, from which scores of sets of images are computed."""
 
 import hashlib
 import math
@@ -16,11 +16,11 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from lapgan.data import Images, default_cache
-from lapgan.errors import LapganError
-from lapgan.evaluation.real import checked_indices, real_crops
+from lapgan.errors import LapganError, requires
+from lapgan.evaluation.real import check_indices, read_crops
 from lapgan.progress import tracked
-from lapgan.sizes import Size
-from lapgan.weights import write_tensors
+from lapgan.sizes import Size, size_text
+from lapgan.weights import tensors_digest, write_tensors
 
 __all__ = [
     "DIMENSIONS",
@@ -32,13 +32,13 @@ __all__ = [
     "check_same_size",
     "extract_features",
     "load_extractor",
-    "real_features",
+    "read_real_features",
 ]
 
 ExtractorName = Literal["lite0", "inception"]
 DIMENSIONS: dict[ExtractorName, int] = {"lite0": 1280, "inception": 2048}
 
-# Raise this when the same key gives other features, or the files change their form.
+# Raise this when the same key gives other features, or the files change their format.
 _FORMAT = 1
 # Small enough for the activations of a block to stay in a CPU's cache.
 _BATCH = 16
@@ -80,13 +80,15 @@ class Features:
 
     def __post_init__(self) -> None:
         if self.values.dim() != 2 or not self.values.is_floating_point():
-            found = f"{self.values.dtype} {tuple(self.values.shape)}"
-            raise LapganError(f"features: expected a matrix of floats (n, d), found {found}.")
-        bad = (~self.values.isfinite()).any(dim=1)
-        if bad.any():
             raise LapganError(
-                f"features: those of image {int(bad.nonzero()[0, 0])} and {int(bad.sum()) - 1} "
-                "others are not finite. Look for NaN in the images or in the net's weights."
+                f"features: expected a matrix of floats (n, d), found {self.values.dtype} "
+                f"{tuple(self.values.shape)}."
+            )
+        bad = (~self.values.isfinite()).any(dim=1).nonzero().flatten()
+        if len(bad):
+            raise LapganError(
+                f"features: those of image {int(bad[0])} and {len(bad) - 1} others are not finite. "
+                "Look for NaN in the images or in the net's weights."
             )
 
     def __len__(self) -> int:
@@ -111,31 +113,27 @@ def load_extractor(
 
     Raises:
         LapganError: no such name, the extra `eval` is not installed, or the weights are missing,
-            out of reach, or other ones.
+            cannot be downloaded, or are not the expected ones.
     """
     if name not in DIMENSIONS:
         raise LapganError(f"extractor {name!r}: expected one of {', '.join(DIMENSIONS)}.")
-    try:
-        extractor = _lite0() if name == "lite0" else _inception(weights)
-    except ImportError as error:
-        raise LapganError(
-            f"{error.name}: is not installed. Run `pip install 'lapgan[eval]'`."
-        ) from error
     place = torch.device(device)
+    with requires("eval", f"the extractor {name}"):
+        extractor = _load_lite0() if name == "lite0" else _load_inception(weights)
     return Extractor(extractor.name, extractor.version, extractor.net.to(place), place)
 
 
-def _lite0() -> Extractor:
-    from lapgan.evaluation.lite0 import DIGEST, NAME, Lite0
+def _load_lite0() -> Extractor:
+    from lapgan.evaluation.features.lite0 import DIGEST, NAME, Lite0
 
     version = f"{DIGEST}, {Lite0.INPUT_IMAGE_SIZE} pixels, bicubic"
     return Extractor("lite0", version, Lite0(NAME, ["1280"]).eval())
 
 
-def _inception(weights: Path | None) -> Extractor:
-    from lapgan.evaluation.inception import DIGEST, LAYERS, inception_net
+def _load_inception(weights: Path | None) -> Extractor:
+    from lapgan.evaluation.features.inception import DIGEST, LAYERS, load_inception
 
-    return Extractor("inception", f"{DIGEST}, {LAYERS}", inception_net(weights))
+    return Extractor("inception", f"{DIGEST}, {LAYERS}", load_inception(weights))
 
 
 def check_images(images: Tensor, what: str) -> None:
@@ -152,8 +150,8 @@ def check_images(images: Tensor, what: str) -> None:
         bad = images.isnan().flatten(1).any(dim=1).nonzero().flatten()
         if len(bad):
             raise LapganError(
-                f"{what}: image {int(bad[0])} and {len(bad) - 1} others hold NaN. Mend what made "
-                "them; a net with NaN in its weights should be trained again."
+                f"{what}: image {int(bad[0])} and {len(bad) - 1} others hold NaN. Fix the code "
+                "that produced them, or retrain the model."
             )
     if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != 3:
         raise LapganError(
@@ -165,7 +163,7 @@ def check_images(images: Tensor, what: str) -> None:
 
 
 def check_labels(what: str, features: Features, labels: Tensor) -> None:
-    """Raises a LapganError, which names `what`, unless there is one label an image."""
+    """Raises a LapganError, which names `what`, unless there is one label per image."""
     if labels.shape != (len(features),):
         raise LapganError(
             f"{what}: expected one for each of {len(features)} images, found {tuple(labels.shape)}."
@@ -173,15 +171,15 @@ def check_labels(what: str, features: Features, labels: Tensor) -> None:
 
 
 def check_same_size(real: Size, fake: Size) -> None:
-    """Refuses to compare images of different sizes, which nets would hide by resizing.
+    """Refuses to compare images of different sizes, a mistake that resizing would hide.
 
     Raises:
         LapganError: the sizes differ.
     """
     if tuple(real) != tuple(fake):
         raise LapganError(
-            f"real images are {real[0]}x{real[1]} and generated ones {fake[0]}x{fake[1]}; crop "
-            "or resize one of them beforehand (nothing is resized silently)."
+            f"real images are {size_text(real)} and generated ones {size_text(fake)}; crop or "
+            "resize one of them first (nothing is resized silently)."
         )
 
 
@@ -202,12 +200,12 @@ def extract_features(
     check_images(images, what)
     batches = tracked(torch.split(images, _BATCH), f"{extractor.name} features of {what}",
                       math.ceil(len(images) / _BATCH))  # fmt: skip
-    found = [[x.cpu() for x in extractor.net(batch.to(extractor.device))] for batch in batches]
-    values, *logits = (torch.cat(column) for column in zip(*found, strict=True))
+    outputs = [[x.cpu() for x in extractor.net(batch.to(extractor.device))] for batch in batches]
+    values, *logits = (torch.cat(output) for output in zip(*outputs, strict=True))
     return Features(values, extractor.name, *logits)
 
 
-def real_features(
+def read_real_features(
     images: Images,
     indices: Sequence[int] | NDArray[np.int64],
     extractor: Extractor,
@@ -215,9 +213,9 @@ def real_features(
     size: Size | None = None,
     cache: Path | None = None,
 ) -> Features:
-    """Returns the features of `real_crops`, computed once and kept in the cache from then on.
+    """Returns the features of `read_crops`, computed once and then read from the cache.
 
-    An entry that is damaged is made anew.
+    A damaged entry is computed again.
 
     Args:
         images: the data.
@@ -227,30 +225,35 @@ def real_features(
         cache: the folder for features; beside the decoded images if None.
 
     Raises:
-        LapganError: see `real_crops`; or the cache cannot be written.
+        LapganError: see `read_crops`; or the cache cannot be written.
     """
-    chosen = checked_indices(images, indices)
+    chosen = check_indices(images, indices)
     size = size or images.size
-    digest = hashlib.sha256(chosen.astype("<i8").tobytes()).hexdigest()
-    key = repr((_FORMAT, images.fingerprint, digest, tuple(size), extractor.name,
-                extractor.version))  # fmt: skip
-    name = hashlib.sha256(key.encode()).hexdigest()[:32]
-    path = (cache or default_cache()) / "features" / f"{name}.safetensors"
-    kept = _read(path, extractor.name)
-    if kept is not None and len(kept) == len(chosen):
-        return kept
-    features = extract_features(real_crops(images, chosen, size), extractor, images.name)
+    path = _cache_path(images, chosen, extractor, size, cache or default_cache())
+    cached = _read(path, extractor.name)
+    if cached is not None and len(cached) == len(chosen):
+        return cached
+    features = extract_features(read_crops(images, chosen, size), extractor, images.name)
     _write(path, features)
     return features
 
 
+def _cache_path(
+    images: Images, indices: NDArray[np.int64], extractor: Extractor, size: Size, cache: Path
+) -> Path:
+    digest = hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest()
+    key = repr((_FORMAT, images.fingerprint, digest, tuple(size), extractor.name,
+                extractor.version))  # fmt: skip
+    return cache / "features" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+
+
 def _read(path: Path, extractor: ExtractorName) -> Features | None:
-    """Reads an entry; None if it does not exist or is not what was once written."""
+    """Reads an entry; None if it does not exist or is damaged."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
-        if metadata.get("sha256") != _digest(tensors):
+        if metadata.get("sha256") != tensors_digest("", tensors):
             return None
         return Features(tensors["values"], extractor, tensors.get("logits"))
     except (OSError, SafetensorError, KeyError, LapganError):
@@ -261,12 +264,4 @@ def _write(path: Path, features: Features) -> None:
     tensors = {"values": features.values}
     if features.logits is not None:
         tensors["logits"] = features.logits
-    write_tensors(path, tensors, {"sha256": _digest(tensors)})
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensors[name].numpy()).data)
-    return digest.hexdigest()
+    write_tensors(path, tensors, {"sha256": tensors_digest("", tensors)})

@@ -16,7 +16,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
 from lapgan.errors import LapganError
 
-__all__ = ["DIGEST", "LAYERS", "NAME", "inception_net"]
+__all__ = ["DIGEST", "LAYERS", "NAME", "load_inception"]
 
 NAME = "inception-v3-compat"
 LAYERS = ["2048", "logits_unbiased"]
@@ -26,23 +26,21 @@ DIGEST = Path(_FILE).stem.rpartition("-")[2]
 _SECONDS = 10.0
 
 
-def inception_net(weights: Path | None = None) -> nn.Module:
+def load_inception(weights: Path | None = None) -> nn.Module:
     """Builds torch-fidelity's Inception-v3 with the weights that FID is defined by.
 
     Args:
         weights: the weights' file; by default from PyTorch's cache of downloads, or fetched there.
 
     Raises:
-        LapganError: the file is missing or another one, or cannot be fetched.
+        LapganError: the file is missing, is not the expected one, or cannot be downloaded.
     """
-    path = _downloaded() if weights is None else weights
-    # torch-fidelity unpickles what it is given, so it is given tensors alone, as we wrote them.
-    written = io.BytesIO()
-    torch.save(_read_state(path), written)
-    written.seek(0)
-    net: nn.Module = FeatureExtractorInceptionV3(
-        NAME, LAYERS, feature_extractor_weights_path=written
-    )
+    path = _download() if weights is None else weights
+    # torch-fidelity unpickles its file, so it gets one with tensors only, which we wrote.
+    file = io.BytesIO()
+    torch.save(_read_state(path), file)
+    file.seek(0)
+    net: nn.Module = FeatureExtractorInceptionV3(NAME, LAYERS, feature_extractor_weights_path=file)
     return net
 
 
@@ -53,10 +51,10 @@ def _read_state(path: Path) -> dict[str, Any]:
         raise LapganError(
             f"{path}: the Inception weights cannot be read ({error.strerror or error}). {_ADVICE}"
         ) from error
-    found = hashlib.sha256(content).hexdigest()
-    if not found.startswith(DIGEST):
+    digest = hashlib.sha256(content).hexdigest()
+    if not digest.startswith(DIGEST):
         raise LapganError(
-            f"{path}: not the Inception weights of FID: its SHA-256 begins with {found[:8]}, "
+            f"{path}: not the Inception weights of FID: its SHA-256 begins with {digest[:8]}, "
             f"expected {DIGEST}. {_ADVICE}"
         )
     try:
@@ -66,12 +64,12 @@ def _read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _downloaded() -> Path:
+def _download() -> Path:
     path: Path = Path(torch.hub.get_dir()) / "checkpoints" / _FILE
     if path.is_file():
         return path
     try:
-        # A download waits for as long as it takes; a host that is out of reach is found out first.
+        # The download itself has no time limit, so an unreachable host is detected first.
         urlopen(Request(URL_INCEPTION_V3, method="HEAD"), timeout=_SECONDS).close()
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), DIGEST, progress=False)

@@ -1,6 +1,5 @@
 import io
 import math
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -11,26 +10,33 @@ from torch import Tensor
 
 from lapgan.data import open_images
 from lapgan.errors import LapganError
-from lapgan.evaluation.distances import (
-    Distance,
-    Score,
-    check_counts,
-    class_distances,
-    density_coverage,
-    frechet_distance,
-    inception_score,
-    kernel_distance,
-    measure,
-    precision_recall,
-)
-from lapgan.evaluation.features import (
-    DIMENSIONS,
+from lapgan.evaluation.features.extract import (
     ExtractorName,
     Features,
     extract_features,
     load_extractor,
 )
-from lapgan.evaluation.real import real_crops
+from lapgan.evaluation.measurement import Estimate, Measurement
+from lapgan.evaluation.metrics import density_coverage as density_coverage_module
+from lapgan.evaluation.metrics import frechet, inception_score, kernel
+from lapgan.evaluation.metrics import precision_recall as precision_recall_module
+from lapgan.evaluation.metrics.density_coverage import density_coverage
+from lapgan.evaluation.metrics.feature_scores import check_counts, report_scores
+from lapgan.evaluation.metrics.frechet import frechet_distance
+from lapgan.evaluation.metrics.kernel import kernel_distance
+from lapgan.evaluation.metrics.precision_recall import precision_recall
+from lapgan.evaluation.real import read_crops
+
+SCORES = {
+    module.SCORE.name: module.SCORE
+    for module in (
+        frechet,
+        kernel,
+        precision_recall_module,
+        density_coverage_module,
+        inception_score,
+    )
+}
 
 
 def gaussian(n: int, seed: int, mean: float = 0.0, scale: float = 1.0, d: int = 6) -> Features:
@@ -38,10 +44,10 @@ def gaussian(n: int, seed: int, mean: float = 0.0, scale: float = 1.0, d: int = 
     return Features(torch.from_numpy(x).float())
 
 
-def two_modes(n: int, seed: int, share: float = 0.5) -> Features:
-    """Two clouds far apart; `share` of the points are in the first."""
+def two_modes(n: int, seed: int, fraction: float = 0.5) -> Features:
+    """Two clouds far apart; `fraction` of the points are in the first."""
     x = gaussian(n, seed).values
-    x[: round(n * share)] += 100
+    x[: round(n * fraction)] += 100
     return Features(x)
 
 
@@ -54,18 +60,18 @@ def scipy_frechet(x: Tensor, y: Tensor) -> float:
 
 def test_frechet_distance_agrees_with_scipy():
     real, fake = gaussian(300, 0), gaussian(200, 1, mean=0.5, scale=1.3)
-    found = frechet_distance(real, fake)
-    assert found.value == pytest.approx(scipy_frechet(real.values, fake.values), rel=1e-9)
+    estimate = frechet_distance(real, fake)
+    assert estimate.value == pytest.approx(scipy_frechet(real.values, fake.values), rel=1e-9)
 
 
 def test_frechet_distance_of_gaussians_lies_within_its_error_of_the_closed_form():
     d, mean, scale = 6, 0.5, 1.3
     truth = d * mean**2 + d * (scale - 1) ** 2
-    found = [
+    estimates = [
         frechet_distance(gaussian(2000, 2 * s), gaussian(2000, 2 * s + 1, mean, scale))
         for s in range(20)
     ]
-    values, errors = np.array([f.value for f in found]), np.array([f.error for f in found])
+    values, errors = np.array([f.value for f in estimates]), np.array([f.error for f in estimates])
     assert abs(values.mean() - truth) < 0.05
     # The jackknife's error is the spread that repeated draws really have.
     assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.5)
@@ -76,8 +82,8 @@ def test_the_jackknife_is_that_of_left_out_groups():
     order = np.random.default_rng(3).permutation(55)
     left_out = []
     for group in range(10):
-        kept = torch.from_numpy(np.delete(order, np.s_[group::10]))
-        left_out.append(scipy_frechet(real.values[kept], fake.values[kept]))
+        rest = torch.from_numpy(np.delete(order, np.s_[group::10]))
+        left_out.append(scipy_frechet(real.values[rest], fake.values[rest]))
     expected = math.sqrt(9 * np.var(left_out))
     assert frechet_distance(real, fake, seed=3).error == pytest.approx(expected, rel=1e-6)
 
@@ -104,13 +110,13 @@ def test_equal_sets_are_at_no_distance():
     assert density.value == pytest.approx(1.2, abs=0.1)
 
 
-def measure_small(real: Features, fake: Features) -> list[Distance]:
+def measure_small(real: Features, fake: Features) -> list[Estimate]:
     """All scores that need no certain number of features."""
     return [
         frechet_distance(real, fake),
         kernel_distance(real, fake),
-        *precision_recall(real, fake),
-        *density_coverage(real, fake),
+        *precision_recall(real, fake).values(),
+        *density_coverage(real, fake).values(),
     ]
 
 
@@ -125,43 +131,43 @@ def test_kernel_distance_is_the_unbiased_formula():
         within = kernel(x[a[0]], x[a[1]]) + kernel(y[b[0]], y[b[1]])
         across = sum(kernel(x[i], y[j]) for i in a for j in b)
         values.append(within - across / 2)
-    found = kernel_distance(Features(x), Features(y), seed=5)
-    assert found.value == pytest.approx(np.mean(values))
-    assert found.error == pytest.approx(np.std(values))
+    estimate = kernel_distance(Features(x), Features(y), seed=5)
+    assert estimate.value == pytest.approx(np.mean(values))
+    assert estimate.error == pytest.approx(np.std(values))
 
 
 def test_kernel_distance_has_no_bias():
-    found = [kernel_distance(gaussian(60, 2 * s), gaussian(60, 2 * s + 1)) for s in range(40)]
-    values = np.array([f.value for f in found])
+    estimates = [kernel_distance(gaussian(60, 2 * s), gaussian(60, 2 * s + 1)) for s in range(40)]
+    values = np.array([f.value for f in estimates])
     assert abs(values.mean()) < 3 * values.std() / math.sqrt(len(values))
     apart = kernel_distance(gaussian(60, 0), gaussian(60, 1, mean=1))
     assert apart.value > 5 * apart.error
 
 
 def test_one_mode_of_two_is_precise_but_recalls_half():
-    real, fake = two_modes(400, 0), two_modes(400, 1, share=1.0)
-    precision, recall = precision_recall(real, fake)
-    assert (precision.name, recall.name) == ("precision-lite0", "recall-lite0")
+    real, fake = two_modes(400, 0), two_modes(400, 1, fraction=1.0)
+    assert list(precision_recall(real, fake)) == ["precision", "recall"]
+    precision, recall = precision_recall(real, fake).values()
     assert precision.value > 0.8
     assert recall.value == pytest.approx(0.5, abs=0.1)
-    precision, recall = precision_recall(fake, real)
+    precision, recall = precision_recall(fake, real).values()
     assert precision.value == pytest.approx(0.5, abs=0.1)
     assert recall.value > 0.8
 
 
 def test_one_mode_of_two_covers_half():
-    real, fake = two_modes(400, 0), two_modes(400, 1, share=1.0)
-    density, coverage = density_coverage(real, fake)
-    assert (density.name, coverage.name) == ("density-lite0", "coverage-lite0")
+    real, fake = two_modes(400, 0), two_modes(400, 1, fraction=1.0)
+    assert list(density_coverage(real, fake)) == ["density", "coverage"]
+    density, coverage = density_coverage(real, fake).values()
     assert density.value == pytest.approx(1, abs=0.15)
     assert coverage.value == pytest.approx(0.5, abs=0.05)
-    density, coverage = density_coverage(fake, real)
+    density, coverage = density_coverage(fake, real).values()
     assert density.value == pytest.approx(0.5, abs=0.1)
     assert coverage.value > 0.8
 
 
 def test_density_and_coverage_agree_with_double_loops(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lapgan.evaluation.distances._BLOCK", 7)
+    monkeypatch.setattr(density_coverage_module, "BLOCK", 7)
     real, fake = gaussian(30, 0, d=3), gaussian(20, 1, mean=0.5, d=3)
     balls, covered = 0, 0
     for x in real.values:
@@ -169,23 +175,23 @@ def test_density_and_coverage_agree_with_double_loops(monkeypatch: pytest.Monkey
         inside = sum(math.dist(x, y) <= radius for y in fake.values)
         balls += inside
         covered += inside > 0
-    density, coverage = density_coverage(real, fake)
+    density, coverage = density_coverage(real, fake).values()
     assert density.value == pytest.approx(balls / (5 * 20))
     assert coverage.value == pytest.approx(covered / 30)
 
 
 def test_precision_and_recall_agree_with_double_loops(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lapgan.evaluation.distances._BLOCK", 7)
+    monkeypatch.setattr(precision_recall_module, "BLOCK", 7)
     real, fake = gaussian(30, 0, d=3), gaussian(20, 1, mean=1, scale=0.5, d=3)
 
-    def share(points: Tensor, of: Tensor) -> float:
+    def fraction(points: Tensor, of: Tensor) -> float:
         radii = [sorted(math.dist(x, other) for other in of)[3] for x in of]
         inside = [any(math.dist(p, x) <= r for x, r in zip(of, radii, strict=True)) for p in points]
         return sum(inside) / len(points)
 
-    precision, recall = precision_recall(real, fake)
-    assert precision.value == pytest.approx(share(fake.values, real.values))
-    assert recall.value == pytest.approx(share(real.values, fake.values))
+    precision, recall = precision_recall(real, fake).values()
+    assert precision.value == pytest.approx(fraction(fake.values, real.values))
+    assert recall.value == pytest.approx(fraction(real.values, fake.values))
     assert precision.error == pytest.approx(
         math.sqrt(precision.value * (1 - precision.value) / 20), abs=1e-9
     )
@@ -193,54 +199,67 @@ def test_precision_and_recall_agree_with_double_loops(monkeypatch: pytest.Monkey
 
 def test_inception_score_counts_classes_that_are_sure():
     logits = torch.eye(5).repeat(100, 1) * 100
-    found = inception_score(Features(torch.zeros(500, 4), "inception", logits))
-    assert found.value == pytest.approx(5, rel=0.05)
-    unsure = inception_score(Features(torch.zeros(500, 4), "inception", logits * 0))
+    features = torch.zeros(500, 4)
+    sure = inception_score.inception_score(Features(features, "inception", logits))
+    assert sure.value == pytest.approx(5, rel=0.05)
+    unsure = inception_score.inception_score(Features(features, "inception", logits * 0))
     assert unsure.value == pytest.approx(1)
-    assert (unsure.name, unsure.n_real, unsure.n_fake) == ("inception-score", 0, 500)
+    assert unsure.n == 500
 
 
-def test_scores_are_named_after_their_net(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(DIMENSIONS, "lite0", 6)
-    monkeypatch.setitem(DIMENSIONS, "inception", 6)
+def measure(real: Features, fake: Features, *names: str, seed: int = 0) -> list[Measurement]:
+    """The measurements of scores of a model."""
+    return [
+        measurement
+        for name in names
+        for measurement in report_scores(
+            SCORES[name].compute(real, fake, seed), subject="model", extractor=fake.extractor,
+            real_images=len(real), seed=seed,
+        )
+    ]  # fmt: skip
+
+
+def test_scores_are_named_after_their_net():
     real, fake = gaussian(40, 0), gaussian(30, 1)
-    assert [d.name for d in measure(real, fake)] == [
+    names = ("fd", "kid", "precision-recall", "density-coverage")
+    assert [m.metric for m in measure(real, fake, *names)] == [
         *("fd-lite0", "kid-lite0", "precision-lite0", "recall-lite0"),
         *("density-lite0", "coverage-lite0"),
     ]
     real, fake = (Features(f.values, "inception", torch.randn(len(f), 9)) for f in (real, fake))
-    found = measure(real, fake, seed=4)
-    assert [d.name for d in found] == [
+    measurements = measure(real, fake, *names, "inception-score", seed=4)
+    assert [m.metric for m in measurements] == [
         *("fid", "kid", "precision", "recall", "density", "coverage", "inception-score"),
     ]
-    assert {(d.n_real, d.n_fake, d.seed, d.extractor) for d in found[:-1]} == {
+    assert {(m.details["real_images"], m.n, m.seed, m.extractor) for m in measurements} == {
         (40, 30, 4, "inception")
     }
-    assert all(d.error >= 0 and d.error_is for d in found)
-    assert asdict(found[0])["error_is"] == "jackknife over 10 groups"
+    assert all(m.error >= 0 and m.details["error_is"] for m in measurements)
+    assert measurements[0].details["error_is"] == "jackknife over 10 groups"
 
 
 @pytest.mark.parametrize(
-    ("extractor", "score", "n_real", "n_fake", "named"),
+    ("extractor", "name", "n_real", "n_fake", "message"),
     [
-        ("lite0", "fd", 5000, 1280, "fd-lite0: 1280 generated images are too few.*Take 1281"),
-        ("inception", "fd", 2048, 5000, "fid: 2048 real images are too few.*Take 2049"),
+        ("lite0", "fd", 5000, 1280, "fd-lite0: 1280 generated images are too few.*Use 1281"),
+        ("inception", "fd", 2048, 5000, "fid: 2048 real images are too few.*Use 2049"),
         ("lite0", "kid", 3, 9, "kid-lite0: 3 real images"),
         ("lite0", "density-coverage", 9, 5, "density-coverage-lite0: 5 generated"),
         ("inception", "inception-score", 0, 9, "inception-score: 9 generated"),
-        ("lite0", "inception-score", 99, 99, "inception-score: is defined for Inception-v3 only"),
+        ("lite0", "inception-score", 99, 99, "inception-score: is defined for inception only"),
     ],
 )
 def test_too_few_images_are_named_beforehand(
-    extractor: ExtractorName, score: Score, n_real: int, n_fake: int, named: str
+    extractor: ExtractorName, name: str, n_real: int, n_fake: int, message: str
 ):
-    with pytest.raises(LapganError, match=named):
-        check_counts(extractor, [score], n_real=n_real, n_fake=n_fake)
+    with pytest.raises(LapganError, match=message):
+        check_counts(SCORES[name], extractor, real=n_real, fake=n_fake)
 
 
 def test_enough_images_pass():
-    check_counts("lite0", ["fd", "kid", "precision-recall"], n_real=1281, n_fake=1281)
-    check_counts("inception", ["inception-score"], n_real=0, n_fake=10)
+    for name in ("fd", "kid", "precision-recall"):
+        check_counts(SCORES[name], "lite0", real=1281, fake=1281)
+    check_counts(SCORES["inception-score"], "inception", real=0, fake=10)
 
 
 def test_scores_check_their_features_themselves():
@@ -251,30 +270,7 @@ def test_scores_check_their_features_themselves():
     with pytest.raises(LapganError, match=r"6 features by lite0.*5 by lite0"):
         precision_recall(gaussian(9, 0), gaussian(9, 1, d=5))
     with pytest.raises(LapganError, match="without class scores"):
-        inception_score(Features(gaussian(50, 0).values, "inception"))
-
-
-def test_classes_are_compared_one_by_one():
-    labels = torch.arange(60) % 3
-    real, fake = gaussian(60, 0), gaussian(60, 1)
-    fake.values[labels == 2] += 2
-    found = class_distances(real, fake, labels, labels, ("cat", "dog", "ship"))
-    assert list(found) == ["cat", "dog", "ship"]
-    assert [d.name for d in found["dog"]] == ["kid-lite0", "fd-lite0"]
-    alone = kernel_distance(real[labels == 1], fake[labels == 1])
-    assert found["dog"][0] == alone
-    assert found["dog"][0].n_fake == 20
-    assert found["ship"][0].value > 10 * abs(found["cat"][0].value)
-
-
-def test_small_classes_have_no_frechet_distance():
-    labels = torch.arange(12) % 2
-    found = class_distances(gaussian(12, 0), gaussian(12, 1), labels, labels, ("cat", "dog"))
-    assert [d.name for d in found["cat"]] == ["kid-lite0"]
-    with pytest.raises(LapganError, match=r"class ship: .* 0 real images are too few"):
-        class_distances(gaussian(12, 0), gaussian(12, 1), labels, labels, ("cat", "dog", "ship"))
-    with pytest.raises(LapganError, match="generated labels: expected one for each of 12"):
-        class_distances(gaussian(12, 0), gaussian(12, 1), labels, labels[:5], ("cat", "dog"))
+        inception_score.inception_score(Features(gaussian(50, 0).values, "inception"))
 
 
 def jpeg(image: Tensor) -> Tensor:
@@ -293,8 +289,8 @@ def test_degraded_cifar10_falls_in_order():
 
     extractor, n = load_extractor(), 300
     train, test = (open_images("cifar10", split=split) for split in ("train", "test"))
-    images = real_crops(test, range(n))
-    real = extract_features(real_crops(train, range(n)), extractor)
+    images = read_crops(test, range(n))
+    real = extract_features(read_crops(train, range(n)), extractor)
     fakes = [
         real,
         *(
@@ -315,4 +311,4 @@ def test_degraded_cifar10_falls_in_order():
     assert fds[0] == pytest.approx(0, abs=1e-3 * fds[1])
     assert abs(kids[1]) < 0.2 * kids[2]
     # Not precision: with so few real images the balls of outliers hold even noise.
-    assert precision_recall(real, fakes[-1])[1].value < 0.01
+    assert precision_recall(real, fakes[-1])["recall"].value < 0.01

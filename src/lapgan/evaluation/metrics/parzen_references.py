@@ -1,4 +1,9 @@
-"""A Gaussian fit to the pixels: the simplest model, whose likelihood is known exactly."""
+"""Reference rows of the Parzen log-likelihood: samples that are not a model's.
+
+Centroids of k-means have a higher Parzen log-likelihood than real images and most models (Theis et
+al., 2016, "A note on the evaluation of generative models"). A Gaussian fit to the pixels is the
+simplest model, and its likelihood is known exactly.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -7,12 +12,28 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lapgan.errors import LapganError
+from lapgan.errors import LapganError, requires
 
-__all__ = ["GaussianFit"]
+__all__ = ["GaussianFit", "fit_centroids"]
 
-# Added to the diagonal of the covariance, as a share of the mean variance.
+# Added to the diagonal of the covariance, as a fraction of the mean variance.
 _RIDGE = 1e-3
+
+
+def fit_centroids(training: Float[Tensor, "m d"], n: int, seed: int) -> Float[Tensor, "n d"]:
+    """Returns n centroids of k-means on training images, by scikit-learn.
+
+    Raises:
+        LapganError: scikit-learn is not installed, or there are fewer images than centroids.
+    """
+    if len(training) < n:
+        raise LapganError(f"k-means: {n} centroids of only {len(training)} images; ask for fewer.")
+    with requires("eval", "the reference row of k-means"):
+        from sklearn.cluster import MiniBatchKMeans
+    means = MiniBatchKMeans(
+        n, init="random", batch_size=2048, max_iter=5, n_init=1, random_state=seed
+    )
+    return torch.from_numpy(means.fit(training.numpy()).cluster_centers_).to(training.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +53,8 @@ class GaussianFit:
         """Fits mean and covariance.
 
         Args:
-            training: images, more than each has dimensions.
-            ridge: added to the covariance's diagonal, as a share of the mean variance.
+            training: flat images, (m, d), with m > d.
+            ridge: added to the covariance's diagonal, as a fraction of the mean variance.
 
         Raises:
             LapganError: too few images for a covariance.

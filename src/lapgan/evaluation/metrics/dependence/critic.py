@@ -1,13 +1,13 @@
-"""A critic that learns which residual belongs to which low-pass image.
+"""A critic that is trained to tell which residual belongs to which low-pass image.
 
     T(l, h) = c sum_p <f(l)_p, g(h)_p>
 
 f and g are small convolutional nets, p runs over the positions of their maps. After few steps
-pairs are in the right order long before the scores are large enough, so the gain c is fitted last.
+pairs are in the right order, long before the scores are large enough, so the gain c is fitted last.
 A batch of N pairs gives N true pairs and N (N - 1) shuffled ones for the price of N passes through
 f and g.
 
-Two losses are added that share their minimum, the log ratio log p(l, h) / p(l) p(h): the
+The loss is a sum of two losses with the same minimum, the log ratio log p(l, h) / p(l) p(h): the
 cross-entropy of telling true pairs from shuffled ones (Goodfellow et al., 2014, proposition 1), and
 that of finding the partner among the N of the batch (van den Oord et al., 2018, "InfoNCE").
 """
@@ -21,9 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lapgan.compute import Compute
-from lapgan.evaluation.estimate import Estimate, mean_estimate
+from lapgan.evaluation.measurement import Estimate, estimate_mean
+from lapgan.optimizers import update_weights
 
-__all__ = ["Critic", "Information", "judge"]
+__all__ = ["Critic", "Information", "summarize_scores"]
 
 _MAPS = 32
 _LEARNING_RATE = 2e-3
@@ -32,16 +33,16 @@ _GAINS = torch.logspace(-1, 3, 81)
 
 @dataclass(frozen=True)
 class Information:
-    """What a critic found that a residual tells of its low-pass image, on pairs it never saw.
+    """The information between low-pass images and residuals, by a critic on held-out pairs.
 
     Args:
-        accuracy: share of right answers to "true pair or shuffled?", both equally frequent: from
-            1/2, independent, to 1.
+        accuracy: the fraction of correct answers to "true pair or shuffled?", both equally
+            frequent: from 1/2 (independent) to 1.
         jensen_shannon: 1 minus the cross-entropy of those answers in bits: a lower bound of the
             Jensen-Shannon divergence between true and shuffled pairs, at most 1.
         mutual_information: the InfoNCE lower bound of I(l; h) in bits, at most log2(candidates).
-            Below 0 (a critic that is too sure of itself) it says no more than 0 does.
-        candidates: how many residuals the partner of a low-pass image is searched among.
+            A value below 0 (an overconfident critic) is no better a bound than 0.
+        candidates: the number of residuals that the partner of a low-pass image is searched in.
     """
 
     accuracy: Estimate
@@ -66,20 +67,17 @@ class Critic:
         self.compute = compute
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=_LEARNING_RATE)
 
-    def learn(self, low: Tensor, high: Tensor) -> None:
-        """Takes one step on a batch of true pairs, (N, 3, H, W) each."""
+    def train(self, low: Tensor, high: Tensor) -> None:
+        """Takes one training step on a batch of true pairs, (N, 3, H, W) each."""
         self.net.train()
         with torch.enable_grad():
-            loss = -_objective(self._scores(low, high))
-            self.optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            self.optimizer.step()
+            update_weights(self.optimizer, -_log_likelihood(self._scores(low, high)))
 
     def calibrate(self, low: Tensor, high: Tensor) -> None:
         """Fits the gain of the scores to true pairs; the nets stay as they are."""
         self.gain = 1.0
         scores = self.scores(low, high)
-        gains = [_objective(gain * scores).item() for gain in _GAINS]
+        gains = [_log_likelihood(gain * scores).item() for gain in _GAINS]
         self.gain = _GAINS[int(np.argmax(gains))].item()
 
     @torch.no_grad()
@@ -96,7 +94,7 @@ class Critic:
 class _PairNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.low, self.high = _features(), _features()
+        self.low, self.high = _build_features(), _build_features()
         # Zero features on one side: the critic starts undecided, with T = 0.
         for parameter in self.high[-1].parameters():
             nn.init.zeros_(parameter)
@@ -107,8 +105,8 @@ class _PairNet(nn.Module):
         return scores
 
 
-def _features() -> nn.Sequential:
-    """Returns a net from (N, 3, H, W) to maps of half the size, for images of any scale."""
+def _build_features() -> nn.Sequential:
+    """Builds a net from (N, 3, H, W) to maps of half the size, for images of any scale."""
     return nn.Sequential(
         nn.BatchNorm2d(3, affine=False),
         nn.Conv2d(3, _MAPS, 5, stride=2, padding=2),
@@ -119,46 +117,46 @@ def _features() -> nn.Sequential:
     )
 
 
-def judge(scores: list[Tensor]) -> Information:
-    """Sums up what a critic said to batches of held-out pairs.
+def summarize_scores(scores: list[Tensor]) -> Information:
+    """Summarizes a critic's scores of batches of held-out pairs.
 
     Args:
         scores: for each batch (P, N, N), as `Critic.scores` at P places of the same N pairs; an
             image's places are averaged, since they are not independent.
     """
-    accuracy = torch.cat([_answers(s > 0, s <= 0).mean(dim=0) for s in scores])
-    entropy = torch.cat([_log_right(s).mean(dim=0) for s in scores])
-    found = torch.cat([_log_found(s).mean(dim=0) for s in scores])
+    accuracy = torch.cat([_average_answers(s > 0, s <= 0).mean(dim=0) for s in scores])
+    entropy = torch.cat([_log_answers(s).mean(dim=0) for s in scores])
+    partner = torch.cat([_log_partner(s).mean(dim=0) for s in scores])
     candidates = scores[0].shape[-1]
     return Information(
-        accuracy=mean_estimate(accuracy),
-        jensen_shannon=mean_estimate(1 + entropy / math.log(2)),
-        mutual_information=mean_estimate(math.log2(candidates) + found / math.log(2)),
+        accuracy=estimate_mean(accuracy),
+        jensen_shannon=estimate_mean(1 + entropy / math.log(2)),
+        mutual_information=estimate_mean(math.log2(candidates) + partner / math.log(2)),
         candidates=candidates,
     )
 
 
-def _objective(scores: Tensor) -> Tensor:
-    """Returns what the critic maximises: the log-probability of both its answers."""
-    return _log_right(scores).mean() + _log_found(scores).mean()
+def _log_likelihood(scores: Tensor) -> Tensor:
+    """Returns the objective of the critic: the log-probability of both its answers."""
+    return _log_answers(scores).mean() + _log_partner(scores).mean()
 
 
-def _log_right(scores: Tensor) -> Tensor:
-    """Returns the log-probability of the right answers to "true or shuffled?", (..., N)."""
-    return _answers(F.logsigmoid(scores), F.logsigmoid(-scores))
+def _log_answers(scores: Tensor) -> Tensor:
+    """Returns the log-probability of the correct answers to "true or shuffled?", (..., N)."""
+    return _average_answers(F.logsigmoid(scores), F.logsigmoid(-scores))
 
 
-def _log_found(scores: Tensor) -> Tensor:
+def _log_partner(scores: Tensor) -> Tensor:
     """Returns log softmax of each true pair among its row and its column, their mean, (..., N)."""
     both = scores.log_softmax(dim=-1) + scores.log_softmax(dim=-2)
     return both.diagonal(dim1=-2, dim2=-1) / 2
 
 
-def _answers(true: Tensor, shuffled: Tensor) -> Tensor:
+def _average_answers(true: Tensor, shuffled: Tensor) -> Tensor:
     """Returns each image's part in (mean over true pairs + mean over shuffled ones) / 2, (..., N).
 
-    A shuffled pair is of two images, so an image answers for its row and for its column; the
-    spread of these parts is that of the mean, to first order (Hoeffding, 1948).
+    A shuffled pair consists of two images, so an image contributes by its row and its column. The
+    standard error of the mean follows from these parts to first order (Hoeffding, 1948).
     """
     off = shuffled.float() * (1 - torch.eye(shuffled.shape[-1])).to(shuffled.device)
     off = off / (shuffled.shape[-1] - 1)

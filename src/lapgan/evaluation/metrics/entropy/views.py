@@ -4,17 +4,17 @@ from pathlib import Path
 
 from rich.table import Table
 
-from lapgan.errors import LapganError
-from lapgan.evaluation.entropy import EntropyReport, LevelEntropy
+from lapgan.errors import LapganError, requires
+from lapgan.evaluation.metrics.entropy.levels import EntropyReport, LevelEntropy
 from lapgan.files import atomic_path
 
 __all__ = ["entropy_table", "write_entropy_plot"]
 
 
 def entropy_table(report: EntropyReport) -> Table:
-    """Returns the levels, finest first, and their sum, in bits a pixel."""
+    """Returns the levels, finest first, and their sum, in bits per pixel."""
     n = report.levels[0].n
-    table = Table(title=f"{report.data['test']}: upper bounds in bits a pixel, {n} test images")
+    table = Table(title=f"{report.data['test']}: upper bounds in bits per pixel, {n} test images")
     for column in ("", "learned", "coder", "", "bits/dim", "noise", "unused", "minutes"):
         table.add_column(column, justify="left" if not column else "right")
     for level in report.levels:
@@ -26,19 +26,15 @@ def entropy_table(report: EntropyReport) -> Table:
 
 
 def write_entropy_plot(report: EntropyReport, path: Path) -> None:
-    """Draws bits a pixel by level: both bounds, and the noise if there is a recipe.
+    """Draws bits per pixel by level: both bounds, and the noise if there is a recipe.
 
     Raises:
-        LapganError: matplotlib is not installed, or does not know the kind of file.
+        LapganError: matplotlib is not installed, or the file is not an .svg, .png or .pdf.
     """
-    try:
+    with requires("eval", "a plot"):
         from matplotlib.figure import Figure
 
         from lapgan.plots import COLORS, GRAY, look
-    except ImportError:
-        raise LapganError(
-            "matplotlib is not installed; a plot needs it: pip install 'lapgan[eval]'."
-        ) from None
     if path.suffix not in (".svg", ".png", ".pdf"):
         raise LapganError(f"{path}: a plot is an .svg, .png or .pdf file.")
     levels = report.levels[::-1]
@@ -54,7 +50,7 @@ def write_entropy_plot(report: EntropyReport, path: Path) -> None:
             axes.plot(ticks, noise, "^:", color=GRAY, label="noise of the recipe")
         axes.set_xticks(list(ticks), [v.name for v in levels])
         axes.set_ylim(bottom=0)
-        axes.set_ylabel("bits a pixel, at most")
+        axes.set_ylabel("bits per pixel, at most")
         axes.grid(visible=False, axis="x")
         axes.legend()
         # A date in the file would make equal figures differ.
@@ -69,7 +65,7 @@ def _row(level: LevelEntropy) -> list[str]:
         f"{level.learned:.3f} ± {level.standard_error:.3f}",
         f"{level.standard:.3f}",
         level.coder,
-        f"{level.bits_a_dimension:.3f}",
+        f"{level.bits_per_dimension:.3f}",
         "" if level.noise is None else f"{level.noise:.1f}",
         "" if level.unused is None else f"{level.unused:.0%}",
         f"{level.minutes:g}",

@@ -1,13 +1,13 @@
 """EfficientNet-Lite0 as an extractor of torch-fidelity, with weights from a Python package.
 
 Importing this module registers it there as `efficientnet-lite0`. Needs the extra `eval`; import it
-by `lapgan.evaluation.features.load_extractor`, which says so where it is missing.
+by `lapgan.evaluation.features.extract.load_extractor`, which says what to install.
 """
 
 import hashlib
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 
 from lapgan.errors import LapganError
 
-__all__ = ["DIGEST", "NAME", "Lite0", "fused", "pretrained_net"]
+__all__ = ["DIGEST", "NAME", "Lite0", "fuse_batch_norms", "load_pretrained_net"]
 
 NAME = "efficientnet-lite0"
 DIGEST = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -40,8 +40,8 @@ class Lite0(FeatureExtractorBase):  # type: ignore[misc]
     Images are resized to `INPUT_IMAGE_SIZE` on both axes (bicubic, antialiased when they shrink),
     clipped to 0 ... 255 and scaled by (x - 127) / 128, the net's own preprocessing. Always float32.
 
-    The net was trained at 224 pixels. 128 takes a third of the arithmetic and ranks degraded
-    images alike; see docs/distances.md.
+    The net was trained at 224 pixels. 128 needs a third of the arithmetic and ranks degraded
+    images in the same order; see docs/distances.md.
 
     Args:
         name: under which torch-fidelity knows it.
@@ -51,14 +51,15 @@ class Lite0(FeatureExtractorBase):  # type: ignore[misc]
     Raises:
         LapganError: the weights are not those that scores are defined by.
 
-    Source: Tan and Le (2019), EfficientNet; Lite variant by the TensorFlow authors (2020).
+    References:
+        Tan and Le (2019), "EfficientNet"; Lite variant by the TensorFlow authors (2020).
     """
 
     INPUT_IMAGE_SIZE = 128
 
     def __init__(self, name: str, features_list: list[str], **kwargs: Any) -> None:
         super().__init__(name, features_list)
-        self.net = fused(pretrained_net(self.INPUT_IMAGE_SIZE))
+        self.net = fuse_batch_norms(load_pretrained_net(self.INPUT_IMAGE_SIZE))
         self.net.to(memory_format=torch.channels_last)
 
     def forward(self, images: UInt8[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n 1280"]]:
@@ -94,7 +95,7 @@ class Lite0(FeatureExtractorBase):  # type: ignore[misc]
         return torch.zeros((1, 3, 128, 128), dtype=torch.uint8)
 
 
-def pretrained_net(side: int) -> nn.Module:
+def load_pretrained_net(side: int) -> nn.Module:
     """Loads the package's weights, checked, into its net for square images of `side` pixels.
 
     Raises:
@@ -112,23 +113,26 @@ def pretrained_net(side: int) -> nn.Module:
     return net.requires_grad_(False).eval()
 
 
-def fused(net: nn.Module) -> nn.Module:
+def fuse_batch_norms(net: nn.Module) -> nn.Module:
     """Folds batch norms and symmetric padding into the convolutions, in place.
 
-    The function stays the same but for rounding.
+    The net computes the same function up to rounding.
     """
     for module in net.modules():
+        children = dict(module.named_children())
         for convolution, norm in _PAIRS.items():
-            if hasattr(module, convolution):
-                folded = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
-                setattr(module, convolution, _padding_folded(folded))
+            if convolution in children:
+                fused: Any = fuse_conv_bn_eval(
+                    cast(nn.Conv2d, children[convolution]), cast(nn.BatchNorm2d, children[norm])
+                )
+                setattr(module, convolution, _fold_padding(fused))
                 setattr(module, norm, nn.Identity())
         if isinstance(module, nn.ReLU6):
             module.inplace = True
     return net
 
 
-def _padding_folded(convolution: nn.Conv2d) -> nn.Conv2d:
+def _fold_padding(convolution: nn.Conv2d) -> nn.Conv2d:
     padding = convolution.static_padding
     if isinstance(padding, nn.ZeroPad2d):
         left, right, top, bottom = padding.padding

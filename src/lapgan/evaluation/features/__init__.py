@@ -1,0 +1,1 @@
+"""Features of images: pretrained nets, and the features that they give."""

@@ -1,0 +1,257 @@
+"""The training images nearest to generated ones: does the model copy training images?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lapgan.errors import LapganError
+from lapgan.evaluation.context import Context, EvaluatedModel
+from lapgan.evaluation.features.extract import Extractor, Features, check_images, check_same_size
+from lapgan.evaluation.measurement import Measurement, Picture
+from lapgan.evaluation.metrics.base import Metric
+from lapgan.evaluation.sections import SCORES
+from lapgan.pictures import encode_png, sheet
+from lapgan.progress import tracked
+
+__all__ = [
+    "METRIC",
+    "Memorization",
+    "Neighbors",
+    "arrange_neighbors",
+    "compare_neighbors",
+    "nearest_by_features",
+    "nearest_by_pixels",
+]
+
+# Rows of the training set that are compared at once: 1,000 of 3x96x96 in float64 are 220 MB.
+_BLOCK = 1000
+# The fraction of held-out images that are nearest to training images.
+_NEAR = 0.01
+# Of the picture: rows, and neighbors by each distance in a row.
+_ROWS, _NEIGHBORS = 8, 4
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbors:
+    """The k nearest training images of n images, nearest first.
+
+    Args:
+        indices: int64 (n, k), into the training images.
+        distances: float64 (n, k), Euclidean.
+        space: `pixels`, or the net whose features were compared.
+        n_train: how many images were searched.
+    """
+
+    indices: Int64[Tensor, "n k"] = field(repr=False)
+    distances: Float[Tensor, "n k"] = field(repr=False)
+    space: str
+    n_train: int
+
+
+@dataclass(frozen=True)
+class Memorization:
+    """How near generated images are to training images, relative to held-out real images.
+
+    Args:
+        ratio: the median distance of a generated image to its nearest training image, divided by
+            that of a held-out image. About 1 for new images of the same distribution, 0 for copies.
+        copies: the fraction of generated images nearer to a training image than 99% of held-out
+            images are. About 0.01 for new images of the same distribution, 1 for copies.
+        space: `pixels`, or the net whose features were compared. In pixels, smooth images are near
+            to everything: a ratio below 1 may only mean blur.
+        n_train: training images.
+        n_held_out: held-out images.
+        n_fake: generated images.
+    """
+
+    ratio: float
+    copies: float
+    space: str
+    n_train: int
+    n_held_out: int
+    n_fake: int
+
+
+def nearest_by_pixels(
+    images: UInt8[Tensor, "n 3 h w"], train: Tensor | NDArray[np.uint8], k: int = 5
+) -> Neighbors:
+    """Finds the nearest training images by pixels: exactly, in blocks.
+
+    Distances are Euclidean over all 3 h w values of 0 to 255.
+
+    Args:
+        images: the images to look up.
+        train: uint8 (N, 3, h, w), such as `Images.pixels`, which is read block by block.
+        k: how many neighbors.
+
+    Raises:
+        LapganError: the images are no uint8 images, or of another size than the training images,
+            or there are fewer than k of these.
+    """
+    check_images(images, "images")
+    check_same_size((train.shape[-2], train.shape[-1]), (images.shape[-2], images.shape[-1]))
+    return _nearest(images, train, k, "pixels")
+
+
+def nearest_by_features(images: Features, train: Features, k: int = 5) -> Neighbors:
+    """Finds the nearest training images by the Euclidean distance of features: exactly, in blocks.
+
+    Raises:
+        LapganError: the features come from different nets, or there are fewer than k images.
+    """
+    if images.extractor != train.extractor:
+        raise LapganError(
+            f"features by {images.extractor} and by {train.extractor} cannot be compared."
+        )
+    return _nearest(images.values, train.values, k, images.extractor)
+
+
+def _nearest(queries: Tensor, train: Tensor | NDArray[np.uint8], k: int, space: str) -> Neighbors:
+    if not 1 <= k <= len(train):
+        raise LapganError(f"{k} neighbors: expected 1 to {len(train)}, the number of images.")
+    x = _rows(queries)
+    distances, indices = x.new_empty((len(x), 0)), torch.empty((len(x), 0), dtype=torch.int64)
+    for start in tracked(range(0, len(train), _BLOCK), f"neighbors by {space}"):
+        block = train[start : start + _BLOCK]
+        y = _rows(block if isinstance(block, Tensor) else torch.from_numpy(np.array(block)))
+        # In float64 the products of pixels are exact, so a copy is at a distance of 0.
+        new = torch.cdist(x, y, compute_mode="use_mm_for_euclid_dist")
+        new_indices = torch.arange(start, start + len(y)).expand_as(new)
+        distances = torch.cat((distances, new), 1)
+        indices = torch.cat((indices, new_indices), 1)
+        distances, order = distances.topk(min(k, distances.shape[1]), largest=False)
+        indices = indices.gather(1, order)
+    return Neighbors(indices, distances, space, len(train))
+
+
+def _rows(x: Tensor) -> Float[Tensor, "n d"]:
+    return x.flatten(1).double()
+
+
+def compare_neighbors(fake: Neighbors, held_out: Neighbors) -> Memorization:
+    """Compares the nearest distances of generated images with those of held-out real images.
+
+    Args:
+        fake: the neighbors of generated images among the training images.
+        held_out: the neighbors of held-out images among the same training images.
+
+    Raises:
+        LapganError: the two were not searched in the same space and set, there are no images, or
+            the held-out images are training images.
+    """
+    if (fake.space, fake.n_train) != (held_out.space, held_out.n_train):
+        raise LapganError(
+            f"memorization: neighbors by {fake.space} among {fake.n_train} images and by "
+            f"{held_out.space} among {held_out.n_train}; search the same way for both."
+        )
+    x, y = fake.distances[:, 0], held_out.distances[:, 0]
+    if not len(x) or not len(y):
+        raise LapganError("memorization: no images to compare.")
+    if y.median() == 0:
+        raise LapganError(
+            "memorization: most of the held-out images are training images themselves; hold out "
+            "others, such as the test split."
+        )
+    ratio = float(x.median() / y.median())
+    copies = float((x < y.quantile(_NEAR)).double().mean())
+    return Memorization(ratio, copies, fake.space, fake.n_train, len(y), len(x))
+
+
+def arrange_neighbors(
+    images: UInt8[Tensor, "n 3 h w"],
+    by_pixels: UInt8[Tensor, "n k 3 h w"],
+    by_features: UInt8[Tensor, "n k 3 h w"],
+) -> UInt8[Tensor, "3 H W"]:
+    """Lays out one row per image: itself, its neighbors by pixels, its neighbors by features.
+
+    Args:
+        images: generated images.
+        by_pixels: their nearest training images by pixels, `train[neighbors.indices]`.
+        by_features: the same by features.
+    """
+    blank = torch.full_like(images[:, None], 255)
+    rows = torch.cat((images[:, None], blank, by_pixels, blank, by_features), dim=1)
+    return sheet(rows.flatten(0, 1), columns=rows.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class _PixelSearch:
+    """The images whose neighbors are searched, and their neighbors by pixels."""
+
+    queries: UInt8[Tensor, "n 3 h w"]
+    candidates: UInt8[Tensor, "m 3 h w"]
+    fake: Neighbors
+    held_out: Neighbors
+
+
+def _measure(context: Context, model: EvaluatedModel) -> Iterator[Measurement | Picture]:
+    images = context.samples(model)
+    chosen = torch.linspace(0, len(images) - 1, context.counts.neighbor_queries).long()
+    search = _search_pixels(context, model, images[chosen])
+    yield _report(context, model, compare_neighbors(search.fake, search.held_out))
+    for extractor in context.extractors:
+        train = context.training_features(model.size, extractor)
+        fake = nearest_by_features(context.features(model, extractor)[chosen], train, _NEIGHBORS)
+        held_out = nearest_by_features(context.held_out_features(model.size, extractor), train, 1)
+        yield _report(context, model, compare_neighbors(fake, held_out))
+        yield _draw(context, model, extractor, search, fake)
+
+
+def _search_pixels(context: Context, model: EvaluatedModel, queries: Tensor) -> _PixelSearch:
+    real, counts = context.real(model.size), context.counts
+    held_out, candidates = (
+        real.test(counts.neighbor_queries),
+        real.train(counts.neighbor_candidates),
+    )
+    return _PixelSearch(
+        queries,
+        candidates,
+        fake=nearest_by_pixels(queries, candidates, _NEIGHBORS),
+        held_out=nearest_by_pixels(held_out, candidates, 1),
+    )
+
+
+def _report(context: Context, model: EvaluatedModel, result: Memorization) -> Measurement:
+    return Measurement(
+        subject=model.name,
+        metric=f"nearest-neighbour ratio by {result.space}",
+        value=result.ratio,
+        error=None,
+        n=result.n_fake,
+        seed=context.seed,
+        section=METRIC.section.name,
+        details={
+            "copies": result.copies,
+            "training_images": result.n_train,
+            "held_out_images": result.n_held_out,
+        },
+    )
+
+
+def _draw(
+    context: Context,
+    model: EvaluatedModel,
+    extractor: Extractor,
+    search: _PixelSearch,
+    by_features: Neighbors,
+) -> Picture:
+    rows = torch.linspace(0, len(search.queries) - 1, _ROWS).long()
+    train = context.real(model.size).train(by_features.n_train)
+    picture = arrange_neighbors(
+        search.queries[rows],
+        search.candidates[search.fake.indices[rows]],
+        train[by_features.indices[rows]],
+    )
+    caption = (
+        f"{model.name}: generated images (left), their nearest training images by pixels (middle) "
+        f"and by {extractor.name} features (right)"
+    )
+    return Picture(caption, encode_png(picture, zoom=2))
+
+
+METRIC = Metric("neighbours", SCORES, _measure, needs="features")
