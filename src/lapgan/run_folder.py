@@ -35,6 +35,11 @@ class PartFolder:
         return self.path / _WEIGHTS
 
     @property
+    def kept(self) -> tuple[Path, Path]:
+        """Two earlier states to which training may go back, the older one first."""
+        return self.path / "kept-older.safetensors", self.path / "kept.safetensors"
+
+    @property
     def log(self) -> Path:
         """One line of JSON per record."""
         return self.path / "log.jsonl"
