@@ -26,7 +26,7 @@ __all__ = ["ExplosionError", "Limits", "Safeguard", "Window", "limits_of"]
 
 _CHECK_STEPS = 100
 _KEEP_STEPS = 500
-# D is told apart from chance by more pairs than a window of a small minibatch scatters.
+# A D that has just begun is often wrong, and no harm comes of it.
 _FIRST_STEPS = 500
 
 
