@@ -36,8 +36,8 @@ class PartFolder:
 
     @property
     def kept(self) -> tuple[Path, Path]:
-        """Two earlier states to which training may go back, the older one first."""
-        return self.path / "kept-older.safetensors", self.path / "kept.safetensors"
+        """Files of two earlier states to which training may go back."""
+        return self.path / "kept-1.safetensors", self.path / "kept-2.safetensors"
 
     @property
     def log(self) -> Path:

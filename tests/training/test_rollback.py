@@ -111,7 +111,7 @@ def test_an_explosion_goes_back_with_half_the_rate_and_says_so(explosive: LevelT
     assert records[-1]["rollbacks"] == count
     assert records[-1]["learning_rate"] == pytest.approx(3.2 / 2**count)
     assert sum(record["loss_d"] for record in records[-10:]) / 10 <= 3
-    assert [saved_images(path) for path in explosive.folder.kept] == [8 * 50, 8 * 100]
+    assert sorted(map(saved_images, explosive.folder.kept)) == [8 * 50, 8 * 100]
     assert read_weights(explosive.folder.weights).training["6x8"]["images_seen"] == 8 * 120
 
 
@@ -139,12 +139,12 @@ def test_a_killed_run_drops_states_that_were_kept_after_its_checkpoint(explosive
     train_task(longer, Callback())
     # Copies: the tensors that are read belong to the file, which is written over below.
     whole = {name: tensor.clone() for name, tensor in state_of(steady).items()}
-    assert [saved_images(path) for path in steady.folder.kept] == [8 * 50, 8 * 100]
+    assert sorted(map(saved_images, steady.folder.kept)) == [8 * 50, 8 * 100]
     # The checkpoint of step 40 is the last that was written before the process was killed.
     steady.folder.state.write_bytes(checkpoint)
     train_task(replace(steady, budget=Budget(8 * 45)), Callback())
-    assert [path.exists() for path in steady.folder.kept] == [False, True]
-    assert saved_images(steady.folder.kept[1]) == 8 * 40
+    (kept,) = (path for path in steady.folder.kept if path.exists())
+    assert saved_images(kept) == 8 * 40
     train_task(longer, Callback())
     again = state_of(steady)
     assert all(torch.equal(whole[name], again[name]) for name in whole)
@@ -203,8 +203,8 @@ def test_a_damaged_kept_state_is_named(explosive: LevelTask):
     content["training"]["optimiser"]["learning_rate"] = 1e-4
     task = replace(revise(explosive, content, "6x8"), budget=Budget(8))
     train_task(task, Callback())
-    kept = task.folder.kept[1]
+    (kept,) = (path for path in task.folder.kept if path.exists())
     kept.write_bytes(b"no state")
-    with pytest.raises(LapganError, match=r"kept\.safetensors: cannot be used to go back to"):
+    with pytest.raises(LapganError, match=r"kept-1\.safetensors: cannot be used to go back to"):
         train_task(replace(task, budget=Budget(16)), Callback())
     assert kept.read_bytes() == b"no state"

@@ -172,9 +172,8 @@ class _Loop(Generic[State]):
         """
         task, state, limits = self.task, self.state, self.task.limits
         images = state.images_seen
-        if limits is None:
+        if limits is None or not self.safeguard.restore(state):
             raise _divergence(task, images, str(error)) from error
-        self.safeguard.restore(state)
         is_last = state.rollbacks >= limits.rollbacks
         state.rollbacks += not is_last
         self._checkpoint()

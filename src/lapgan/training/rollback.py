@@ -12,6 +12,7 @@ which an uninterrupted one does, and ends in the same weights.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -109,18 +110,17 @@ class Safeguard:
     """Keeps good states of a level and brings one back; does nothing without limits."""
 
     def __init__(self, folder: PartFolder, limits: Limits | None) -> None:
-        self.older, self.newer = folder.kept
-        self.limits = limits
+        self.files, self.limits = folder.kept, limits
 
     def begin(self, state: TrainingState) -> None:
         """Drops states that were kept after this one, and keeps this one if there is no other."""
         if self.limits is None:
             return
-        for path in (self.older, self.newer):
-            if path.exists() and saved_images(path) > state.images_seen:
+        for path in self._kept():
+            if saved_images(path) > state.images_seen:
                 path.unlink()
-        if not (self.older.exists() or self.newer.exists()):
-            save_state(self.newer, state)
+        if not self._kept():
+            self._keep(state)
 
     def check(self, state: TrainingState) -> None:
         """Compares figures with the limits, if it is time to; called after every step.
@@ -139,19 +139,29 @@ class Safeguard:
             if steps % _KEEP_STEPS == 0:
                 self._keep(state)
 
-    def restore(self, state: TrainingState) -> None:
-        """Sets a state to the older of the kept ones; time and rollbacks stay as they are."""
+    def restore(self, state: TrainingState) -> bool:
+        """Sets a state to the older of the kept ones; time and rollbacks stay as they are.
+
+        Returns:
+            Whether there was one.
+        """
         seconds, rollbacks = state.seconds, state.rollbacks
-        if self.older.exists():
-            self.newer.unlink(missing_ok=True)
-            self.older.replace(self.newer)
-        load_state(self.newer, state)
-        state.seconds, state.rollbacks = seconds, rollbacks
+        kept = self._kept() if self.limits else []
+        for path in kept[1:]:
+            path.unlink()
+        if kept:
+            load_state(kept[0], state)
+            state.seconds, state.rollbacks = seconds, rollbacks
+        return bool(kept)
 
     def _keep(self, state: TrainingState) -> None:
-        if self.newer.exists():
-            self.newer.replace(self.older)
-        save_state(self.newer, state)
+        """Writes a state in place of the older one, or where there is none yet."""
+        free = (path for path in self.files if not path.exists())
+        save_state(next(free, None) or self._kept()[0], state)
+
+    def _kept(self) -> list[Path]:
+        """Returns the files that there are, the older state first."""
+        return sorted((path for path in self.files if path.exists()), key=saved_images)
 
 
 def _undecided_loss(objective: AnyObjective) -> float:
