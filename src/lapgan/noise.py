@@ -11,7 +11,7 @@ Huszár's comment on the paper asks for both (inference.vc, 2015).
 
 import math
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ __all__ = [
     "AnyPlaneNoise",
     "HashedNoise",
     "LowRankNoise",
+    "MixedNoise",
     "PlaneNoise",
     "SublinearNoise",
     "VectorNoise",
@@ -35,6 +36,7 @@ __all__ = [
 # torch.rand gives each of the 2^24 multiples of 2^-24 in [0, 1) the same probability, and 2u - 1 is
 # exact in float32. Ideal uniform noise would have infinite entropy.
 VALUE_BITS = 24.0
+_UNIFORM_VARIANCE = 1 / 3
 
 
 class PlaneNoise(Section):
@@ -51,6 +53,7 @@ class PlaneNoise(Section):
 
     kind: Literal["plane"] = "plane"
     planes: Count = 1
+    variance: ClassVar[float] = _UNIFORM_VARIANCE
 
     def sample(self, batch: int, size: Size, generator: torch.Generator) -> Tensor:
         """Draws z with shape (batch, planes, *size)."""
@@ -62,10 +65,11 @@ class PlaneNoise(Section):
 
 
 class VectorNoise(Section):
-    """Uniform noise in [-1, 1] as a vector, whatever the size: z_K of the coarsest level.
+    """Noise as a vector, whatever the size: z_K of the coarsest level.
 
     Args:
         dimension: the length of the vector.
+        distribution: `uniform` in [-1, 1], or standard `normal`.
 
     References:
         Denton et al. (2015), section 4.1: "z_K is a 100-d vector".
@@ -73,14 +77,52 @@ class VectorNoise(Section):
 
     kind: Literal["vector"] = "vector"
     dimension: Count = 100
+    distribution: Literal["uniform", "normal"] = "uniform"
+
+    @property
+    def variance(self) -> float:
+        """The variance of each value."""
+        return 1.0 if self.distribution == "normal" else _UNIFORM_VARIANCE
 
     def sample(self, batch: int, size: Size, generator: torch.Generator) -> Tensor:
         """Draws z with shape (batch, dimension)."""
-        return _uniform((batch, self.dimension), generator)
+        draw = _normal if self.distribution == "normal" else _uniform
+        return draw((batch, self.dimension), generator)
 
     def entropy(self, size: Size) -> float:
-        """Returns H[z_K] of one image in bits: 24 per value, whatever the size."""
+        """Returns H[z_K] of one image in bits: 24 per value, whatever the size.
+
+        Of normal noise this is an upper bound; see `MixedNoise.entropy`.
+        """
         return VALUE_BITS * self.dimension
+
+
+class MixedNoise(Section):
+    """Standard normal noise as a vector and as planes of the level's size, in one tensor.
+
+    The planes place detail, the vector changes the whole image.
+
+    Args:
+        dimension: the length of the vector.
+        planes: how many planes.
+    """
+
+    kind: Literal["mixed"] = "mixed"
+    dimension: Count = 64
+    planes: Count = 4
+    variance: ClassVar[float] = 1.0
+
+    def sample(self, batch: int, size: Size, generator: torch.Generator) -> Tensor:
+        """Draws z with shape (batch, dimension + planes h w): the vector, then the planes."""
+        return _normal((batch, self.dimension + self.planes * math.prod(size)), generator)
+
+    def entropy(self, size: Size) -> float:
+        """Returns an upper bound of H[z_k] of one image in bits: 24 per value.
+
+        `torch.randn` turns every two uniform values of 24 bits into two normal ones, by the
+        transform of Box and Muller (1958); rounding can only lose some.
+        """
+        return VALUE_BITS * (self.dimension + self.planes * math.prod(size))
 
 
 class HashedNoise(Section):
@@ -102,6 +144,7 @@ class HashedNoise(Section):
     kind: Literal["hashed"] = "hashed"
     dimension: Count = 100
     planes: Count = 1
+    variance: ClassVar[float] = _UNIFORM_VARIANCE
 
     def sample(self, batch: int, size: Size, generator: torch.Generator) -> Tensor:
         """Draws z with shape (batch, planes, *size)."""
@@ -130,6 +173,7 @@ class LowRankNoise(Section):
     kind: Literal["low-rank"] = "low-rank"
     rank: Count = 100
     planes: Count = 1
+    variance: ClassVar[float] = _UNIFORM_VARIANCE
 
     def sample(self, batch: int, size: Size, generator: torch.Generator) -> Tensor:
         """Draws z with shape (batch, planes, *size)."""
@@ -165,6 +209,7 @@ class SublinearNoise(Section):
     exponent: Fraction = 0.5
     coefficient: Positive = 8.0
     planes: Count = 1
+    variance: ClassVar[float] = _UNIFORM_VARIANCE
 
     def sample(self, batch: int, size: Size, generator: torch.Generator) -> Tensor:
         """Draws z with shape (batch, planes, *size)."""
@@ -184,7 +229,7 @@ class SublinearNoise(Section):
 
 # Noise of a level's own size, for generators that see maps; all have `planes`.
 AnyPlaneNoise = PlaneNoise | HashedNoise | LowRankNoise | SublinearNoise
-AnyNoise = AnyPlaneNoise | VectorNoise
+AnyNoise = AnyPlaneNoise | VectorNoise | MixedNoise
 PLANE_NOISES: tuple[type[AnyNoise], ...] = get_args(AnyPlaneNoise)
 
 
@@ -206,3 +251,7 @@ def _rows(pixels: int, rank: int) -> Tensor:
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.rand(shape, generator=generator, device=generator.device) * 2 - 1
+
+
+def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, device=generator.device)

@@ -62,6 +62,7 @@ class GeneratorSection(Protocol):
     """How a recipe asks for a generator."""
 
     takes_low: ClassVar[bool]
+    takes_sigma: ClassVar[bool]
     takes_noise: ClassVar[tuple[type[AnyNoise], ...]]
 
     @property
