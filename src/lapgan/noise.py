@@ -15,9 +15,10 @@ from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from lapgan.section import Count, Fraction, Positive, Section
+from lapgan.section import Count, Fraction, NotNegative, Positive, Section
 from lapgan.sizes import Size
 
 __all__ = [
@@ -25,12 +26,14 @@ __all__ = [
     "VALUE_BITS",
     "AnyNoise",
     "AnyPlaneNoise",
+    "ConditioningNoise",
     "HashedNoise",
     "LowRankNoise",
     "MixedNoise",
     "PlaneNoise",
     "SublinearNoise",
     "VectorNoise",
+    "draw_normal",
 ]
 
 # torch.rand gives each of the 2^24 multiples of 2^-24 in [0, 1) the same probability, and 2u - 1 is
@@ -86,7 +89,7 @@ class VectorNoise(Section):
 
     def sample(self, batch: int, size: Size, generator: torch.Generator) -> Tensor:
         """Draws z with shape (batch, dimension)."""
-        draw = _normal if self.distribution == "normal" else _uniform
+        draw = draw_normal if self.distribution == "normal" else _uniform
         return draw((batch, self.dimension), generator)
 
     def entropy(self, size: Size) -> float:
@@ -114,7 +117,7 @@ class MixedNoise(Section):
 
     def sample(self, batch: int, size: Size, generator: torch.Generator) -> Tensor:
         """Draws z with shape (batch, dimension + planes h w): the vector, then the planes."""
-        return _normal((batch, self.dimension + self.planes * math.prod(size)), generator)
+        return draw_normal((batch, self.dimension + self.planes * math.prod(size)), generator)
 
     def entropy(self, size: Size) -> float:
         """Returns an upper bound of H[z_k] of one image in bits: 24 per value.
@@ -227,6 +230,33 @@ class SublinearNoise(Section):
         return LowRankNoise(rank=self.rank(size), planes=self.planes)
 
 
+class ConditioningNoise(Section):
+    """Normal noise on the image that a level is conditioned on.
+
+        l_k = u(I_{k+1} + sigma e),    e standard normal
+
+    In training sigma is uniform in [0, max], and in sampling it is `sample`; G is given sigma. It
+    hides the errors of the coarser level, which a level in training never sees.
+
+    Args:
+        max: in the scale of the nets, in which images lie in [-1, 1].
+        sample: the same.
+
+    References:
+        Ho et al. (2022), "Cascaded diffusion models for high fidelity image generation", section 4.
+    """
+
+    max: Positive = 0.12
+    sample: NotNegative = 0.04
+
+    def draw(
+        self, batch: int, size: Size, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "b 1"], Float[Tensor, "b 3 h w"]]:
+        """Draws sigma and sigma e for training, e of the coarser level's size."""
+        sigma = self.max * torch.rand((batch, 1), generator=generator, device=generator.device)
+        return sigma, sigma[..., None, None] * draw_normal((batch, 3, *size), generator)
+
+
 # Noise of a level's own size, for generators that see maps; all have `planes`.
 AnyPlaneNoise = PlaneNoise | HashedNoise | LowRankNoise | SublinearNoise
 AnyNoise = AnyPlaneNoise | VectorNoise | MixedNoise
@@ -253,5 +283,6 @@ def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.rand(shape, generator=generator, device=generator.device) * 2 - 1
 
 
-def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def draw_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draws standard normal values from a generator, on its device."""
     return torch.randn(shape, generator=generator, device=generator.device)
