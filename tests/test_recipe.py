@@ -227,3 +227,12 @@ def test_an_unknown_recipe_and_a_broken_file_are_named(tmp_path: Path):
 def test_sizes_are_square_or_height_by_width():
     assert parse_size("28") == (28, 28)
     assert parse_size("48x64") == (48, 64)
+
+
+def test_the_small_recipe_is_that_of_runs_of_cifar10_cc_from_before_it_was_renamed():
+    earlier = read_weights(Path("cifar10-cc-small")).recipe
+    assert read_recipe("cifar10-cc-small", ["name=cifar10-cc"]) == earlier
+
+
+def test_the_packaged_cifar10_cc_is_built_by_its_recipe():
+    assert read_weights(Path("cifar10-cc")).recipe == read_recipe("cifar10-cc")
