@@ -7,6 +7,7 @@ import torch
 from lapgan.errors import LapganError
 from lapgan.recipe import Recipe, check_recipe, read_recipe, recipe_names, recipe_text
 from lapgan.sizes import parse_size
+from lapgan.weights import read_weights
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -234,5 +235,11 @@ def test_the_small_recipe_is_that_of_runs_of_cifar10_cc_from_before_it_was_renam
     assert read_recipe("cifar10-cc-small", ["name=cifar10-cc"]) == earlier
 
 
-def test_the_packaged_cifar10_cc_is_built_by_its_recipe():
-    assert read_weights(Path("cifar10-cc")).recipe == read_recipe("cifar10-cc")
+def test_the_recipe_cifar10_cc_builds_the_nets_of_the_packaged_model():
+    packaged = read_weights(Path("cifar10-cc")).recipe
+    recipe = read_recipe("cifar10-cc")
+    assert packaged.pyramid == recipe.pyramid
+    for level, other in zip(packaged.levels, recipe.levels, strict=True):
+        assert (level.name, level.generator, level.noise, level.conditioning_noise) == (
+            other.name, other.generator, other.noise, other.conditioning_noise,
+        )  # fmt: skip
