@@ -8,6 +8,7 @@ from lapgan.errors import LapganError
 from lapgan.penalty import ExactPenalty, FiniteDifferencePenalty
 from lapgan.recipe import Recipe, check_recipe, read_recipe, recipe_names, recipe_text
 from lapgan.sizes import parse_size
+from lapgan.weights import read_weights
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -250,3 +251,18 @@ def test_an_unknown_recipe_and_a_broken_file_are_named(tmp_path: Path):
 def test_sizes_are_square_or_height_by_width():
     assert parse_size("28") == (28, 28)
     assert parse_size("48x64") == (48, 64)
+
+
+def test_the_small_recipe_is_that_of_runs_of_cifar10_cc_from_before_it_was_renamed():
+    earlier = read_weights(Path("cifar10-cc-small")).recipe
+    assert read_recipe("cifar10-cc-small", ["name=cifar10-cc"]) == earlier
+
+
+def test_the_recipe_cifar10_cc_builds_the_nets_of_the_packaged_model():
+    packaged = read_weights(Path("cifar10-cc")).recipe
+    recipe = read_recipe("cifar10-cc")
+    assert packaged.pyramid == recipe.pyramid
+    for level, other in zip(packaged.levels, recipe.levels, strict=True):
+        assert (level.name, level.generator, level.noise, level.conditioning_noise) == (
+            other.name, other.generator, other.noise, other.conditioning_noise,
+        )  # fmt: skip

@@ -74,6 +74,29 @@ def test_a_resumed_level_equals_one_that_was_never_stopped(task: LevelTask, leve
     assert weights.training[level]["compute"] == str(task.compute)
 
 
+RESIDUAL = {
+    "noise": {"kind": "mixed", "dimension": 4, "planes": 1},
+    "generator": {"kind": "residual", "maps": [8, 8], "groups": 4, "style": 8},
+    "discriminator": {"kind": "residual", "maps": [8, 8], "units": 8},
+    "conditioning_noise": {"max": 0.2},
+}
+
+
+def test_a_residual_level_with_conditioning_noise_is_resumed_exactly(task: LevelTask):
+    content = content_of(task)
+    content["levels"]["12"] = RESIDUAL
+    task = revise(task, content, "12")
+    straight = replace(task, folder=beside(task, "straight"))
+    train_task(straight, SILENT)
+    train_task(task, SILENT, stopped=after(3))
+    train_task(task, SILENT)
+    state = state_of(task)
+    assert same(state, state_of(straight))
+    # Set from the data before the first step: residuals are much smaller than 1.
+    assert (state["g.residual_std"] < 0.5).all()
+    assert torch.equal(state["g.residual_std"], state["d.residual_std"])
+
+
 TERMS = {
     "penalty": {"weight": 1.0, "every": 3},
     "supervised": 0.5,

@@ -19,7 +19,7 @@ from torch import nn
 
 from lapgan.errors import LapganError
 from lapgan.models import AnyDiscriminator, AnyGenerator
-from lapgan.noise import AnyNoise
+from lapgan.noise import AnyNoise, ConditioningNoise
 from lapgan.objectives import AnyObjective
 from lapgan.objectives.paper import NonSaturating
 from lapgan.optimizers import AnyOptimizer, Sgd
@@ -112,6 +112,8 @@ class LevelRecipe(Section):
             standard deviations of these features (Sønderby et al., 2017).
         augment: D sees augmented images only, which keeps it from memorizing a small data set; see
             `lapgan.training.augment`.
+        conditioning_noise: on the image that the level is conditioned on; G is given its standard
+            deviation.
     """
 
     index: int = Field(ge=0, exclude=True)
@@ -125,6 +127,7 @@ class LevelRecipe(Section):
     supervised: NotNegative = 0.0
     instance_noise: NotNegative = 0.0
     augment: bool = False
+    conditioning_noise: ConditioningNoise | None = None
     _common_penalty: Penalty | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
@@ -206,7 +209,8 @@ class Recipe(Section):
         if coarsest.generator.takes_low:
             raise ValueError(
                 f"levels.{coarsest.name}.generator: {coarsest.generator.kind!r} needs a low-pass "
-                "image, but the coarsest level has none; use 'modern-dense' or 'paper-dense'"
+                "image, but the coarsest level has none; use 'modern-dense', 'paper-dense' or "
+                "'residual-coarsest'"
             )
         if coarsest.supervised:
             raise ValueError(
@@ -215,6 +219,24 @@ class Recipe(Section):
             )
         for level in self.levels:
             level._common_penalty = self.training.penalty
+        return self
+
+    @model_validator(mode="after")
+    def _check_conditioning_noise(self) -> "Recipe":
+        for level in self.levels:
+            if level.conditioning_noise is None:
+                continue
+            key = f"levels.{level.name}.conditioning_noise"
+            if not level.generator.takes_sigma:
+                raise ValueError(
+                    f"{key}: the generator {level.generator.kind!r} takes no sigma; use "
+                    "'residual' at a level with a low-pass image, or delete the key"
+                )
+            if self.data.normalisation != "symmetric":
+                raise ValueError(
+                    f"{key}: its scale is that of images in [-1, 1]; set data.normalisation to "
+                    f"'symmetric', found {self.data.normalisation!r}"
+                )
         return self
 
     @property

@@ -18,7 +18,12 @@ from lapgan.recipe import LevelRecipe, Recipe
 from lapgan.run_folder import PartFolder
 from lapgan.seeds import seed_of
 from lapgan.training.config import Budget, LogIntervals
-from lapgan.training.examples import Examples, make_examples, real_stage
+from lapgan.training.examples import (
+    Examples,
+    add_conditioning_noise,
+    make_examples,
+    real_stage,
+)
 from lapgan.training.figures import training_figures
 from lapgan.training.log import LevelRecord
 from lapgan.training.rollback import Limits, Window, limits_of
@@ -180,7 +185,7 @@ class LevelTask:
         examples = self._make_examples(pixels[:_SHEET_EXAMPLES], labels, 0)
         low, columns = examples.low, len(examples)
         with torch.no_grad(), self.compute.autocast():
-            fake = state.average.eval()(low, examples.z, examples.label).float()
+            fake = examples.generate(state.average.eval()).float()
         rows = [image_of(fake, low)]
         if low is not None:
             rows = [image_of(examples.high, low), low, *rows]
@@ -192,9 +197,10 @@ class LevelTask:
     def _make_examples(self, pixels: Tensor, labels: Tensor | None, images_seen: int) -> Examples:
         stage = real_stage(pixels, self.recipe, self.level, self.normalization)
         noise = torch.Generator().manual_seed(self._seed_after(images_seen))
-        return make_examples(
+        examples = make_examples(
             stage, self.level, labels if self.class_names else None, noise, self.compute
         )
+        return add_conditioning_noise(examples, self.recipe, self.level, noise)
 
     def _initialize(self, *nets: nn.Module) -> None:
         """Sets the data-dependent buffers of nets from the first examples of the run."""

@@ -106,7 +106,7 @@ def _update_on_pairs(nets: Nets, examples: Examples, objective: Objective, terms
     A minibatch of n costs one pass of G, n real and n generated examples for D, and n more for the
     update of G.
     """
-    fake = nets.generator(examples.low, examples.z, examples.label)
+    fake = examples.generate(nets.generator)
     with _freeze(nets.discriminator):
         real_maps = _features(nets.discriminator, examples.high, examples.low, terms)
         fake_maps = _features(nets.discriminator, fake, examples.low, terms)
@@ -131,7 +131,7 @@ def _update_on_halves(nets: Nets, examples: Examples, objective: Objective, term
     half = len(examples) // 2
     first, second = examples[:half], examples[half:]
     with torch.no_grad():
-        fake = nets.generator(second.low, second.z, second.label)
+        fake = second.generate(nets.generator)
     d = _update_discriminator(
         nets,
         _features(nets.discriminator, first.high, first.low, terms),
@@ -140,7 +140,7 @@ def _update_on_halves(nets: Nets, examples: Examples, objective: Objective, term
         objective,
         terms,
     )
-    fake = nets.generator(examples.low, examples.z, examples.label)
+    fake = examples.generate(nets.generator)
     with _freeze(nets.discriminator):
         fake_maps = _features(nets.discriminator, fake, examples.low, terms)
     loss_g, gradient_g = _update_generator(
