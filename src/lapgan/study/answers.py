@@ -52,9 +52,11 @@ class Answer(BaseModel):
     trial: str = Field(min_length=1, max_length=24, pattern=r"^[A-Za-z0-9_-]+$")
     answer: Judgement
     achieved_ms: _Duration = Field(
-        description="From onset frame to offset frame in the browser, ms."
+        gt=0, description="From onset frame to offset frame in the browser, ms."
     )
-    frames: _Count = Field(description="Animation frames during which the image was on the screen.")
+    frames: _Count = Field(
+        ge=1, description="Animation frames during which the image was on the screen."
+    )
     refresh_hz: float = Field(
         ge=1,
         le=2000,

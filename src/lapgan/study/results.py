@@ -42,12 +42,27 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RaterCounts:
-    """Numbers of raters. `left_out` gives the reasons by rater."""
+    """Numbers of raters: people, or simulated raters if nobody else has taken part.
 
+    Args:
+        joined: who agreed to take part; None if it is not known.
+        joined_and_answered: who answered at least once.
+        practice_only: who stopped before the first main trial.
+        finished: who answered everything; None if it is not known.
+        analysed: who have trials that are analyzed.
+        left_out: the reasons by rater.
+        simulated: how many of the raters in this report are simulated.
+        simulated_left_out: simulated raters that are left out because people have taken part.
+    """
+
+    joined: int | None
     joined_and_answered: int
+    practice_only: int
+    finished: int | None
     analysed: int
     left_out: Mapping[str, Sequence[str]]
     simulated: int
+    simulated_left_out: int
 
 
 @dataclass(frozen=True)
@@ -128,31 +143,43 @@ class Results:
 
 
 def compute_results(
-    manifest: Manifest, rows: Sequence[Mapping[str, Any]], replicates: int = 2000
+    manifest: Manifest,
+    rows: Sequence[Mapping[str, Any]],
+    replicates: int = 2000,
+    progress: Sequence[Mapping[str, Any]] = (),
 ) -> Results:
     """Analyzes every answer of a study by the rules that its manifest froze.
+
+    Simulated raters are never mixed with people: they are left out if anybody else has answered.
 
     Args:
         manifest: of the study.
         rows: from `Store.rows`.
         replicates: number of bootstrap samples of the raters, seeded by the design's seed.
+        progress: from `Store.progress`, for the numbers of raters who joined and finished.
     """
+    people = [row for row in rows if not row["simulated"]]
+    programs = {row["rater"] for row in rows if row["simulated"]} if people else set()
+    rows = people or rows
     everything = Judgements.from_rows(rows)
     rules = manifest.design.exclusion
-    excluded = exclusion_reasons(everything, rules)
+    excluded = exclusion_reasons(everything, rules, manifest.design.fixation_ms)
     selected, left_out = select_trials(everything, rules, excluded)
     rng = np.random.default_rng([manifest.design.seed, 4])
     resampling = Resampling(selected.rater.tolist(), replicates, rng)
     fakes = manifest.fakes
     times = sorted(row["answered_at"] for row in rows if row["answered_at"])
-    simulated = {row["rater"] for row in rows if row["simulated"]}
+    counts = _count_raters(rows, progress)
     return Results(
         manifest=manifest,
         answers=len(rows),
         first_answer=times[0] if times else None,
         last_answer=times[-1] if times else None,
         raters=RaterCounts(
-            len(set(everything.rater.tolist())), len(resampling.raters), excluded, len(simulated)
+            **counts,
+            analysed=len(resampling.raters),
+            left_out=excluded,
+            simulated_left_out=len(programs),
         ),
         trials=TrialCounts(len(selected), left_out),
         shares=_compute_shares(manifest, selected, resampling),
@@ -173,13 +200,29 @@ def results_to_json(results: Results) -> dict[str, Any]:
     del content["manifest"]
     dates = {name: content.pop(name) for name in ("answers", "first_answer", "last_answer")}
     return {
-        "study": {**results.manifest.model_dump(mode="json", exclude={"stimuli"}), **dates},
+        "study": {**results.manifest.model_dump(mode="json", exclude={"stimuli", "salt"}), **dates},
         **content,
         "shares": [_share_to_json(cell) for cell in results.shares],
         "published": {
             "paper_at_2000_ms": dict(PAPER_AT_2000_MS),
             "dgm_eval_cifar10_error": dict(DGM_EVAL_CIFAR10_ERROR),
         },
+    }
+
+
+def _count_raters(
+    rows: Sequence[Mapping[str, Any]], progress: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Counts raters of the kind that `rows` has: people or simulated ones."""
+    answered = {row["rater"] for row in rows}
+    programs = {row["rater"] for row in rows if row["simulated"]}
+    mine = [rater for rater in progress if bool(rater["simulated"]) == bool(programs)]
+    return {
+        "joined": len(mine) if progress else None,
+        "joined_and_answered": len(answered),
+        "practice_only": len(answered - {row["rater"] for row in rows if row["phase"] == "main"}),
+        "finished": sum(rater["finished_at"] is not None for rater in mine) if progress else None,
+        "simulated": len(programs),
     }
 
 
