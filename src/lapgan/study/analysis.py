@@ -75,9 +75,9 @@ class Timing:
 class Resampling:
     """Draws raters with replacement, once for all statistics of a report.
 
-    The interval of the raters alone is the expanded percentile interval: with R raters the tails are cut at
-    Phi(-sqrt(R / (R - 1)) t), t the quantile of Student's distribution with R - 1 degrees of
-    freedom. Plain percentiles are too narrow when there are few raters.
+    The interval of the raters alone is the expanded percentile interval: with R raters the tails
+    are cut at Phi(-sqrt(R / (R - 1)) t), t the quantile of Student's distribution with R - 1
+    degrees of freedom. Plain percentiles are too narrow when there are few raters.
 
     Images are a sample too. The distances from the estimate to both ends are multiplied by
     sqrt(V / V_raters), where V = max(V_raters + V_images - V_answers, V_raters, V_images) is the

@@ -129,6 +129,7 @@ def _show_sitting(site: _Site) -> Endpoint:
             examples=site.study.examples(),
             height=height,
             width=width,
+            zoom=site.study.manifest.zoom,
         )
 
     return sitting_page

@@ -224,6 +224,9 @@ def power(
     criterion_std: Annotated[
         float, typer.Option("--criterion-std", "--spread", help="SD of criteria between raters.")
     ] = 0.3,
+    image_std: Annotated[
+        float, typer.Option(help="SD of how real the images of a source look.")
+    ] = 0.5,
     recipe: Annotated[
         Path | None, typer.Option(help="study.toml. Default: the paper's design.")
     ] = None,
@@ -238,7 +241,7 @@ def power(
         from lapgan.study.design import read_design
         from lapgan.study.power import Goal, plan_table
 
-    goal = Goal(share, half_width, criterion_std)
+    goal = Goal(share, half_width, criterion_std, image_std)
     rng = np.random.default_rng(seed)
     for line in plan_table(goal, read_design(recipe), fakes, rng, studies):
         typer.echo(line)

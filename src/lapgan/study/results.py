@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from lapgan.study.analysis import (
     krippendorff_alpha,
     measure_timing,
     sensitivity,
+    share_difference,
     share_judged_real,
 )
 from lapgan.study.design import REAL
@@ -29,6 +31,7 @@ from lapgan.study.stimuli import Manifest
 from lapgan.study.thresholds import PsychometricFit, fit_threshold
 
 __all__ = [
+    "Difference",
     "RaterCounts",
     "Results",
     "SensitivityCell",
@@ -93,6 +96,19 @@ class SensitivityCell:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """The share judged real of one fake source less that of another, over all times.
+
+    `p_value` is that of the hypothesis that both are equal; None where it is undefined.
+    """
+
+    one: str
+    other: str
+    difference: Estimate
+    p_value: float | None
+
+
+@dataclass(frozen=True)
 class TimingSummary:
     """How precisely images were shown, practice left out.
 
@@ -125,6 +141,7 @@ class Results:
         error_rates: HYPE error rates by fake source.
         thresholds: psychometric functions by fake source; None where none can be fitted.
         agreement: Krippendorff's alpha by source; None where it is undefined.
+        differences: of the shares judged real, between every two fake sources.
         timing: how precisely images were shown.
     """
 
@@ -139,7 +156,14 @@ class Results:
     error_rates: Mapping[str, Estimate]
     thresholds: Mapping[str, PsychometricFit | None]
     agreement: Mapping[str, float | None]
+    differences: Sequence[Difference]
     timing: TimingSummary
+
+    @property
+    def is_cifar10(self) -> bool:
+        """Whether the real images are CIFAR-10's, so that published figures may be compared."""
+        name = self.manifest.sources[REAL].lower().replace("-", "").replace("_", "")
+        return "cifar10" in name and "cifar100" not in name
 
 
 def compute_results(
@@ -190,6 +214,7 @@ def compute_results(
             source: krippendorff_alpha(selected.where(selected.source == source))
             for source in manifest.sources
         },
+        differences=_compare_sources(fakes, selected, resampling),
         timing=_summarize_timing(everything),
     )
 
@@ -199,14 +224,15 @@ def results_to_json(results: Results) -> dict[str, Any]:
     content = asdict(results)
     del content["manifest"]
     dates = {name: content.pop(name) for name in ("answers", "first_answer", "last_answer")}
+    published = {
+        "paper_at_2000_ms": dict(PAPER_AT_2000_MS),
+        "dgm_eval_cifar10_error": dict(DGM_EVAL_CIFAR10_ERROR),
+    }
     return {
         "study": {**results.manifest.model_dump(mode="json", exclude={"stimuli", "salt"}), **dates},
         **content,
         "shares": [_share_to_json(cell) for cell in results.shares],
-        "published": {
-            "paper_at_2000_ms": dict(PAPER_AT_2000_MS),
-            "dgm_eval_cifar10_error": dict(DGM_EVAL_CIFAR10_ERROR),
-        },
+        "published": published if results.is_cifar10 else {},
     }
 
 
@@ -262,6 +288,16 @@ def _compute_sensitivities(
             selected.where((selected.source == fake) | (selected.source == REAL)), times
         )
     ]
+
+
+def _compare_sources(
+    fakes: Sequence[str], selected: Judgements, resampling: Resampling
+) -> list[Difference]:
+    differences = []
+    for one, other in combinations(fakes, 2):
+        estimate, p = share_difference(selected, one, other, resampling)
+        differences.append(Difference(one, other, estimate, p if np.isfinite(p) else None))
+    return differences
 
 
 def _list_times(selected: Judgements, manifest: Manifest) -> list[float]:

@@ -268,8 +268,25 @@ def _write_study(
     )
     write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
     (folder / MANIFEST).chmod(0o600)  # it is the key to the answers
+    write_atomically(folder / CONSENT, _write_consent(design).encode())
+
+
+def _write_consent(design: Design) -> str:
+    """Returns the consent text of a design, to be edited before the first rater joins."""
     template = resources.files("lapgan.study") / "templates" / CONSENT
-    write_atomically(folder / CONSENT, template.read_bytes())
+    times = design.durations_ms if design.mode == "durations" else (design.staircase.start_ms,)
+    shown_ms = 0.0 if design.mode == "untimed" else float(np.mean(times))
+    total = design.practice_trials + design.trials + design.catch_trials
+    # Two seconds to decide, and some minutes for the instructions and the breaks.
+    minutes = max(2, round(total * (design.fixation_ms + shown_ms + 2000) / 60_000 + 2))
+    square = "gray" if design.mask == "grey" else "noisy"
+    timed = design.mode != "untimed"
+    return template.read_text(encoding="utf-8").format(
+        exposure="Each is shown briefly." if timed else "Each stays until you have answered.",
+        minutes=f"{minutes} minutes",
+        flicker="Pictures follow each other quickly"
+        + (f" and are covered by a {square} square." if timed else "."),
+    )
 
 
 def _write_stimulus(folder: Path, image: Pixels, source: str, phase: str, zoom: int) -> Stimulus:
