@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import krippendorff
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special, stats
 
 from lapgan.study.design import REAL
 from lapgan.study.judgements import Judgements, is_within_frames
@@ -161,21 +161,23 @@ class Resampling:
 def share_judged_real(judgements: Judgements, resampling: Resampling) -> Share:
     """Returns the share of these images that were judged real.
 
+    The interval is that of the log odds log((k + 1/2) / (n - k + 1/2)), so it stays within [0, 1].
+
     Args:
         judgements: the trials of one cell, such as one source at one time.
         resampling: the raters' bootstrap.
     """
     judged_real, total = int(judgements.said_real.sum()), len(judgements)
-    every = np.ones(total, dtype=np.bool_)
-    estimate = resampling.estimate(_divide, judgements, judgements.said_real, every)
+    share = judged_real / total if total else float("nan")
+    odds = resampling.estimate(_log_odds, judgements, judgements.said_real, ~judgements.said_real)
+    ends = (share, share) if share in (0.0, 1.0) else special.expit([odds.low, odds.high])
     wilson = (float("nan"), float("nan"))
     if total:
         interval = stats.binomtest(judged_real, total).proportion_ci(
             resampling.confidence, "wilson"
         )
         wilson = (float(interval.low), float(interval.high))
-    low, high = np.clip([estimate.low, estimate.high], 0.0, 1.0)
-    return Share(judged_real, total, estimate.value, wilson, (float(low), float(high)))
+    return Share(judged_real, total, share, wilson, (float(ends[0]), float(ends[1])))
 
 
 def share_difference(
@@ -309,6 +311,11 @@ def measure_timing(judgements: Judgements) -> list[Timing]:
             )
         )
     return rows
+
+
+def _log_odds(part: Numbers, rest: Numbers) -> Numbers:
+    odds: Numbers = np.where(part + rest > 0, np.log((part + 0.5) / (rest + 0.5)), np.nan)
+    return odds
 
 
 def _divide(part: Numbers, whole: Numbers) -> Numbers:
