@@ -117,7 +117,7 @@ def export(
         from lapgan.study.store import Store
 
     store = Store(load_study(study), database)
-    for path in export_rows(store.rows(), out or study / "export"):
+    for path in export_rows(store.rows(), out or study / "export", store.progress()):
         typer.echo(str(path))
     store.close()
 

@@ -39,7 +39,7 @@ from lapgan.study.tables import (
 
 __all__ = ["Store", "back_up"]
 
-_PROGRESS = ("code", "done", "total", "simulated", "joined_at", "finished_at")
+_PROGRESS = ("code", "done", "total", "simulated", "joined_at", "finished_at", "consent_sha256")
 
 
 class Store:
@@ -150,7 +150,7 @@ class Store:
             return is_paused(connection)
 
     def progress(self) -> list[Mapping[str, Any]]:
-        """Returns one row per rater: code, done, total, simulated, joined_at, finished_at."""
+        """Returns one row per rater, with the columns of `export.RATER_COLUMNS`."""
         query = sa.select(*(raters.c[name] for name in _PROGRESS)).order_by(raters.c.id)
         with self._reading() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
