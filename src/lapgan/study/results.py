@@ -182,39 +182,28 @@ def compute_results(
         replicates: number of bootstrap samples of the raters, seeded by the design's seed.
         progress: from `Store.progress`, for the numbers of raters who joined and finished.
     """
-    people = [row for row in rows if not row["simulated"]]
-    programs = {row["rater"] for row in rows if row["simulated"]} if people else set()
-    rows = people or rows
+    rows, programs = _leave_out_programs(rows)
     everything = Judgements.from_rows(rows)
     rules = manifest.design.exclusion
     excluded = exclusion_reasons(everything, rules, manifest.design.fixation_ms)
     selected, left_out = select_trials(everything, rules, excluded)
     rng = np.random.default_rng([manifest.design.seed, 4])
     resampling = Resampling(selected.rater.tolist(), replicates, rng)
-    fakes = manifest.fakes
     times = sorted(row["answered_at"] for row in rows if row["answered_at"])
-    counts = _count_raters(rows, progress)
+    raters = _count_raters(rows, progress) | {"analysed": len(resampling.raters)}
     return Results(
         manifest=manifest,
         answers=len(rows),
         first_answer=times[0] if times else None,
         last_answer=times[-1] if times else None,
-        raters=RaterCounts(
-            **counts,
-            analysed=len(resampling.raters),
-            left_out=excluded,
-            simulated_left_out=len(programs),
-        ),
+        raters=RaterCounts(**raters, left_out=excluded, simulated_left_out=programs),
         trials=TrialCounts(len(selected), left_out),
         shares=_compute_shares(manifest, selected, resampling),
         sensitivity=_compute_sensitivities(manifest, selected, resampling),
-        error_rates={fake: hype_error(selected, fake, resampling) for fake in fakes},
-        thresholds={fake: fit_threshold(selected, fake, resampling) for fake in fakes},
-        agreement={
-            source: krippendorff_alpha(selected.where(selected.source == source))
-            for source in manifest.sources
-        },
-        differences=_compare_sources(fakes, selected, resampling),
+        error_rates={fake: hype_error(selected, fake, resampling) for fake in manifest.fakes},
+        thresholds={fake: fit_threshold(selected, fake, resampling) for fake in manifest.fakes},
+        agreement=_measure_agreement(manifest, selected),
+        differences=_compare_sources(manifest.fakes, selected, resampling),
         timing=_summarize_timing(everything),
     )
 
@@ -233,6 +222,26 @@ def results_to_json(results: Results) -> dict[str, Any]:
         **content,
         "shares": [_share_to_json(cell) for cell in results.shares],
         "published": published if results.is_cifar10 else {},
+    }
+
+
+def _leave_out_programs(
+    rows: Sequence[Mapping[str, Any]],
+) -> tuple[Sequence[Mapping[str, Any]], int]:
+    """Returns the rows of people and the number of simulated raters left out, if there are people.
+
+    Without any, all rows are returned.
+    """
+    people = [row for row in rows if not row["simulated"]]
+    if not people:
+        return rows, 0
+    return people, len({row["rater"] for row in rows if row["simulated"]})
+
+
+def _measure_agreement(manifest: Manifest, selected: Judgements) -> dict[str, float | None]:
+    return {
+        source: krippendorff_alpha(selected.where(selected.source == source))
+        for source in manifest.sources
     }
 
 
