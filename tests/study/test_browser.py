@@ -11,6 +11,7 @@ import pytest
 from serving import free_port, serving, write_images
 
 from lapgan.study.design import Design
+from lapgan.study.judgements import Judgements, is_rushed
 from lapgan.study.stimuli import freeze, load_study
 from lapgan.study.store import Store
 
@@ -179,6 +180,7 @@ def test_reload_crash_and_another_device_lose_nothing(browser, tmp_path):
         rows = rows_of(folder)
         assert len({row["trial"] for row in rows}) == len(rows) == 8 + 12 + 4
         assert sum(row["resumed"] for row in rows) == 1
+        assert not is_rushed(Judgements.from_rows(rows), short["fixation_ms"]).any()
 
 
 def test_answers_count_only_after_the_image(browser, tmp_path):
