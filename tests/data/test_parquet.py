@@ -176,3 +176,17 @@ def test_a_missing_library_names_the_extra(write, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
     with pytest.raises(LapganError, match=r"pip install 'lapgan\[data\]'"):
         open_images(path)
+
+
+def test_files_of_a_split_beside_files_of_none_are_refused(write, tmp_path):
+    write("express-train.parquet", [0])
+    write("bus.parquet", [1], first=1)
+    with pytest.raises(LapganError, match=r"express-train\.parquet is named after the split 'tra"):
+        open_images(tmp_path)
+
+
+def test_splits_in_file_names_may_be_written_otherwise(write, tmp_path):
+    write("Train-0.parquet", [0, 1])
+    write("VALID-0.parquet", [0])
+    assert len(open_images(tmp_path)) == 2
+    assert len(open_images(tmp_path, split="validation")) == 1
