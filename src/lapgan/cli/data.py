@@ -11,6 +11,7 @@ from lapgan.errors import LapganError, requires
 
 if TYPE_CHECKING:
     from lapgan.evaluation.metrics.entropy.levels import EntropyConfig
+    from lapgan.sizes import Size
 
 __all__ = ["entropy", "prepare"]
 
@@ -20,22 +21,48 @@ def prepare(
         str, typer.Argument(metavar="DATA", help="Pictures: a folder, parquet, or hub:OWNER/NAME.")
     ],
     out: Annotated[Path, typer.Option(help="The folder to make.")],
-    size: Annotated[int, typer.Option(min=2, help="Height and width of the new pictures.")] = 64,
+    size: Annotated[
+        str, typer.Option(help="Size of the new pictures: a side, or HEIGHTxWIDTH such as 48x64.")
+    ] = "64",
     n: Annotated[
         int | None, typer.Option("--n", "-n", min=1, help="Only the first n pictures.")
     ] = None,
     split: Annotated[
         str, typer.Option(help="Part of the data: train, test, or a name of its own.")
     ] = "train",
+    hold_out: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Keep N pictures, drawn at random, from training, to evaluate."
+        ),
+    ] = 0,
     skip_invalid: SkipInvalid = False,
 ) -> None:
-    """Crop and reduce your pictures to squares of one size, as training needs them."""
+    """Crop and reduce your pictures to one size, as training needs them."""
     from lapgan.data import prepare_images
 
     count = prepare_images(
-        data, out, (size, size), split=split, count=n, on_invalid=on_invalid(skip_invalid)
+        data,
+        out,
+        _picture_size(size),
+        split=split,
+        count=n,
+        hold_out=hold_out,
+        on_invalid=on_invalid(skip_invalid),
     )
-    console.print(f"wrote {count:,} pictures to {escape(str(out))}")
+    test = sum(1 for _ in (out / "test").rglob("*.png")) if hold_out else 0
+    parts = f", {test:,} of them in test" if hold_out else ""
+    console.print(f"wrote {count:,} pictures{parts} to {escape(str(out))}")
+
+
+def _picture_size(text: str) -> "Size":
+    sides = text.split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) >= 2 for side in sides):
+        raise LapganError(
+            f"--size {text}: expected a side of at least 2 pixels, such as 64, or HEIGHTxWIDTH, "
+            "such as 48x64."
+        )
+    return int(sides[0]), int(sides[-1])
 
 
 def entropy(

@@ -7,11 +7,13 @@ from lapgan.data.opening import open_images
 from lapgan.data.prepare import prepare_images
 from lapgan.data.reading import OnInvalid
 from lapgan.data.sources import describe_sources, find_source
+from lapgan.data.sources.folder import class_folders
 
 __all__ = [
     "CornerCrops",
     "Images",
     "OnInvalid",
+    "class_folders",
     "corner_crops",
     "corner_offsets",
     "default_cache",

@@ -1,11 +1,13 @@
 """Opens images by the name of their source: the one entry to all data sources."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from lapgan.data.cache import default_cache, open_cached_images
 from lapgan.data.images import Images
 from lapgan.data.reading import OnInvalid
 from lapgan.data.sources import find_source
+from lapgan.sizes import Size
 
 __all__ = ["open_images"]
 
@@ -17,6 +19,7 @@ def open_images(
     on_invalid: OnInvalid = "stop",
     cache: Path | None = None,
     progress: bool | None = None,
+    check_size: Callable[[str, Size], None] | None = None,
 ) -> Images:
     """Opens a source of images of one size; it is decoded once and memory-mapped from then on.
 
@@ -32,6 +35,8 @@ def open_images(
             RGB without loss: "stop" raises, "skip" leaves them out and logs a warning.
         cache: the folder for decoded images; `$LAPGAN_CACHE` or the user's cache folder if None.
         progress: whether to draw progress bars on stderr; only in a terminal if None.
+        check_size: called with the name and the size of the images before any is decoded, unless
+            they were decoded before; it may raise to save the work.
 
     Returns:
         The images, uint8 (N, 3, H, W), with labels and class names if the source has them.
@@ -48,4 +53,5 @@ def open_images(
         on_invalid=on_invalid,
         folder=cache or default_cache(),
         progress=progress,
+        check_size=check_size,
     )

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +12,9 @@ from lapgan.data.fingerprint import files_fingerprint
 from lapgan.data.sources.base import Item
 from lapgan.data.sources.splits import canonical_split, named_split
 from lapgan.errors import LapganError
-from lapgan.files import resolve_data_path
+from lapgan.files import resolve_data_path, safe_file_names
 
-__all__ = ["FORM", "ImageFolder", "find", "list_files", "read_folder"]
+__all__ = ["FORM", "ImageFolder", "class_folders", "find", "list_files", "read_folder"]
 
 FORM = {"FOLDER": "image files, loose or in one sub-folder per class"}
 
@@ -102,6 +102,11 @@ def read_folder(folder: Path, split: str, name: str) -> ImageFolder:
             "into a class folder, or all images out of them."
         )
     return ImageFolder(folder, files, _class_names(folder, files), name)
+
+
+def class_folders(class_names: Iterable[str]) -> tuple[str, ...]:
+    """Returns the name of each class's folder: no two the same, and none read as a split."""
+    return safe_file_names(f"{name}_" if named_split(name) else name for name in class_names)
 
 
 def list_files(folder: Path) -> list[str]:
