@@ -227,3 +227,9 @@ def test_an_unknown_recipe_and_a_broken_file_are_named(tmp_path: Path):
 def test_sizes_are_square_or_height_by_width():
     assert parse_size("28") == (28, 28)
     assert parse_size("48x64") == (48, 64)
+
+
+def test_a_recipe_saved_by_a_windows_editor_is_read(tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    path.write_text("\ufeff" + recipe_text("paper-cifar10"), encoding="utf-8")
+    assert read_recipe(path) == read_recipe("paper-cifar10")

@@ -160,7 +160,10 @@ def _print_plan(config: "RunConfig") -> None:
     console.print_json(config.recipe.model_dump_json())
     for line in plan(config):
         console.print(escape(line))
-    console.print(f"computing on {_choose_compute(config)}; nothing was written (--dry-run)")
+    console.print(
+        f"computing on {_choose_compute(config)}; nothing was trained or written to the run folder "
+        "(--dry-run; decoded images stay in the cache)"
+    )
 
 
 def _choose_compute(config: "RunConfig | ClassifierConfig") -> "Compute":

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lapgan.errors import requires
@@ -29,6 +30,9 @@ class Callback:
     `part` is a level's name, such as 28, or `classifier`.
     """
 
+    def opened(self, data: str) -> None:
+        """Called first, with a line on what was found in the data."""
+
     def started(self, part: str, images: int, seconds: float, budget: Budget) -> None:
         """Called when a part begins, or continues after `images` examples and `seconds`."""
 
@@ -45,6 +49,10 @@ class ProgressBars(Callback):
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self.tasks: dict[str, tuple[TaskID, Budget]] = {}
+
+    def opened(self, data: str) -> None:
+        """Prints above the bars."""
+        self.progress.console.print(escape(data))
 
     def started(self, part: str, images: int, seconds: float, budget: Budget) -> None:
         """Adds a bar."""
@@ -68,6 +76,10 @@ class PlainLog(Callback):
 
     def __init__(self, console: Console) -> None:
         self.console = console
+
+    def opened(self, data: str) -> None:
+        """Prints a line."""
+        self.console.print(escape(data))
 
     def started(self, part: str, images: int, seconds: float, budget: Budget) -> None:
         """Prints a line."""
@@ -118,6 +130,11 @@ class CallbackList(Callback):
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self.callbacks = callbacks
+
+    def opened(self, data: str) -> None:
+        """Passes it on."""
+        for callback in self.callbacks:
+            callback.opened(data)
 
     def started(self, part: str, images: int, seconds: float, budget: Budget) -> None:
         """Passes it on."""
