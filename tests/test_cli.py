@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from lapgan.cli import app, main
+from lapgan.data import open_images
 from lapgan.errors import LapganError
 from lapgan.recipe import recipe_names
 
@@ -223,6 +224,22 @@ def test_a_command_runs_with_its_streams_closed(tmp_path: Path):
     assert subprocess.run(command, shell=True, check=False).returncode == 0
 
 
+def test_the_cache_is_listed_and_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LAPGAN_CACHE", str(tmp_path / "cache"))
+    for count in (3, 300):
+        open_images(f"dead-leaves:{count}")
+    lines = run("cache").splitlines()
+    assert [line.split("MiB  ")[1] for line in lines[:2]] == [
+        *("dead-leaves, 300 images 32x32", "dead-leaves, 3 images 32x32"),
+    ]
+    megabytes = 303 * 3 * 32 * 32 / 2**20
+    assert float(lines[2].split()[0]) == pytest.approx(megabytes, abs=0.06)
+    assert "removed from" in run("cache", "--clear")
+    assert not list((tmp_path / "cache").glob("*/pixels.npy"))
+    assert run("cache").startswith("       0.0 MiB  in ")
+    assert len(open_images("dead-leaves:3")) == 3
+
+
 def test_the_version_is_printed_and_help_has_a_short_form():
     assert run("--version") == f"lapgan {version('lapgan')}\n"
     assert run("sample", "-h") == run("sample", "--help")
@@ -239,7 +256,7 @@ def test_without_tensorboard_its_option_says_what_to_install(
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     command = ("train", "dead-leaves", "--out", tmp_path / "r", *TINY)
     output = run(*command, "--tensorboard", error=LapganError)
-    assert "pip install 'lapgan[tensorboard]'" in output
+    assert "pip install -e '.[tensorboard]'" in output
     assert not list(tmp_path.rglob("*.safetensors"))
     assert "wrote" in run(*command)
 
@@ -298,4 +315,4 @@ def test_without_its_extra_evaluate_says_what_to_install(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "jinja2", None)
     output = run("evaluate", trained, "--data", "dead-leaves:60", error=LapganError)
-    assert "pip install 'lapgan[eval]'" in output
+    assert "pip install -e '.[eval]'" in output

@@ -175,7 +175,7 @@ def test_no_rows_is_an_error(write):
 def test_a_missing_library_names_the_extra(write, monkeypatch):
     path = write("train.parquet", [0])
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
-    with pytest.raises(LapganError, match=r"pip install 'lapgan\[data\]'"):
+    with pytest.raises(LapganError, match=r"pip install -e '\.\[data\]'"):
         open_images(path)
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lapgan.allocator import keep_freed_memory
-from lapgan.cli.data import entropy, prepare
+from lapgan.cli.data import cache, entropy, prepare
 from lapgan.cli.evaluate import evaluate
 from lapgan.cli.models import info, pack, recipes
 from lapgan.cli.sample import sample
@@ -33,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-for command in (train, classifier, sample, evaluate, info, pack, recipes, prepare, entropy):
+for command in (train, classifier, sample, evaluate, info, pack, recipes, prepare, cache, entropy):
     app.command()(command)
 app.add_typer(study_app, name="study")
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lapgan.evaluation.metrics.entropy.levels import EntropyConfig
     from lapgan.sizes import Size
 
-__all__ = ["entropy", "prepare"]
+__all__ = ["cache", "entropy", "prepare"]
 
 
 def prepare(
@@ -53,6 +53,29 @@ def prepare(
     test = sum(1 for _ in (out / "test").rglob("*.png")) if hold_out else 0
     parts = f", {test:,} of them in test" if hold_out else ""
     console.print(f"wrote {count:,} pictures{parts} to {escape(str(out))}")
+
+
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove them.")] = False,
+) -> None:
+    """List the decoded images that are kept on the disk, or remove them.
+
+    What is removed is decoded again when it is needed.
+    """
+    from lapgan.data import default_cache
+    from lapgan.data.stored import clear_stored, list_stored
+
+    folder = default_cache()
+    entries = clear_stored(folder) if clear else list_stored(folder)
+    for entry in entries:
+        count, *_, height, width = entry.shape or (0, 0, 0)
+        name = escape(entry.name or entry.path.name)
+        console.print(f"{entry.size / 2**20:10,.1f} MiB  {name}, {count:,} images {height}x{width}")
+    total = sum(entry.size for entry in entries) / 2**20
+    console.print(
+        f"{total:10,.1f} MiB  {'removed from' if clear else 'in'} {escape(str(folder))}"
+        + ("" if clear else " (remove them with --clear)")
+    )
 
 
 def _picture_size(text: str) -> "Size":

@@ -122,6 +122,7 @@ class _Entry:
             names = _write_labels(folder / "labels.npy", labels, reader.source)
             content = repr((digest, size, labels if names else None, names))
             meta = {
+                "name": reader.source.name,
                 "content": hashlib.sha256(content.encode()).hexdigest()[:32],
                 "class_names": names,
                 "shape": [len(labels), 3, *size],

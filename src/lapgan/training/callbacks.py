@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from lapgan.errors import requires
 from lapgan.run_folder import CLASSIFIER, RunFolder
@@ -158,14 +159,16 @@ def progress_callback(console: Console) -> Iterator[Callback]:
     if not console.is_terminal:
         yield PlainLog(console)
         return
+    # In a narrow terminal the figures are cut, and the rest stays.
+    fixed, rest = Column(no_wrap=True), Column(no_wrap=True, overflow="ellipsis", ratio=1)
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.description}", table_column=fixed),
+        BarColumn(bar_width=10, table_column=Column(min_width=10)),
+        TextColumn("{task.percentage:>3.0f}%", table_column=fixed),
+        TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+        TextColumn("{task.fields[figures]}", table_column=rest),
     )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, expand=True) as progress:
         yield ProgressBars(progress)
 
 
