@@ -122,6 +122,10 @@ def test_wrong_arguments_are_named(trained: Path, tmp_path: Path):
             ("train", "dead-leaves", "--out", tmp_path / "r", "--set", "maps=3"),
         ),
         (
+            "plot.svg: cannot be written (Not a directory)",
+            ("entropy", "x", "--sizes", "8,4", "--plot", trained / "run.json" / "plot.svg"),
+        ),
+        (
             "cannot be written (Not a directory)",
             ("sample", trained, "--out", trained / "run.json" / "a.png"),
         ),

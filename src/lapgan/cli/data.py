@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from lapgan.cli.options import Seed, SkipInvalid, console, on_invalid
 from lapgan.errors import LapganError, requires
+from lapgan.files import check_writable
 
 if TYPE_CHECKING:
     from lapgan.evaluation.metrics.entropy.levels import EntropyConfig
@@ -121,6 +122,9 @@ def entropy(
         from lapgan.evaluation.metrics.entropy.views import entropy_table, write_entropy_plot
 
     config = _entropy_config(recipe, sizes, operator, minutes, n, seed)
+    for path in (out, plot):
+        if path is not None:
+            check_writable(path)
     train, test = (open_images(data, split=split) for split in ("train", "test"))
     report = measure_entropy(train, test, config, out)
     console.print(entropy_table(report))
