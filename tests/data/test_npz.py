@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -75,6 +77,15 @@ def test_an_archive_without_images_says_so(tmp_path):
 def test_a_broken_archive_is_named(tmp_path, content):
     (tmp_path / "a.npz").write_bytes(content)
     with pytest.raises(LapganError, match=r"a\.npz: cannot be read as a NumPy archive"):
+        open_images(tmp_path / "a.npz")
+
+
+def test_an_archive_with_a_broken_header_is_named(tmp_path):
+    header = b"{'descr': '|u1', 'shape': (1, 4, 4, 3"  # the parentheses are never closed
+    array = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("images.npy", array)
+    with pytest.raises(LapganError, match="cannot be read as a NumPy archive"):
         open_images(tmp_path / "a.npz")
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,7 +132,7 @@ def _load(file: Path) -> dict[str, NDArray[Any]]:
             if isinstance(archive, np.ndarray):
                 raise ValueError("it is a single array without a name")
             return {name: archive[name] for name in NpzArrays._fields if name in archive}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+    except Exception as error:  # numpy and zipfile raise almost anything on broken files
         raise LapganError(
             f"{file}: cannot be read as a NumPy archive ({error}). Download or write it again."
         ) from error
