@@ -254,3 +254,9 @@ def test_preparing_refuses_labels_for_some_images_only(write, tmp_path):
     path = write("set.parquet", [0, None, 1], names=["cat", "dog"])
     with pytest.raises(LapganError, match="1 of 3 images have no label"):
         prepare_images(path, tmp_path / "out", (2, 2))
+
+
+def test_two_label_columns_of_one_file_are_not_mistaken_for_each_other(write):
+    path = write("set.parquet", [0, 1, 1], extra={"coarse": pa.array([1, 0, 0])})
+    assert open_images(path).labels.tolist() == [0, 1, 1]
+    assert open_images(f"{path}:coarse").labels.tolist() == [1, 0, 0]

@@ -47,8 +47,7 @@ def open_cached_images(
 ) -> Images:
     """Opens the decoded images of a source, and decodes them first if they are not in the cache.
 
-    An entry is written whole or not at all; if several processes need it at once, one decodes and
-    the others wait. A damaged entry is replaced.
+    If several processes need an entry at once, one decodes. A damaged entry is replaced.
 
     Args:
         source: where the images come from.
@@ -56,7 +55,7 @@ def open_cached_images(
         on_invalid: what to do with images that cannot be used, "stop" or "skip".
         folder: the cache.
         progress: whether to draw a progress bar on stderr; only in a terminal if None.
-        check_size: called with name and size before anything is decoded; may raise.
+        check_size: as for `open_images`.
 
     Raises:
         LapganError: the source holds images that cannot be used, or the cache cannot be written.

@@ -28,15 +28,13 @@ def open_images(
 
     Args:
         source: the name or path of a source, such as `cifar10` or a folder of images;
-            `lapgan.data.describe_sources()` lists all kinds. Relative paths are searched below the
-            working folder and then below `$LAPGAN_DATA`.
+            `lapgan.data.describe_sources()` lists all kinds, and where paths are searched.
         split: which part of the source, usually "train" or "test".
         on_invalid: what to do with images that are broken, of another size than most, or not 8-bit
             RGB without loss: "stop" raises, "skip" leaves them out and logs a warning.
         cache: the folder for decoded images; `$LAPGAN_CACHE` or the user's cache folder if None.
         progress: whether to draw progress bars on stderr; only in a terminal if None.
-        check_size: called with the name and the size of the images before any is decoded, unless
-            they were decoded before; it may raise to save the work.
+        check_size: called with name and size before images are decoded; may raise.
 
     Returns:
         The images, uint8 (N, 3, H, W), with labels and class names if the source has them.

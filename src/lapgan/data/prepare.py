@@ -32,8 +32,7 @@ def prepare_images(
 ) -> int:
     """Writes the images of a source as PNG files of one size, in class folders if it has classes.
 
-    The folder is written whole or not at all. With `hold_out` it has a folder `train` and a folder
-    `test`, whose images are drawn at random, always the same ones of the same source.
+    The folder is written whole or not at all.
 
     Args:
         source: as for `open_images`, but the images may have any size.
@@ -41,7 +40,7 @@ def prepare_images(
         size: height and width, in pixels.
         split: which part of the source.
         count: how many images to write, the first ones of the source; all if None.
-        hold_out: how many of them become test images.
+        hold_out: how many, drawn at random, go into a folder `test` beside a folder `train`.
         on_invalid: what to do with images that are broken, not 8-bit RGB without loss, or smaller
             than `size`: "stop" raises and names them, "skip" leaves them out with a warning.
         progress: whether to draw a progress bar on stderr; only in a terminal if None.
@@ -50,8 +49,7 @@ def prepare_images(
         The number of images that were written.
 
     Raises:
-        LapganError: `out` exists, the source cannot be found or read, `out` cannot be written, or
-            no image is left for training.
+        LapganError: `out` exists or cannot be written, the source cannot be read, or none is left.
     """
     reader = SourceReader(find_source(str(source), split), on_invalid, progress)
     with atomic_folder(out) as folder:

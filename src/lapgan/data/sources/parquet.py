@@ -55,12 +55,14 @@ class Columns:
         label: the name of the column of labels, None if there is none.
         class_names: the name of each class; empty if there are no labels.
         values: what stands for each class in the column of labels; empty if its index does.
+        chosen: whether the user named the column of labels.
     """
 
     image: str
     label: str | None
     class_names: tuple[str, ...]
     values: tuple[Any, ...] = ()
+    chosen: bool = False
 
     @cached_property
     def numbers(self) -> dict[Any, int]:
@@ -166,8 +168,9 @@ def find_columns(schema: "pa.Schema", where: str, label: str | None = None) -> C
             "have none. Another column is named as %s:COLUMN.",
             *(where, names[0], schema.field(names[0]).type, where),
         )
-    chosen = labels[0] if labels else None
-    return Columns(candidates[0], chosen, classes.get(chosen, ()) if chosen else ())
+    if not labels:
+        return Columns(candidates[0], None, ())
+    return Columns(candidates[0], labels[0], classes.get(labels[0], ()), chosen=label is not None)
 
 
 def number_classes(columns: Columns, values: Iterable[Any], where: str) -> Columns:
@@ -195,8 +198,12 @@ def number_classes(columns: Columns, values: Iterable[Any], where: str) -> Colum
 
 
 def describe_classes(columns: Columns) -> str:
-    """Returns what a hash of files does not tell of the classes; empty if they are 0, 1, 2, ..."""
-    if columns.values == tuple(range(len(columns.values))):
+    """Returns what a hash of files does not tell of the classes.
+
+    It is empty for the integers 0, 1, 2, ... in the usual column, as it always was for them.
+    """
+    usual = all(type(value) is int and value == i for i, value in enumerate(columns.values))
+    if usual and not columns.chosen:
         return ""
     return repr((columns.label, columns.values))
 
