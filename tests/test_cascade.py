@@ -208,7 +208,7 @@ def test_a_descent_needs_noise_for_every_level():
         descend(affine_levels(), "bilinear", affine_noise(2)[:2], torch.zeros(2, dtype=torch.long))
 
 
-@pytest.mark.parametrize("operator", ["burt-adelson", "bilinear", "block-mean"])
+@pytest.mark.parametrize("operator", ["burt-adelson", "bilinear", "block-mean", "area-linear"])
 def test_with_the_residuals_of_an_image_a_descent_retraces_its_stages(operator: Operator):
     image = torch.randn(2, 3, 9, 10, dtype=torch.float64)
     sizes = [(9, 10), (5, 6), (2, 6)]

@@ -103,6 +103,8 @@ def test_a_run_is_packed_into_a_file_of_half_the_size(trained: Path, tmp_path: P
     assert "small.safetensors, 0.0 MiB" in run("pack", trained, "--out", packed)
     assert "level 32" in run("info", packed)
     assert packed.stat().st_size < 0.8 * whole.stat().st_size
+    assert "wrote" in run("pack", trained, "--out", packed, "--int8")
+    assert "level 32" in run("info", packed)
     assert "expected a name" in run("pack", trained, "--out", tmp_path / "x", error=LapganError)
 
 

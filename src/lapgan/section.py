@@ -95,12 +95,14 @@ def _keys(content: Any, location: Iterable[str | int]) -> Iterator[str]:
     """Yields the keys of a location, as the file writes them.
 
     A location also names the kinds that a union chose from, which are no keys, and counts what
-    the file names.
+    the file names. A kind that the file leaves out stands between keys, but is none of them.
     """
-    for step in location:
-        if isinstance(content, Mapping) and content.get("kind") == step:
-            continue
+    steps = list(location)
+    for place, step in enumerate(steps, start=1):
         if isinstance(content, Mapping):
+            is_default_kind = isinstance(step, str) and step not in content and place < len(steps)
+            if content.get("kind") == step or is_default_kind:
+                continue
             key = list(content)[step] if isinstance(step, int) else step
             content = content.get(key)
             yield str(key)

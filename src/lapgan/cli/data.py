@@ -100,7 +100,7 @@ def entropy(
         str | None, typer.Option(help="The levels instead, finest first: 32,16,8,4.")
     ] = None,
     operator: Annotated[
-        str, typer.Option(help="With --sizes: burt-adelson, bilinear or block-mean.")
+        str, typer.Option(help="With --sizes: burt-adelson, bilinear, block-mean, area-linear.")
     ] = "block-mean",
     minutes: Annotated[
         float,

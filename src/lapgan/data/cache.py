@@ -47,14 +47,12 @@ def open_cached_images(
 ) -> Images:
     """Opens the decoded images of a source, and decodes them first if they are not in the cache.
 
-    If several processes need an entry at once, one decodes. A damaged entry is replaced.
-
     Args:
         source: where the images come from.
         split: which part of it.
         on_invalid: what to do with images that cannot be used, "stop" or "skip".
         folder: the cache.
-        progress: whether to draw a progress bar on stderr; only in a terminal if None.
+        progress: as for `open_images`.
         check_size: as for `open_images`.
 
     Raises:

@@ -30,9 +30,7 @@ def prepare_images(
     on_invalid: OnInvalid = "stop",
     progress: bool | None = None,
 ) -> int:
-    """Writes the images of a source as PNG files of one size, in class folders if it has classes.
-
-    The folder is written whole or not at all.
+    """Writes all images of a source as PNG files of one size, in class folders if it has classes.
 
     Args:
         source: as for `open_images`, but the images may have any size.
