@@ -31,7 +31,7 @@ def open_images(
             `lapgan.data.describe_sources()` lists all kinds, and where paths are searched.
         split: which part of the source, usually "train" or "test".
         on_invalid: what to do with images that are broken, of another size than most, or not 8-bit
-            RGB without loss: "stop" raises, "skip" leaves them out and logs a warning, else a ValueError.
+            RGB without loss: "stop" raises, "skip" leaves them out with a warning; no other value.
         cache: the folder for decoded images; `$LAPGAN_CACHE` or the user's cache folder if None.
         progress: whether to draw progress bars on stderr; only in a terminal if None.
         check_size: called with name and size before images are decoded; may raise.
