@@ -253,6 +253,12 @@ def test_sizes_are_square_or_height_by_width():
     assert parse_size("48x64") == (48, 64)
 
 
+def test_a_recipe_saved_by_a_windows_editor_is_read(tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    path.write_text("\ufeff" + recipe_text("paper-cifar10"), encoding="utf-8")
+    assert read_recipe(path) == read_recipe("paper-cifar10")
+
+
 def test_the_small_recipe_is_that_of_runs_of_cifar10_cc_from_before_it_was_renamed():
     earlier = read_weights(Path("cifar10-cc-small")).recipe
     assert read_recipe("cifar10-cc-small", ["name=cifar10-cc"]) == earlier

@@ -123,7 +123,9 @@ def test_the_command_line_opens_without_the_extra():
         "study_app(['export', 'x'], standalone_mode=False)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stderr.splitlines()[-1].endswith("Install it with pip install 'lapgan[study]'.")
+    assert done.stderr.splitlines()[-1].endswith(
+        "Install it with pip install -e '.[study]' in the folder of the source of lapgan."
+    )
 
 
 def test_the_study_needs_no_torch(folder):
