@@ -7,7 +7,7 @@ from lapgan.evaluation.measurement import HELD_OUT, Estimate, Measurement
 from lapgan.evaluation.metrics.base import Metric
 from lapgan.evaluation.metrics.dependence.diversity import Diversity
 from lapgan.evaluation.metrics.dependence.measure import LevelDependence, measure_dependence
-from lapgan.evaluation.metrics.dependence.ties import Tie
+from lapgan.evaluation.metrics.dependence.ties import Relation, Tie
 from lapgan.evaluation.sections import ReportSection, tabulate_beside_real
 from lapgan.sizes import size_text
 
@@ -43,15 +43,19 @@ def _values(model: str, level: LevelDependence) -> Iterator[_Value]:
 
 
 def _tie_values(subject: str, tie: Tie) -> Iterator[_Value]:
-    fidelity, whole, local = tie.fidelity, tie.information, tie.local
+    fidelity = tie.fidelity
     yield subject, "distance to the level below", fidelity.own, "grey levels"
     yield subject, "distance to another level below", fidelity.shuffled, "grey levels"
     yield subject, "distance of a residual of zero", fidelity.interpolated, "grey levels"
     yield subject, "distance ratio", fidelity.ratio, ""
-    yield subject, "critic's accuracy on whole images", whole.accuracy, ""
-    yield subject, "information in whole images", whole.mutual_information, "bits"
-    yield subject, "critic's accuracy on patches", local.accuracy, ""
-    yield subject, "information in patches", local.mutual_information, "bits"
+    yield from _relation_values(subject, "image", tie.image)
+    yield from _relation_values(subject, "detail", tie.detail)
+
+
+def _relation_values(subject: str, what: str, relation: Relation) -> Iterator[_Value]:
+    for whole, information in ((what, relation.whole), (f"patch of {what}", relation.local)):
+        yield subject, f"critic's accuracy on {whole}", information.accuracy, ""
+        yield subject, f"information in {whole}", information.mutual_information, "bits"
 
 
 def _diversity_values(model: str, diversity: Diversity) -> Iterator[_Value]:
@@ -69,8 +73,10 @@ SECTION = ReportSection(
         "Does a low-resolution parrot become a high-resolution parrot? The distance between a "
         "level's downsampled image and the image of the level below (ratio 0: it is preserved, 1: "
         "it has no influence); the fraction of a residual's variance that comes from the noise and "
-        "not from the level below (0: the noise is ignored, 1: the level below is); and the values "
-        "of a critic that tells true pairs from shuffled ones. Real images are in the columns "
+        "not from the level below (0: the noise is ignored); and the values of critics that tell "
+        "true pairs from shuffled ones, whole and in patches. Information in the image is 0 if the "
+        "level ignores the one below; information in the detail, which only this level has, is 0 "
+        "if the detail might as well belong to another image. Real images are in the columns "
         "beside the model's."
     ),
     tabulate=tabulate_beside_real,
