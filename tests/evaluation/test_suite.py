@@ -78,7 +78,8 @@ def find(evaluation: Evaluation, subject: str, metric: str) -> Measurement:
 def test_a_model_that_gives_its_training_images_scores_as_they_do(
     training: Images, held_out: Images
 ):
-    parrot = EvaluatedModel("parrot", source=training)
+    first = dataclasses.replace(training, pixels=training.pixels[:24], labels=None, class_names=())
+    parrot = EvaluatedModel("parrot", source=first)
     context = Context([parrot], training, held_out, COUNTS)
     reported: list[Measurement] = []
     metrics = find_metrics(("parzen", "precision-recall", "neighbours"))
@@ -89,7 +90,7 @@ def test_a_model_that_gives_its_training_images_scores_as_they_do(
     for space in ("pixels", "lite0"):
         copies = find(evaluation, "parrot", f"nearest-neighbour ratio by {space}")
         assert copies.value == pytest.approx(0, abs=1e-3)
-        assert copies.details["copies"] == 1
+        assert find(evaluation, "parrot", f"copies by {space}").value == 1
     assert find(evaluation, HELD_OUT, "recall-lite0").value > 0.5
 
 
@@ -160,7 +161,8 @@ def test_larger_images_are_cropped_as_in_training(cascade: Cascade):
     [
         ("fd", {}, "fd-lite0: 24 .* images are too few: a covariance of 1280"),
         ("inception-score", {}, "needs --extractor inception"),
-        ("parzen", {"counts": dataclasses.replace(COUNTS, samples=190)}, "200 training images, ex"),
+        ("parzen", {"counts": dataclasses.replace(COUNTS, samples=201)}, "200 training images, ex"),
+        ("parzen", {"held_out": photos(3, 3)}, "3 held-out images, expected at least 4"),
         ("parzen", {"training": photos(200, 3, 10)}, "are 10x10, too small for crops of 12x12"),
         ("parzen", {"training": photos(200, 3, 25)}, "crops of that size do not cover them"),
         ("parzen", {"training": photos(200, 3, 15)}, "its recipe takes no crops"),
@@ -252,11 +254,41 @@ def test_a_model_may_choose_among_candidates(cascade_with_classes: Cascade, tmp_
     assert not torch.equal(expected, cascade_with_classes.sample(9, seed=2))
 
 
+def test_a_path_with_an_equals_sign_is_a_path(cascade: Cascade, tmp_path: Path):
+    compute, path = choose_compute("cpu"), tmp_path / "lr=0.1" / "tiny.safetensors"
+    path.parent.mkdir()
+    cascade.save(path)
+    assert open_model(str(path), compute).name == "tiny"
+    assert open_model(f"mine={path}", compute).name == "mine"
+
+
+def test_a_folder_of_classes_is_judged_by_images_of_all_of_them():
+    pixels = np.broadcast_to(np.arange(200, dtype=np.uint8)[:, None, None, None], (200, 3, 4, 4))
+    labels = np.repeat(np.arange(10), 20)
+    source = Images(pixels, labels, tuple("abcdefghij"), "folder", "f" * 8)
+    model = EvaluatedModel("folder", source=source)
+    drawn = model.sample(40, seed=0)[:, 0, 0, 0].tolist()
+    assert len(set(drawn)) == 40
+    assert len({color // 20 for color in drawn}) >= 9
+    assert drawn != model.sample(40, seed=1)[:, 0, 0, 0].tolist()
+    assert torch.equal(model.sample(200, seed=0), torch.from_numpy(pixels.copy()))
+
+
+def test_the_report_says_when_only_some_images_were_used(
+    training: Images, held_out: Images, tmp_path: Path
+):
+    model = EvaluatedModel("folder", source=training)
+    evaluation = run(Context([model], training, held_out, COUNTS), "parzen")
+    page = write_report(evaluation, tmp_path)[0].read_text()
+    assert "folder: 24 of 200 images, drawn by seed 0." in page
+    assert evaluation.pictures[0].caption == "folder: 24 of 24 of 200 images, drawn by seed 0"
+
+
 def test_few_images_lower_the_counts():
     few = SampleCounts().limit_to(training=2000, held_out=300)
-    assert (few.test, few.validation, few.multiscale, few.pairs) == (300, 500, 300, 150)
-    assert few.fit == 1500
-    expected = dataclasses.replace(SampleCounts(), neighbor_candidates=49_000)
+    assert (few.test, few.validation, few.multiscale, few.pairs) == (225, 75, 150, 150)
+    assert few.fit == 2000
+    expected = dataclasses.replace(SampleCounts(), test=9_000, neighbor_candidates=50_000)
     assert SampleCounts().limit_to(50_000, 10_000) == expected
 
 

@@ -234,7 +234,8 @@ def _project_axis(fine: int, coarse: int, operator: Operator) -> Float[Tensor, "
     """Returns the projection onto the range of u(.) on one axis."""
     eye = torch.eye(coarse, dtype=torch.float64)[None, None]
     up = upsample(eye, (fine, coarse), operator)[0, 0]
-    return up @ torch.linalg.pinv(up)
+    inverse: Tensor = torch.linalg.pinv(up)
+    return up @ inverse
 
 
 def _square_distances(cascade: Cascade, pairs: Pairs) -> Float[Tensor, "couples 3"]:
