@@ -17,6 +17,7 @@ __all__ = [
     "append_line",
     "atomic_folder",
     "atomic_path",
+    "check_writable",
     "explain_write_errors",
     "resolve_data_path",
     "safe_file_name",
@@ -54,6 +55,16 @@ def explain_write_errors(path: Path, advice: str = _ADVICE) -> Iterator[None]:
             f"{path}: cannot be written ({error.strerror or error}). Nothing that was there before "
             f"has changed. {advice}"
         ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Raises a LapganError unless a file or folder of this name can be made; nothing is left.
+
+    So a long computation does not find out at its end that the result cannot be written.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    with explain_write_errors(path), tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 @contextmanager

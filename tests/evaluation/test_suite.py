@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from lapgan.cascade import Cascade
 from lapgan.cascade.best_of import ClassifierGuide
+from lapgan.cli import app
 from lapgan.compute import choose_compute
 from lapgan.data import Images
 from lapgan.errors import LapganError
@@ -22,7 +24,7 @@ from lapgan.evaluation.context import Context, EvaluatedModel, open_model
 from lapgan.evaluation.measurement import HELD_OUT, TRAINING, Measurement
 from lapgan.evaluation.metrics import METRICS, find_metrics, load_metrics
 from lapgan.evaluation.metrics.parzen import CENTROIDS
-from lapgan.evaluation.report import write_report
+from lapgan.evaluation.report import check_report_folder, write_report
 from lapgan.evaluation.suite import (
     Evaluation,
     choose_usual_metrics,
@@ -282,6 +284,20 @@ def test_the_report_says_when_only_some_images_were_used(
     page = write_report(evaluation, tmp_path)[0].read_text()
     assert "folder: 24 of 200 images, drawn by seed 0." in page
     assert evaluation.pictures[0].caption == "folder: 24 of 24 of 200 images, drawn by seed 0"
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_any_work(
+    cascade: Cascade, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cascade.save(tmp_path / "tiny.safetensors")
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setattr(Cascade, "stream", lambda *_: pytest.fail("worked before it checked"))
+    command = ["evaluate", str(tmp_path / "tiny.safetensors"), "--data", "dead-leaves:40"]
+    result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "file" / "report")])
+    assert result.exit_code == 1
+    assert "cannot be written" in str(result.exception or result.output)
+    check_report_folder(tmp_path / "new" / "report")
+    assert not (tmp_path / "new").exists()
 
 
 def test_few_images_lower_the_counts():
