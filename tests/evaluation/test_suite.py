@@ -164,6 +164,7 @@ def test_larger_images_are_cropped_as_in_training(cascade: Cascade):
         ("fd", {}, "fd-lite0: 24 .* images are too few: a covariance of 1280"),
         ("inception-score", {}, "needs --extractor inception"),
         ("parzen", {"counts": dataclasses.replace(COUNTS, samples=201)}, "200 training images, ex"),
+        ("dependence", {"held_out": photos(100, 3)}, "100 images are too few for n = 64"),
         ("parzen", {"held_out": photos(3, 3)}, "3 held-out images, expected at least 4"),
         ("parzen", {"training": photos(200, 3, 10)}, "are 10x10, too small for crops of 12x12"),
         ("parzen", {"training": photos(200, 3, 25)}, "crops of that size do not cover them"),
@@ -317,7 +318,9 @@ def test_the_frechet_distance_is_left_out_by_default_where_it_is_mostly_bias(con
     assert ("fd" in few, "fd" in many) == (False, True)
     assert not {"inception-score", "entropy", "swd"} & many
     every = {metric.name for metric in load_metrics()}
-    assert usual(counts=SampleCounts(), extractor_names=["inception"]) == every - {"entropy", "swd"}
+    enough = SampleCounts(pairs=64)
+    assert "dependence" not in usual(counts=SampleCounts(pairs=128))
+    assert usual(counts=enough, extractor_names=["inception"]) == every - {"entropy", "swd"}
 
 
 @pytest.mark.parametrize("module", METRICS)

@@ -72,7 +72,8 @@ class Memorization:
             that of a held-out image. About 1 for new images of the same distribution, 0 for copies.
         copies: the fraction of generated images nearer to a training image than 99% of held-out
             images are. About 0.01 for new images of the same distribution, 1 for copies.
-        copies_error: of that fraction, binomial in both sets.
+        copies_error: of that fraction: binomial, of the generated images and of the 1% of held-out
+            ones.
         space: `pixels`, or the net whose features were compared. In pixels, smooth images are near
             to everything: a ratio below 1 may only mean blur.
         n_train: training images.
@@ -170,7 +171,7 @@ def compare_neighbors(fake: Neighbors, held_out: Neighbors) -> Memorization:
         )
     ratio = float(x.median() / y.median())
     copies = float((x < y.quantile(_NEAR)).double().mean())
-    variance = copies * (1 - copies) * (1 / len(x) + 1 / len(y))
+    variance = copies * (1 - copies) / len(x) + _NEAR * (1 - _NEAR) / len(y)
     return Memorization(ratio, copies, variance**0.5, fake.space, fake.n_train, len(y), len(x))
 
 

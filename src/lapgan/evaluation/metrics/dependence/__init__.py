@@ -2,11 +2,16 @@
 
 from collections.abc import Iterator
 
+from lapgan.errors import LapganError
 from lapgan.evaluation.context import Context, EvaluatedModel
 from lapgan.evaluation.measurement import HELD_OUT, Estimate, Measurement
 from lapgan.evaluation.metrics.base import Metric
 from lapgan.evaluation.metrics.dependence.diversity import Diversity
-from lapgan.evaluation.metrics.dependence.measure import LevelDependence, measure_dependence
+from lapgan.evaluation.metrics.dependence.measure import (
+    LevelDependence,
+    check_counts,
+    measure_dependence,
+)
 from lapgan.evaluation.metrics.dependence.ties import Relation, Tie
 from lapgan.evaluation.sections import ReportSection, tabulate_beside_real
 from lapgan.sizes import size_text
@@ -15,6 +20,20 @@ __all__ = ["METRIC"]
 
 # Subject, name, estimate, unit.
 _Value = tuple[str, str, Estimate, str]
+
+
+def _check(context: Context) -> None:
+    if any(model.pyramid is not None for model in context.models):
+        check_counts(len(context.held_out), context.counts.pairs, context.counts.critic)
+
+
+def _is_usual(context: Context) -> bool:
+    """Returns whether there are enough held-out images."""
+    try:
+        _check(context)
+    except LapganError:
+        return False
+    return True
 
 
 def _measure(context: Context, model: EvaluatedModel) -> Iterator[Measurement]:
@@ -85,4 +104,4 @@ SECTION = ReportSection(
         "critic would raise."
     ),
 )
-METRIC = Metric("dependence", SECTION, _measure)
+METRIC = Metric("dependence", SECTION, _measure, check=_check, is_usual=_is_usual)

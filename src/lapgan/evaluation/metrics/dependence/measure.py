@@ -39,7 +39,7 @@ from lapgan.evaluation.metrics.dependence.pairs import (
 from lapgan.evaluation.metrics.dependence.ties import CANDIDATES, Tie, measure_ties
 from lapgan.sizes import Size
 
-__all__ = ["LevelDependence", "measure_dependence"]
+__all__ = ["LevelDependence", "check_counts", "measure_dependence"]
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,22 @@ def _check(cascade: Cascade, images: Tensor, n: int, training: int) -> None:
             f"images: expected uint8 (N, 3, {height}, {width}), the model's finest size, found "
             f"{images.dtype} {tuple(images.shape)}; crop or resize them first."
         )
+    check_counts(len(images), n, training)
+
+
+def check_counts(images: int, n: int, training: int) -> None:
+    """Checks the numbers of held-out images, pairs and pairs to train on.
+
+    Raises:
+        LapganError: there are too few.
+    """
     if n < BLOCK or training < 2 * BLOCK:
         raise LapganError(
             f"dependence: n = {n} must be at least {BLOCK}, training = {training} at least "
             f"{2 * BLOCK}."
         )
-    if len(images) < n + BLOCK:
+    if images < n + BLOCK:
         raise LapganError(
-            f"dependence: {len(images)} images are too few for n = {n}; give at least {n + BLOCK}, "
+            f"dependence: {images} images are too few for n = {n}; give at least {n + BLOCK}, "
             "of which the first n are measured and the others train a critic, or lower n."
         )
