@@ -3,11 +3,13 @@
 import doctest
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import lapgan
+from lapgan.errors import LapganError, requires
 
 FUNCTIONS = ["Cascade", "evaluate", "open_images", "read_recipe", "train"]
 
@@ -38,3 +40,11 @@ def test_every_public_name_is_there_and_no_other():
 def test_importing_the_package_imports_no_torch():
     code = "import sys, lapgan; lapgan.open_images; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_missing_module_of_the_package_is_not_taken_for_a_missing_extra():
+    with pytest.raises(ModuleNotFoundError, match="nothing"), requires("eval", "a test"):
+        import_module("lapgan.nothing")
+    message = r"a test needs the package nothing.*lapgan\[eval\]"
+    with pytest.raises(LapganError, match=message), requires("eval", "a test"):
+        import_module("nothing")

@@ -6,6 +6,7 @@ at that version.
 """
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -55,6 +56,9 @@ def test_a_run_of_the_first_format_is_continued(tmp_path: Path):
         records = list(read_records(RunFolder(out).part(name).log))
         assert [record["images_seen"] for record in records] == [16, 32]
         assert cascade.training[name]["images_seen"] == 32
+    # The first format did not record the precision; from here on the run keeps it.
+    identity = json.loads(RunFolder(out).identity.read_text())
+    assert identity["precision"] in ("float32", "bfloat16")
 
 
 def test_weights_of_the_first_format_know_their_recipe(tmp_path: Path):

@@ -27,6 +27,8 @@ def requires(extra: str, purpose: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        if (error.name or "").startswith("lapgan"):
+            raise  # a fault of this package, which no installation mends
         raise LapganError(
             f"{purpose} needs the package {error.name}, which is not installed. Install it with "
             f"pip install 'lapgan[{extra}]'."

@@ -107,7 +107,7 @@ class RunConfig:
     @property
     def selected_levels(self) -> list[LevelRecipe]:
         """The levels to train, coarsest first."""
-        names = self.levels or self.recipe.level_names
+        names = dict.fromkeys(self.levels or self.recipe.level_names)
         return sorted(map(self.recipe.level, names), key=lambda level: -level.index)
 
     def budget(self, level: LevelRecipe) -> Budget:

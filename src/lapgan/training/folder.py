@@ -74,11 +74,15 @@ class RunIdentity:
 
 
 def claim(out: Path, identity: RunIdentity) -> None:
-    """Makes a new folder this run's own; raises what `RunIdentity.check` raises."""
+    """Makes a folder this run's own, and records the precision of a run that has none on record.
+
+    Raises:
+        LapganError: see `RunIdentity.check`.
+    """
     identity.check(out)
-    file = RunFolder(out).identity
-    if not file.exists():
-        write_json(file, identity.content())
+    folder = RunFolder(out)
+    if not folder.identity.exists() or "precision" not in _read(folder)[0]:
+        write_json(folder.identity, identity.content())
 
 
 def recorded_precision(out: Path, precision: str) -> str:

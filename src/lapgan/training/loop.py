@@ -76,8 +76,8 @@ def train_task(
     Args:
         task: what to train.
         callback: called when the part starts, logs a record, or warns.
-        stopped: asked after each step; when it returns true, a checkpoint is written and the state
-            returned.
+        stopped: asked before each step; when it returns true, a checkpoint is written and the
+            state returned.
 
     Raises:
         LapganError: training diverged (the last good checkpoint is kept), a file cannot be
