@@ -324,7 +324,8 @@ def _draw(
     by_pixels: _Search,
     by_features: _Search,
 ) -> Picture:
-    rows = torch.linspace(0, len(by_pixels.queries) - 1, _ROWS).long()
+    n = len(by_pixels.queries)
+    rows = torch.linspace(0, n - 1, min(_ROWS, n)).long()
     examples = by_pixels.examples
     picture = arrange_neighbors(
         by_pixels.queries[rows],
