@@ -27,6 +27,22 @@ def test_agreement_of_clouds_is_that_of_the_best_classifier():
         assert estimate.error == pytest.approx(math.sqrt(best * (1 - best) / 4000), rel=0.1)
 
 
+def test_held_out_accuracy_is_no_ceiling():
+    """Copies of training images exceed it, and so do images more typical than real ones."""
+    x = torch.randn(240, 60, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(240) % 2
+    x[:, 0] += 1.5 * labels
+    every = Features(x)
+    train, held_out = (Labelled(every[half], labels[half]) for half in torch.arange(240).split(120))
+    copies = class_agreement(train, held_out, train)
+    assert copies.generated == copies.training
+    assert copies.generated.value > copies.real.value + 0.1
+    typical = torch.zeros(240, 60)
+    typical[:, 0] = 8.0 * (labels - 0.5) + 0.75
+    best = class_agreement(train, held_out, Labelled(Features(typical), labels))
+    assert best.generated.value == 1
+
+
 def test_images_of_another_class_than_was_asked_for_do_not_agree():
     fake = clouds(200, 2, 50.0)
     wrong = fake.labels.clone()

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from lapgan.evaluation.metrics.entropy.levels import (
     recipe_noise_bits,
 )
 from lapgan.evaluation.metrics.entropy.views import write_entropy_plot
+from lapgan.evaluation.metrics.entropy.white import white_noise_bits
 from lapgan.noise import PlaneNoise, VectorNoise
 from lapgan.pyramid import OPERATORS, Operator
 from lapgan.recipe import Recipe, read_recipe
+from lapgan.sizes import Size
 
 SETTINGS = EntropyConfig(((12, 12), (6, 6), (3, 3)), minutes=0.0, n=20)
 
@@ -191,3 +194,23 @@ def test_the_learned_bound_beats_the_coders_on_cifar10(monkeypatch: pytest.Monke
     # A bit more than 3 bits a value is what the best published densities need without a condition.
     assert finest.bits_per_dimension < 3.4
     assert coarsest.bits < 24
+
+
+def test_the_white_noise_beside_is_that_of_drawn_bytes():
+    sizes: list[Size] = [(16, 16), (8, 8), (4, 4)]
+    exact = white_noise_bits(sizes, "block-mean")
+    assert exact is not None
+    images = torch.randint(0, 256, (4000, 3, 16, 16), dtype=torch.uint8)
+    drawn = []
+    for level in byte_pyramid(images, sizes, "block-mean"):
+        p = torch.bincount(level.flatten().long(), minlength=256).double() / level.numel()
+        drawn.append(float(-torch.xlogy(p, p).sum() / math.log(2)))
+    expected = [drawn[0] - drawn[1] / 4, drawn[1] - drawn[2] / 4, drawn[2]]
+    assert exact == pytest.approx([3 * bits for bits in expected], abs=0.01)
+    # By the chain rule all levels together have the 24 bits of the finest pixels.
+    assert exact[0] + exact[1] / 4 + exact[2] / 16 == pytest.approx(24)
+
+
+def test_white_noise_is_left_out_where_its_values_are_not_independent():
+    assert white_noise_bits([(16, 16), (8, 8)], "bilinear") is None
+    assert white_noise_bits([(14, 14), (8, 8)], "block-mean") is None

@@ -192,9 +192,21 @@ def test_precision_and_recall_agree_with_double_loops(monkeypatch: pytest.Monkey
     precision, recall = precision_recall(real, fake).values()
     assert precision.value == pytest.approx(fraction(fake.values, real.values))
     assert recall.value == pytest.approx(fraction(real.values, fake.values))
-    assert precision.error == pytest.approx(
-        math.sqrt(precision.value * (1 - precision.value) / 20), abs=1e-9
-    )
+
+
+def test_errors_of_neighbor_scores_are_those_of_repeated_draws():
+    """For the density, an error for the real images as they are would be far too small."""
+    draws = [(gaussian(200, 2 * s, d=4), gaussian(200, 2 * s + 1, 0.3, d=4)) for s in range(25)]
+    results = [precision_recall(*pair) | density_coverage(*pair) for pair in draws]
+    for name in ("precision", "recall", "density", "coverage"):
+        values = np.array([result[name].value for result in results])
+        errors = np.array([result[name].error for result in results])
+        assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.4), name
+
+
+def test_no_error_is_given_for_sets_too_small_to_divide():
+    precision = precision_recall(gaussian(7, 0), gaussian(7, 1))["precision"]
+    assert math.isnan(precision.error)
 
 
 def test_inception_score_counts_classes_that_are_sure():

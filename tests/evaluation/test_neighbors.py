@@ -1,16 +1,25 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from lapgan.data import Images
 from lapgan.errors import LapganError
+from lapgan.evaluation.config import SampleCounts
+from lapgan.evaluation.context import Context, EvaluatedModel
 from lapgan.evaluation.features.extract import Features
+from lapgan.evaluation.metrics import find_metrics
 from lapgan.evaluation.metrics.neighbors import (
+    Neighbors,
     arrange_neighbors,
     compare_neighbors,
     nearest_by_features,
     nearest_by_pixels,
 )
+from lapgan.evaluation.real import TrainingExamples
+from lapgan.evaluation.suite import evaluate_models
 
 
 def random_images(n: int, seed: int = 0) -> Tensor:
@@ -99,3 +108,51 @@ def test_the_picture_has_a_row_for_each_image():
     assert torch.equal(picture[:, 10:18, 20:28], by_pixels[1, 0])
     assert torch.equal(picture[:, :8, 80:88], by_features[0, 2])
     assert (picture[:, :, 8:20] == 255).all()
+
+
+def spotted(n: int, seed: int) -> Images:
+    """Images of 14x14 in which no crop is near to another."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (n, 3, 14, 14), dtype=np.uint8)
+    return Images(pixels, None, (), f"spotted-{seed}", f"spots{seed}")
+
+
+def test_a_model_that_copies_any_crop_or_mirror_image_is_found_out():
+    """All copies count, by pixels and by features, also of images beyond the judged ones."""
+    training, held_out = spotted(60, 1), spotted(30, 2)
+    examples = TrainingExamples(training, (12, 12), count=60, mirrored=True)
+    copied = examples[torch.randperm(len(examples))[:24]]
+    source = Images(copied.numpy(), None, (), "copies", "c" * 8)
+    counts = SampleCounts(samples=24, neighbor_queries=24).limit_to(60, 30)
+    context = Context([EvaluatedModel("copies", source=source)], training, held_out, counts)
+    values = {
+        m.metric: m for m in evaluate_models(context, find_metrics(["neighbours"])).measurements
+    }
+    for space in ("pixels", "lite0"):
+        assert values[f"copies by {space}"].value == 1
+        assert values[f"nearest-neighbour ratio by {space}"].value == pytest.approx(0, abs=1e-3)
+        assert values[f"copies by {space}"].n == 24
+    searched = values["copies by pixels"].details
+    assert searched["searched"] == searched["training_examples"] == 60 * 8
+
+
+def test_no_image_is_judged_twice():
+    """With fewer images than queries."""
+    training, held_out = spotted(60, 1), spotted(60, 2)
+    few = dataclasses.replace(spotted(60, 3), pixels=spotted(60, 3).pixels[:10])
+    counts = SampleCounts(samples=10).limit_to(60, 60)
+    context = Context([EvaluatedModel("few", source=few)], training, held_out, counts)
+    metric = find_metrics(["neighbours"])
+    assert {m.n for m in evaluate_models(context, metric).measurements} == {10}
+
+
+def test_the_error_of_copies_is_that_of_repeated_draws():
+    generator = torch.Generator().manual_seed(0)
+    results = []
+    for _ in range(300):
+        near = torch.rand(2, 1000, 1, generator=generator)
+        fake, held_out = (Neighbors(torch.zeros(1000, 1), x, "pixels", 9) for x in near)
+        results.append(compare_neighbors(fake, held_out))
+    copies = torch.tensor([result.copies for result in results])
+    errors = torch.tensor([result.copies_error for result in results])
+    assert float(copies.mean()) == pytest.approx(0.01, abs=0.003)
+    assert float(errors.square().mean().sqrt()) == pytest.approx(float(copies.std()), rel=0.25)

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from lapgan.cascade import Cascade
 from lapgan.cascade.best_of import ClassifierGuide
+from lapgan.cli import app
 from lapgan.compute import choose_compute
 from lapgan.data import Images
 from lapgan.errors import LapganError
@@ -22,7 +24,7 @@ from lapgan.evaluation.context import Context, EvaluatedModel, open_model
 from lapgan.evaluation.measurement import HELD_OUT, TRAINING, Measurement
 from lapgan.evaluation.metrics import METRICS, find_metrics, load_metrics
 from lapgan.evaluation.metrics.parzen import CENTROIDS
-from lapgan.evaluation.report import write_report
+from lapgan.evaluation.report import check_report_folder, write_report
 from lapgan.evaluation.suite import (
     Evaluation,
     choose_usual_metrics,
@@ -78,7 +80,8 @@ def find(evaluation: Evaluation, subject: str, metric: str) -> Measurement:
 def test_a_model_that_gives_its_training_images_scores_as_they_do(
     training: Images, held_out: Images
 ):
-    parrot = EvaluatedModel("parrot", source=training)
+    first = dataclasses.replace(training, pixels=training.pixels[:24], labels=None, class_names=())
+    parrot = EvaluatedModel("parrot", source=first)
     context = Context([parrot], training, held_out, COUNTS)
     reported: list[Measurement] = []
     metrics = find_metrics(("parzen", "precision-recall", "neighbours"))
@@ -89,7 +92,7 @@ def test_a_model_that_gives_its_training_images_scores_as_they_do(
     for space in ("pixels", "lite0"):
         copies = find(evaluation, "parrot", f"nearest-neighbour ratio by {space}")
         assert copies.value == pytest.approx(0, abs=1e-3)
-        assert copies.details["copies"] == 1
+        assert find(evaluation, "parrot", f"copies by {space}").value == 1
     assert find(evaluation, HELD_OUT, "recall-lite0").value > 0.5
 
 
@@ -160,7 +163,9 @@ def test_larger_images_are_cropped_as_in_training(cascade: Cascade):
     [
         ("fd", {}, "fd-lite0: 24 .* images are too few: a covariance of 1280"),
         ("inception-score", {}, "needs --extractor inception"),
-        ("parzen", {"counts": dataclasses.replace(COUNTS, samples=190)}, "200 training images, ex"),
+        ("parzen", {"counts": dataclasses.replace(COUNTS, samples=201)}, "200 training images, ex"),
+        ("dependence", {"held_out": photos(100, 3)}, "100 images are too few for n = 64"),
+        ("parzen", {"held_out": photos(3, 3)}, "3 held-out images, expected at least 4"),
         ("parzen", {"training": photos(200, 3, 10)}, "are 10x10, too small for crops of 12x12"),
         ("parzen", {"training": photos(200, 3, 25)}, "crops of that size do not cover them"),
         ("parzen", {"training": photos(200, 3, 15)}, "its recipe takes no crops"),
@@ -252,11 +257,55 @@ def test_a_model_may_choose_among_candidates(cascade_with_classes: Cascade, tmp_
     assert not torch.equal(expected, cascade_with_classes.sample(9, seed=2))
 
 
+def test_a_path_with_an_equals_sign_is_a_path(cascade: Cascade, tmp_path: Path):
+    compute, path = choose_compute("cpu"), tmp_path / "lr=0.1" / "tiny.safetensors"
+    path.parent.mkdir()
+    cascade.save(path)
+    assert open_model(str(path), compute).name == "tiny"
+    assert open_model(f"mine={path}", compute).name == "mine"
+
+
+def test_a_folder_of_classes_is_judged_by_images_of_all_of_them():
+    pixels = np.broadcast_to(np.arange(200, dtype=np.uint8)[:, None, None, None], (200, 3, 4, 4))
+    labels = np.repeat(np.arange(10), 20)
+    source = Images(pixels, labels, tuple("abcdefghij"), "folder", "f" * 8)
+    model = EvaluatedModel("folder", source=source)
+    drawn = model.sample(40, seed=0)[:, 0, 0, 0].tolist()
+    assert len(set(drawn)) == 40
+    assert len({color // 20 for color in drawn}) >= 9
+    assert drawn != model.sample(40, seed=1)[:, 0, 0, 0].tolist()
+    assert torch.equal(model.sample(200, seed=0), torch.from_numpy(pixels.copy()))
+
+
+def test_the_report_says_when_only_some_images_were_used(
+    training: Images, held_out: Images, tmp_path: Path
+):
+    model = EvaluatedModel("folder", source=training)
+    evaluation = run(Context([model], training, held_out, COUNTS), "parzen")
+    page = write_report(evaluation, tmp_path)[0].read_text()
+    assert "folder: 24 of 200 images, drawn by seed 0." in page
+    assert evaluation.pictures[0].caption == "folder: 24 of 24 of 200 images, drawn by seed 0"
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_any_work(
+    cascade: Cascade, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cascade.save(tmp_path / "tiny.safetensors")
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setattr(Cascade, "stream", lambda *_: pytest.fail("worked before it checked"))
+    command = ["evaluate", str(tmp_path / "tiny.safetensors"), "--data", "dead-leaves:40"]
+    result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "file" / "report")])
+    assert result.exit_code == 1
+    assert "cannot be written" in str(result.exception or result.output)
+    check_report_folder(tmp_path / "new" / "report")
+    assert not (tmp_path / "new").exists()
+
+
 def test_few_images_lower_the_counts():
     few = SampleCounts().limit_to(training=2000, held_out=300)
-    assert (few.test, few.validation, few.multiscale, few.pairs) == (300, 500, 300, 150)
-    assert few.fit == 1500
-    expected = dataclasses.replace(SampleCounts(), neighbor_candidates=49_000)
+    assert (few.test, few.validation, few.multiscale, few.pairs) == (225, 75, 150, 150)
+    assert few.fit == 2000
+    expected = dataclasses.replace(SampleCounts(), test=9_000, neighbor_candidates=50_000)
     assert SampleCounts().limit_to(50_000, 10_000) == expected
 
 
@@ -269,7 +318,9 @@ def test_the_frechet_distance_is_left_out_by_default_where_it_is_mostly_bias(con
     assert ("fd" in few, "fd" in many) == (False, True)
     assert not {"inception-score", "entropy", "swd"} & many
     every = {metric.name for metric in load_metrics()}
-    assert usual(counts=SampleCounts(), extractor_names=["inception"]) == every - {"entropy", "swd"}
+    enough = SampleCounts(pairs=64)
+    assert "dependence" not in usual(counts=SampleCounts(pairs=128))
+    assert usual(counts=enough, extractor_names=["inception"]) == every - {"entropy", "swd"}
 
 
 @pytest.mark.parametrize("module", METRICS)

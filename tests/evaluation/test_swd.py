@@ -107,7 +107,8 @@ def test_a_model_of_training_images_is_at_no_distance():
         for seed in (0, 1)
     )
     counts = SampleCounts(samples=40, validation=10)
-    context = Context([EvaluatedModel("copies", source=training)], training, held_out, counts)
+    first = Images(training.pixels[:40], None, (), "first", "first")
+    context = Context([EvaluatedModel("copies", source=first)], training, held_out, counts)
     measurements = evaluate_models(context, [METRIC]).measurements
     values = {(m.subject, m.metric): m.value for m in measurements}
     assert [values["copies", f"swd at {size}"] for size in ("28x28", "14x14")] == [0, 0]

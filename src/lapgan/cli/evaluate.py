@@ -51,7 +51,7 @@ def evaluate(
     """Measure models: likelihoods, distances, dependence between levels, and write a report."""
     with requires("eval", "`lapgan evaluate`"):
         from lapgan.evaluation.config import DEFAULT, QUICK, EvaluationConfig
-        from lapgan.evaluation.report import write_report
+        from lapgan.evaluation.report import check_report_folder, write_report
         from lapgan.evaluation.suite import evaluate as run
 
     config = EvaluationConfig(
@@ -68,6 +68,7 @@ def evaluate(
         device=device,
         precision=precision,
     )
+    check_report_folder(out)
     evaluation = run(config, lambda measurement: console.print(escape(str(measurement))))
     for path in write_report(evaluation, out):
         console.print(f"wrote {escape(str(path))}")

@@ -42,6 +42,8 @@ from lapgan.weights import pretrained_names
 
 __all__ = ["Context", "EvaluatedModel", "open_context", "open_model"]
 
+# A quarter of them is what widths are chosen on.
+_LEAST_HELD_OUT = 4
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -74,7 +76,7 @@ class EvaluatedModel:
         return self.cascade if self.cascade and len(self.cascade.levels) > 1 else None
 
     def sample(self, n: int, seed: int) -> UInt8[Tensor, "n 3 h w"]:
-        """Returns n images: sampled, with all classes in equal numbers, or the source's first.
+        """Returns n images: sampled, with all classes in equal numbers, or drawn from the source.
 
         Raises:
             LapganError: the source has fewer.
@@ -86,7 +88,9 @@ class EvaluatedModel:
             return torch.cat(list(blocks))
         self.check_count(n)
         assert self.source is not None
-        return torch.from_numpy(np.array(self.source.pixels[:n]))
+        # Not the first: class folders come class by class.
+        chosen = np.random.default_rng(seed).permutation(len(self.source))[:n]
+        return torch.from_numpy(np.array(self.source.pixels[np.sort(chosen)]))
 
     def check_count(self, n: int) -> None:
         """Raises a LapganError if the source has fewer than n images."""
@@ -208,11 +212,15 @@ class Context:
         for model in self.models:
             self._check_crops(model)
             model.check_count(self.counts.samples)
-        least = self.counts.samples + self.counts.validation
-        if len(self.training) < least:
+        if len(self.training) < self.counts.samples:
             raise LapganError(
                 f"{self.training.name}: {len(self.training)} training images, expected at least "
-                f"{least} to compare {self.counts.samples} generated ones with; lower --images."
+                f"{self.counts.samples} to compare as many generated ones with; lower --images."
+            )
+        if len(self.held_out) < _LEAST_HELD_OUT:
+            raise LapganError(
+                f"{self.held_out.name}: {len(self.held_out)} held-out images, expected at least "
+                f"{_LEAST_HELD_OUT}; put more into the split 'test'."
             )
 
     def _check_crops(self, model: EvaluatedModel) -> None:
@@ -263,10 +271,18 @@ def open_model(text: str, compute: Compute, best_of: int = 1) -> EvaluatedModel:
     Raises:
         LapganError: there is nothing of that kind, or the cascade has no classifier to choose by.
     """
-    name, _, text = text.rpartition("=")
+    name, text = _split_name(text)
     path = resolve_data_path(text)
     if path.suffix == ".safetensors" or is_model_path(path) or text in pretrained_names():
         suffix = f" (best of {best_of})" if best_of > 1 else ""
         cascade = Cascade.load(path, compute).best_of(best_of)
         return EvaluatedModel((name or path.stem) + suffix, cascade=cascade)
     return EvaluatedModel(name or path.name, source=open_images(text))
+
+
+def _split_name(text: str) -> tuple[str, str]:
+    """Splits `NAME=PATH` at the first "=", unless the whole is the path of something."""
+    if resolve_data_path(text).exists():
+        return "", text
+    name, equals, path = text.partition("=")
+    return (name, path) if equals else ("", text)

@@ -13,30 +13,41 @@ from lapgan.data import Images, corner_crops
 from lapgan.errors import LapganError
 from lapgan.sizes import Size, size_text
 
-__all__ = ["RealImages", "check_indices", "read_crops", "shuffle_classes"]
+__all__ = ["RealImages", "TrainingExamples", "check_indices", "read_crops", "shuffle_classes"]
 
 # More than an evaluation uses; they are copied.
 _SHUFFLED = 60_000
+# Standard deviations from a random order.
+_UNLIKELY = 5
 
 
 def shuffle_classes(images: Images) -> Images:
-    """Returns images that are sorted by class, as from class folders, in a random order.
+    """Returns images that come class by class, or without classes, in a random order.
 
-    The first of them then represent all classes. Other images are returned as they are. At most
-    60,000 images are kept.
+    The first of them then represent all: class folders and files joined one after another come
+    class by class, pictures without classes often in the order in which they were taken. Images
+    whose classes alternate as often as at random are returned as they are. At most 60,000 images
+    are kept.
     """
-    if images.labels is None or len(images) == 0 or (np.diff(images.labels) < 0).any():
-        return images
-    if images.labels[0] == images.labels[-1]:
+    if len(images) == 0 or (images.labels is not None and _is_mixed(images.labels)):
         return images
     order = np.random.default_rng(0).permutation(len(images))[:_SHUFFLED]
     return Images(
         pixels=images.pixels[order],
-        labels=images.labels[order],
+        labels=None if images.labels is None else images.labels[order],
         class_names=images.class_names,
         name=images.name,
         fingerprint=f"{images.fingerprint}-mixed",
     )
+
+
+def _is_mixed(labels: NDArray[np.int64]) -> bool:
+    """Returns whether neighbors have one class about as often as at random, or there is one."""
+    shares = np.bincount(labels) / len(labels)
+    expected = (shares**2).sum()
+    alike = (np.diff(labels) == 0).mean() if len(labels) > 1 else 0.0
+    error = (expected * (1 - expected) / max(len(labels) - 1, 1)) ** 0.5
+    return bool(alike <= expected + _UNLIKELY * error)
 
 
 def read_crops(
@@ -73,11 +84,65 @@ def check_indices(images: Images, indices: Sequence[int] | NDArray[np.int64]) ->
 
 
 @dataclass(frozen=True)
+class TrainingExamples:
+    """All that a model can have been trained on: every crop and mirror image of every image.
+
+    Example e is image e // v, with v variants of each: one, or its four corner crops, and then
+    these mirrored.
+
+    Args:
+        images: the training images.
+        size: of the model.
+        count: how many of the images, the first ones.
+        mirrored: whether the model was trained on mirror images too.
+    """
+
+    images: Images
+    size: Size
+    count: int
+    mirrored: bool = False
+
+    @property
+    def variants(self) -> int:
+        """How many examples there are of each image."""
+        return self._corners * (1 + self.mirrored)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of all examples together: (N, 3, H, W)."""
+        return len(self), 3, *self.size
+
+    def __len__(self) -> int:
+        return self.count * self.variants
+
+    def __getitem__(self, examples: slice | Tensor) -> UInt8[Tensor, "... 3 h w"]:
+        """Reads examples, by a slice or by indices of any shape."""
+        if isinstance(examples, slice):
+            examples = torch.arange(len(self))[examples]
+        chosen = examples.flatten().numpy()
+        images, variant = np.divmod(chosen, self.variants)
+        pixels = torch.from_numpy(
+            corner_crops(self.images, images, variant % self._corners, self.size)
+        )
+        mirrored = torch.from_numpy(variant >= self._corners)[:, None, None, None]
+        return torch.where(mirrored, pixels.flip(3), pixels).view(*examples.shape, 3, *self.size)
+
+    def represent(self, n: int) -> Int64[Tensor, " n"]:
+        """Returns the examples that `read_crops` reads for the first n images."""
+        images = torch.arange(n)
+        return images * self.variants + images % 4 % self._corners
+
+    @property
+    def _corners(self) -> int:
+        return 1 if tuple(self.images.size) == tuple(self.size) else 4
+
+
+@dataclass(frozen=True)
 class RealImages:
     """The parts of a data set that an evaluation uses, at the size of a model.
 
-    No image is in two of them: bandwidths are chosen on the last training images, which are
-    neither held out nor among the first ones, which represent the distribution.
+    Widths are chosen on the last held-out images, which no model has seen; likelihoods are
+    computed on the first ones.
 
     Args:
         training: what the models were trained on.
@@ -113,8 +178,8 @@ class RealImages:
         return read_crops(self.training, range(n), self.size)
 
     def validation(self, n: int) -> UInt8[Tensor, "n 3 h w"]:
-        """Returns the last n training images."""
-        return read_crops(self.training, self._last(n), self.size)
+        """Returns the last n held-out images."""
+        return read_crops(self.held_out, self._last(n), self.size)
 
     def test(self, n: int) -> UInt8[Tensor, "n 3 h w"]:
         """Returns the first n held-out images."""
@@ -122,10 +187,10 @@ class RealImages:
 
     def labels(self, n: int) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]] | None:
         """Returns the classes of `test(n)` and of `validation(n)`, if there are any."""
-        if self.training.labels is None or self.held_out.labels is None:
+        if self.held_out.labels is None:
             return None
-        test, validation = self.held_out.labels[:n], self.training.labels[self._last(n)]
+        test, validation = self.held_out.labels[:n], self.held_out.labels[self._last(n)]
         return torch.from_numpy(np.array(test)), torch.from_numpy(np.array(validation))
 
     def _last(self, n: int) -> range:
-        return range(len(self.training) - n, len(self.training))
+        return range(len(self.held_out) - n, len(self.held_out))

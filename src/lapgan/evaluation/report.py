@@ -12,9 +12,9 @@ from lapgan.evaluation.figures import draw_dots
 from lapgan.evaluation.metrics import load_metrics
 from lapgan.evaluation.sections import ReportSection, SectionData, Table
 from lapgan.evaluation.suite import Evaluation
-from lapgan.files import write_atomically, write_json
+from lapgan.files import check_writable, write_atomically, write_json
 
-__all__ = ["render_html", "write_report"]
+__all__ = ["check_report_folder", "render_html", "write_report"]
 
 HTML, JSON = "report.html", "report.json"
 
@@ -34,6 +34,11 @@ class _Section:
     text: ReportSection
     drawings: list[_Drawing]
     tables: list[Table]
+
+
+def check_report_folder(folder: Path) -> None:
+    """Raises a LapganError unless a report can be written into `folder`; nothing is left there."""
+    check_writable(folder / HTML)
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:

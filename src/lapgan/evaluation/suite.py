@@ -114,15 +114,28 @@ def _measure(context: Context, metrics: Sequence[Metric]) -> Iterator[Measuremen
 def _draw_samples(context: Context, metrics: Sequence[Metric], model: EvaluatedModel) -> Picture:
     """Draws some of a model's samples, of as few as the metrics need."""
     few = all(metric.needs == "nothing" for metric in metrics)
-    images = model.sample(_SHOWN, context.seed) if few else context.samples(model)
-    chosen = torch.linspace(0, len(images) - 1, _SHOWN).long()
-    caption = f"{model.name}: {_SHOWN} samples, seed {context.seed}"
+    shown = min(_SHOWN, context.counts.samples)
+    images = model.sample(shown, context.seed) if few else context.samples(model)
+    chosen = torch.linspace(0, len(images) - 1, shown).long()
+    caption = f"{model.name}: {shown} of {_describe_images(context, model)}"
     return Picture(caption, encode_png(sheet(images[chosen]), zoom=2))
+
+
+def _describe_images(context: Context, model: EvaluatedModel) -> str:
+    """Returns what a model's images are, and which of them were taken."""
+    used = context.counts.samples
+    if model.source is None:
+        return f"{used:,} samples, seed {context.seed}"
+    n = len(model.source)
+    return (
+        f"{used:,} of {n:,} images, drawn by seed {context.seed}" if used < n else f"{n:,} images"
+    )
 
 
 def _describe(context: Context, metrics: Sequence[Metric]) -> dict[str, Any]:
     return {
         "models": [model.name for model in context.models],
+        "images": [_describe_images(context, model) for model in context.models],
         "training_data": context.training.name,
         "training_fingerprint": context.training.fingerprint,
         "held_out_fingerprint": context.held_out.fingerprint,

@@ -1,6 +1,6 @@
 """Scores of each class, and whether generated images show the class that they are meant to show."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +25,9 @@ from lapgan.progress import working
 
 __all__ = ["METRIC", "Agreement", "ClassScores", "Labelled", "class_agreement", "class_scores"]
 
+# Details of a measured agreement.
+_ON_HELD_OUT, _ON_TRAINING = "accuracy_on_held_out", "accuracy_on_training_images"
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -43,12 +46,16 @@ class Agreement:
 
     Args:
         generated: the fraction of generated images that are classified as their label.
-        real: the fraction of held-out real images that are classified correctly: the value of a
-            perfect generator.
+        real: the fraction of held-out real images that are classified correctly: what images drawn
+            from the classes' own distributions would reach. It is no limit: images more typical of
+            their class than real ones exceed it.
+        training: the same of the images that the classifier was trained on: what copies of training
+            images would reach.
     """
 
     generated: Estimate
     real: Estimate
+    training: Estimate
 
 
 def class_agreement(train: Labelled, held_out: Labelled, fake: Labelled) -> Agreement:
@@ -80,7 +87,7 @@ def class_agreement(train: Labelled, held_out: Labelled, fake: Labelled) -> Agre
         classes = torch.from_numpy(classifier.predict(images.features.values.numpy()))
         return estimate_mean(classes == images.labels)
 
-    return Agreement(generated=accuracy(fake), real=accuracy(held_out))
+    return Agreement(accuracy(fake), accuracy(held_out), accuracy(train))
 
 
 @dataclass(frozen=True)
@@ -205,7 +212,8 @@ def _report_agreement(
 ) -> Measurement:
     extractor = train.features.extractor
     details: dict[str, Detail] = {
-        "accuracy_on_held_out": agreement.real.value,
+        _ON_HELD_OUT: agreement.real.value,
+        _ON_TRAINING: agreement.training.value,
         "training_images": len(train.labels),
     }
     return agreement.generated.report(
@@ -218,17 +226,31 @@ def _report_agreement(
     )
 
 
+def _show_detail(name: str) -> Callable[[Measurement], str]:
+    def show(m: Measurement) -> str:
+        value = m.details.get(name)
+        return "" if value is None else format_number(float(value))
+
+    return show
+
+
 SECTION = ReportSection(
     name="classes",
     title="By class",
     introduction=(
         "The scores of each class alone, and the class agreement: the fraction of generated images "
-        "that a classifier of real images assigns to the class they were generated for."
+        "that a classifier of real images assigns to the class they were generated for. Beside it "
+        "stands the classifier's accuracy on real images, held out and trained on. Neither is a "
+        "limit: a model that copies training images reaches the latter, and images more typical of "
+        "their class than photographs exceed both. So a high value is no proof of good images; "
+        "read it with the distances, with recall and coverage."
     ),
     tabulate=tabulate_by_metric(
         Column("model", lambda m: m.subject, left=True),
         Column("value", lambda m: format_number(m.value)),
         Column("±", lambda m: format_number(m.error, 2)),
+        Column("real held-out", _show_detail(_ON_HELD_OUT)),
+        Column("real training", _show_detail(_ON_TRAINING)),
         Column("n", lambda m: format_count(m.n)),
     ),
 )

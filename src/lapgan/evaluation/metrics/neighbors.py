@@ -1,7 +1,7 @@
 """The training images nearest to generated ones: does the model copy training images?"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -11,9 +11,16 @@ from torch import Tensor
 
 from lapgan.errors import LapganError
 from lapgan.evaluation.context import Context, EvaluatedModel
-from lapgan.evaluation.features.extract import Extractor, Features, check_images, check_same_size
-from lapgan.evaluation.measurement import Measurement, Picture
+from lapgan.evaluation.features.extract import (
+    Extractor,
+    Features,
+    check_images,
+    check_same_size,
+    extract_features,
+)
+from lapgan.evaluation.measurement import Detail, Measurement, Picture
 from lapgan.evaluation.metrics.base import Metric
+from lapgan.evaluation.real import TrainingExamples
 from lapgan.evaluation.sections import SCORES
 from lapgan.pictures import encode_png, sheet
 from lapgan.progress import tracked
@@ -34,6 +41,9 @@ _BLOCK = 1000
 _NEAR = 0.01
 # Of the picture: rows, and neighbors by each distance in a row.
 _ROWS, _NEIGHBORS = 8, 4
+
+
+_Searched = Tensor | NDArray[np.uint8] | TrainingExamples
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +72,8 @@ class Memorization:
             that of a held-out image. About 1 for new images of the same distribution, 0 for copies.
         copies: the fraction of generated images nearer to a training image than 99% of held-out
             images are. About 0.01 for new images of the same distribution, 1 for copies.
+        copies_error: of that fraction: binomial, of the generated images and of the 1% of held-out
+            ones.
         space: `pixels`, or the net whose features were compared. In pixels, smooth images are near
             to everything: a ratio below 1 may only mean blur.
         n_train: training images.
@@ -71,22 +83,22 @@ class Memorization:
 
     ratio: float
     copies: float
+    copies_error: float
     space: str
     n_train: int
     n_held_out: int
     n_fake: int
 
 
-def nearest_by_pixels(
-    images: UInt8[Tensor, "n 3 h w"], train: Tensor | NDArray[np.uint8], k: int = 5
-) -> Neighbors:
+def nearest_by_pixels(images: UInt8[Tensor, "n 3 h w"], train: _Searched, k: int = 5) -> Neighbors:
     """Finds the nearest training images by pixels: exactly, in blocks.
 
     Distances are Euclidean over all 3 h w values of 0 to 255.
 
     Args:
         images: the images to look up.
-        train: uint8 (N, 3, h, w), such as `Images.pixels`, which is read block by block.
+        train: uint8 (N, 3, h, w), such as `Images.pixels`, or training examples; read block by
+            block.
         k: how many neighbors.
 
     Raises:
@@ -111,7 +123,7 @@ def nearest_by_features(images: Features, train: Features, k: int = 5) -> Neighb
     return _nearest(images.values, train.values, k, images.extractor)
 
 
-def _nearest(queries: Tensor, train: Tensor | NDArray[np.uint8], k: int, space: str) -> Neighbors:
+def _nearest(queries: Tensor, train: _Searched, k: int, space: str) -> Neighbors:
     if not 1 <= k <= len(train):
         raise LapganError(f"{k} neighbors: expected 1 to {len(train)}, the number of images.")
     x = _rows(queries)
@@ -159,7 +171,8 @@ def compare_neighbors(fake: Neighbors, held_out: Neighbors) -> Memorization:
         )
     ratio = float(x.median() / y.median())
     copies = float((x < y.quantile(_NEAR)).double().mean())
-    return Memorization(ratio, copies, fake.space, fake.n_train, len(y), len(x))
+    variance = copies * (1 - copies) / len(x) + _NEAR * (1 - _NEAR) / len(y)
+    return Memorization(ratio, copies, variance**0.5, fake.space, fake.n_train, len(y), len(x))
 
 
 def arrange_neighbors(
@@ -180,72 +193,144 @@ def arrange_neighbors(
 
 
 @dataclass(frozen=True, eq=False)
-class _PixelSearch:
-    """The images whose neighbors are searched, and their neighbors by pixels."""
+class _Search:
+    """The nearest training examples of a model's images, and of held-out ones.
 
+    Args:
+        examples: that were searched.
+        queries: the model's images.
+        fake: their neighbors.
+        held_out: those of held-out images.
+    """
+
+    examples: TrainingExamples
     queries: UInt8[Tensor, "n 3 h w"]
-    candidates: UInt8[Tensor, "m 3 h w"]
     fake: Neighbors
     held_out: Neighbors
 
 
 def _measure(context: Context, model: EvaluatedModel) -> Iterator[Measurement | Picture]:
     images = context.samples(model)
-    chosen = torch.linspace(0, len(images) - 1, context.counts.neighbor_queries).long()
-    search = _search_pixels(context, model, images[chosen])
-    yield _report(context, model, compare_neighbors(search.fake, search.held_out))
+    n = min(context.counts.neighbor_queries, len(images))
+    chosen = torch.linspace(0, len(images) - 1, n).long()
+    by_pixels = _search_pixels(context, model, images[chosen])
+    yield from _report(context, model, by_pixels)
     for extractor in context.extractors:
-        train = context.training_features(model.size, extractor)
-        fake = nearest_by_features(context.features(model, extractor)[chosen], train, _NEIGHBORS)
-        held_out = nearest_by_features(context.held_out_features(model.size, extractor), train, 1)
-        yield _report(context, model, compare_neighbors(fake, held_out))
-        yield _draw(context, model, extractor, search, fake)
+        features = context.features(model, extractor)[chosen]
+        by_features = _search_features(context, extractor, by_pixels, features)
+        yield from _report(context, model, by_features)
+        yield _draw(context, model, extractor, by_pixels, by_features)
 
 
-def _search_pixels(context: Context, model: EvaluatedModel, queries: Tensor) -> _PixelSearch:
-    real, counts = context.real(model.size), context.counts
-    held_out, candidates = (
-        real.test(counts.neighbor_queries),
-        real.train(counts.neighbor_candidates),
-    )
-    return _PixelSearch(
+def _search_pixels(context: Context, model: EvaluatedModel, queries: Tensor) -> _Search:
+    # Whether another program mirrored its training images is not known.
+    mirrored = model.cascade is None or model.cascade.recipe.data.flip
+    count = min(context.counts.neighbor_candidates, len(context.training))
+    examples = TrainingExamples(context.training, model.size, count, mirrored)
+    return _Search(
+        examples,
         queries,
-        candidates,
-        fake=nearest_by_pixels(queries, candidates, _NEIGHBORS),
-        held_out=nearest_by_pixels(held_out, candidates, 1),
+        fake=nearest_by_pixels(queries, examples, min(_NEIGHBORS, len(examples))),
+        held_out=context.remember(model.size, _search_held_out, context, examples),
     )
 
 
-def _report(context: Context, model: EvaluatedModel, result: Memorization) -> Measurement:
-    return Measurement(
-        subject=model.name,
-        metric=f"nearest-neighbour ratio by {result.space}",
-        value=result.ratio,
-        error=None,
-        n=result.n_fake,
-        seed=context.seed,
-        section=METRIC.section.name,
-        details={
-            "copies": result.copies,
-            "training_images": result.n_train,
-            "held_out_images": result.n_held_out,
-        },
+def _search_held_out(context: Context, examples: TrainingExamples) -> Neighbors:
+    held_out = context.real(examples.size).test(context.counts.neighbor_queries)
+    return nearest_by_pixels(held_out, examples, 1)
+
+
+def _search_features(
+    context: Context, extractor: Extractor, search: _Search, fake: Features
+) -> _Search:
+    """Searches by features the images of the distribution, and what is nearest by pixels.
+
+    Features of every crop and mirror image would take hours. A copied one is the nearest by
+    pixels, so that its features are among those searched.
+    """
+    examples = search.examples
+    known, features = context.remember(
+        examples.size, _extract_known, context, extractor, examples, search.held_out
     )
+    new = _exclude(search.fake.indices, known)
+    if len(new):
+        features = _join(features, extract_features(examples[new], extractor, "nearest images"))
+    candidates = torch.cat((known, new))
+    held_out = context.held_out_features(examples.size, extractor)
+    held_out = held_out[torch.arange(min(context.counts.neighbor_queries, len(held_out)))]
+    return _Search(
+        examples,
+        search.queries,
+        fake=_rename(
+            nearest_by_features(fake, features, min(_NEIGHBORS, len(features))), candidates
+        ),
+        held_out=_rename(nearest_by_features(held_out, features, 1), candidates),
+    )
+
+
+def _extract_known(
+    context: Context, extractor: Extractor, examples: TrainingExamples, held_out: Neighbors
+) -> tuple[Tensor, Features]:
+    """Returns the examples that are searched for every model, and their features."""
+    features = context.training_features(examples.size, extractor)
+    represented = examples.represent(len(features))
+    near = _exclude(held_out.indices, represented)
+    if len(near):
+        features = _join(features, extract_features(examples[near], extractor, "nearest images"))
+    return torch.cat((represented, near)), features
+
+
+def _exclude(examples: Tensor, known: Tensor) -> Int64[Tensor, " n"]:
+    """Returns the examples that are not among the known ones, each once."""
+    return torch.from_numpy(np.setdiff1d(examples.numpy(), known.numpy()))
+
+
+def _join(a: Features, b: Features) -> Features:
+    return Features(torch.cat((a.values, b.values)), a.extractor)
+
+
+def _rename(neighbors: Neighbors, examples: Tensor) -> Neighbors:
+    """Returns neighbors among some examples as neighbors among all."""
+    return replace(neighbors, indices=examples[neighbors.indices])
+
+
+def _report(context: Context, model: EvaluatedModel, search: _Search) -> Iterator[Measurement]:
+    result, examples = compare_neighbors(search.fake, search.held_out), search.examples
+    details: dict[str, Detail] = {
+        "searched": result.n_train,
+        "training_examples": len(context.training) * examples.variants,
+        "held_out_images": result.n_held_out,
+    }
+    for name, value, error in (
+        ("nearest-neighbour ratio", result.ratio, None),
+        ("copies", result.copies, result.copies_error),
+    ):
+        yield Measurement(
+            subject=model.name,
+            metric=f"{name} by {result.space}",
+            value=value,
+            error=error,
+            n=result.n_fake,
+            seed=context.seed,
+            section=METRIC.section.name,
+            details=details,
+        )
 
 
 def _draw(
     context: Context,
     model: EvaluatedModel,
     extractor: Extractor,
-    search: _PixelSearch,
-    by_features: Neighbors,
+    by_pixels: _Search,
+    by_features: _Search,
 ) -> Picture:
-    rows = torch.linspace(0, len(search.queries) - 1, _ROWS).long()
-    train = context.real(model.size).train(by_features.n_train)
+    n = len(by_pixels.queries)
+    rows = torch.linspace(0, n - 1, min(_ROWS, n)).long()
+    examples = by_pixels.examples
     picture = arrange_neighbors(
-        search.queries[rows],
-        search.candidates[search.fake.indices[rows]],
-        train[by_features.indices[rows]],
+        by_pixels.queries[rows],
+        examples[by_pixels.fake.indices[rows]],
+        examples[by_features.fake.indices[rows]],
     )
     caption = (
         f"{model.name}: generated images (left), their nearest training images by pixels (middle) "

@@ -2,12 +2,17 @@
 
 from collections.abc import Iterator
 
+from lapgan.errors import LapganError
 from lapgan.evaluation.context import Context, EvaluatedModel
 from lapgan.evaluation.measurement import HELD_OUT, Estimate, Measurement
 from lapgan.evaluation.metrics.base import Metric
 from lapgan.evaluation.metrics.dependence.diversity import Diversity
-from lapgan.evaluation.metrics.dependence.measure import LevelDependence, measure_dependence
-from lapgan.evaluation.metrics.dependence.ties import Tie
+from lapgan.evaluation.metrics.dependence.measure import (
+    LevelDependence,
+    check_counts,
+    measure_dependence,
+)
+from lapgan.evaluation.metrics.dependence.ties import Relation, Tie
 from lapgan.evaluation.sections import ReportSection, tabulate_beside_real
 from lapgan.sizes import size_text
 
@@ -15,6 +20,20 @@ __all__ = ["METRIC"]
 
 # Subject, name, estimate, unit.
 _Value = tuple[str, str, Estimate, str]
+
+
+def _check(context: Context) -> None:
+    if any(model.pyramid is not None for model in context.models):
+        check_counts(len(context.held_out), context.counts.pairs, context.counts.critic)
+
+
+def _is_usual(context: Context) -> bool:
+    """Returns whether there are enough held-out images."""
+    try:
+        _check(context)
+    except LapganError:
+        return False
+    return True
 
 
 def _measure(context: Context, model: EvaluatedModel) -> Iterator[Measurement]:
@@ -43,15 +62,19 @@ def _values(model: str, level: LevelDependence) -> Iterator[_Value]:
 
 
 def _tie_values(subject: str, tie: Tie) -> Iterator[_Value]:
-    fidelity, whole, local = tie.fidelity, tie.information, tie.local
+    fidelity = tie.fidelity
     yield subject, "distance to the level below", fidelity.own, "grey levels"
     yield subject, "distance to another level below", fidelity.shuffled, "grey levels"
     yield subject, "distance of a residual of zero", fidelity.interpolated, "grey levels"
     yield subject, "distance ratio", fidelity.ratio, ""
-    yield subject, "critic's accuracy on whole images", whole.accuracy, ""
-    yield subject, "information in whole images", whole.mutual_information, "bits"
-    yield subject, "critic's accuracy on patches", local.accuracy, ""
-    yield subject, "information in patches", local.mutual_information, "bits"
+    yield from _relation_values(subject, "image", tie.image)
+    yield from _relation_values(subject, "detail", tie.detail)
+
+
+def _relation_values(subject: str, what: str, relation: Relation) -> Iterator[_Value]:
+    for whole, information in ((what, relation.whole), (f"patch of {what}", relation.local)):
+        yield subject, f"critic's accuracy on {whole}", information.accuracy, ""
+        yield subject, f"information in {whole}", information.mutual_information, "bits"
 
 
 def _diversity_values(model: str, diversity: Diversity) -> Iterator[_Value]:
@@ -69,8 +92,10 @@ SECTION = ReportSection(
         "Does a low-resolution parrot become a high-resolution parrot? The distance between a "
         "level's downsampled image and the image of the level below (ratio 0: it is preserved, 1: "
         "it has no influence); the fraction of a residual's variance that comes from the noise and "
-        "not from the level below (0: the noise is ignored, 1: the level below is); and the values "
-        "of a critic that tells true pairs from shuffled ones. Real images are in the columns "
+        "not from the level below (0: the noise is ignored); and the values of critics that tell "
+        "true pairs from shuffled ones, whole and in patches. Information in the image is 0 if the "
+        "level ignores the one below; information in the detail, which only this level has, is 0 "
+        "if the detail might as well belong to another image. Real images are in the columns "
         "beside the model's."
     ),
     tabulate=tabulate_beside_real,
@@ -79,4 +104,4 @@ SECTION = ReportSection(
         "critic would raise."
     ),
 )
-METRIC = Metric("dependence", SECTION, _measure)
+METRIC = Metric("dependence", SECTION, _measure, check=_check, is_usual=_is_usual)

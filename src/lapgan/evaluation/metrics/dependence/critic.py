@@ -1,13 +1,13 @@
-"""A critic that is trained to tell which residual belongs to which low-pass image.
+"""A critic that is trained to tell which image, or which detail, belongs to which low-pass image.
 
-    T(l, h) = c sum_p <f(l)_p, g(h)_p>
+    T(l, x) = c sum_p <f(l)_p, g(x)_p>
 
 f and g are small convolutional nets, p runs over the positions of their maps. After few steps
 pairs are in the right order, long before the scores are large enough, so the gain c is fitted last.
 A batch of N pairs gives N true pairs and N (N - 1) shuffled ones for the price of N passes through
 f and g.
 
-The loss is a sum of two losses with the same minimum, the log ratio log p(l, h) / p(l) p(h): the
+The loss is a sum of two losses with the same minimum, the log ratio log p(l, x) / p(l) p(x): the
 cross-entropy of telling true pairs from shuffled ones (Goodfellow et al., 2014, proposition 1), and
 that of finding the partner among the N of the batch (van den Oord et al., 2018, "InfoNCE").
 """
@@ -33,16 +33,16 @@ _GAINS = torch.logspace(-1, 3, 81)
 
 @dataclass(frozen=True)
 class Information:
-    """The information between low-pass images and residuals, by a critic on held-out pairs.
+    """The information between low-pass images and what belongs to them, on held-out pairs.
 
     Args:
         accuracy: the fraction of correct answers to "true pair or shuffled?", both equally
             frequent: from 1/2 (independent) to 1.
         jensen_shannon: 1 minus the cross-entropy of those answers in bits: a lower bound of the
             Jensen-Shannon divergence between true and shuffled pairs, at most 1.
-        mutual_information: the InfoNCE lower bound of I(l; h) in bits, at most log2(candidates).
+        mutual_information: the InfoNCE lower bound of I(l; x) in bits, at most log2(candidates).
             A value below 0 (an overconfident critic) is no better a bound than 0.
-        candidates: the number of residuals that the partner of a low-pass image is searched in.
+        candidates: the number of images that the partner of a low-pass image is searched in.
     """
 
     accuracy: Estimate
@@ -52,7 +52,7 @@ class Information:
 
 
 class Critic:
-    """T(l, h) and the optimizer that trains it.
+    """T(l, x) and the optimizer that trains it.
 
     Args:
         seed: decides on the initial weights.
@@ -67,40 +67,40 @@ class Critic:
         self.compute = compute
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=_LEARNING_RATE)
 
-    def train(self, low: Tensor, high: Tensor) -> None:
+    def train(self, low: Tensor, other: Tensor) -> None:
         """Takes one training step on a batch of true pairs, (N, 3, H, W) each."""
         self.net.train()
         with torch.enable_grad():
-            update_weights(self.optimizer, -_log_likelihood(self._scores(low, high)))
+            update_weights(self.optimizer, -_log_likelihood(self._scores(low, other)))
 
-    def calibrate(self, low: Tensor, high: Tensor) -> None:
+    def calibrate(self, low: Tensor, other: Tensor) -> None:
         """Fits the gain of the scores to true pairs; the nets stay as they are."""
         self.gain = 1.0
-        scores = self.scores(low, high)
+        scores = self.scores(low, other)
         gains = [_log_likelihood(gain * scores).item() for gain in _GAINS]
         self.gain = _GAINS[int(np.argmax(gains))].item()
 
     @torch.no_grad()
-    def scores(self, low: Tensor, high: Tensor) -> Tensor:
-        """Returns T(l_i, h_j) for all i, j of a batch, (N, N); true pairs on the diagonal."""
+    def scores(self, low: Tensor, other: Tensor) -> Tensor:
+        """Returns T(l_i, x_j) for all i, j of a batch, (N, N); true pairs on the diagonal."""
         self.net.eval()
-        return self.gain * self._scores(low, high).cpu()
+        return self.gain * self._scores(low, other).cpu()
 
-    def _scores(self, low: Tensor, high: Tensor) -> Tensor:
-        scores: Tensor = self.net(self.compute.place(low), self.compute.place(high))
+    def _scores(self, low: Tensor, other: Tensor) -> Tensor:
+        scores: Tensor = self.net(self.compute.place(low), self.compute.place(other))
         return scores
 
 
 class _PairNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.low, self.high = _build_features(), _build_features()
+        self.low, self.other = _build_features(), _build_features()
         # Zero features on one side: the critic starts undecided, with T = 0.
-        for parameter in self.high[-1].parameters():
+        for parameter in self.other[-1].parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, low: Tensor, high: Tensor) -> Tensor:
-        f, g = self.low(low).flatten(1), self.high(high).flatten(1)
+    def forward(self, low: Tensor, other: Tensor) -> Tensor:
+        f, g = self.low(low).flatten(1), self.other(other).flatten(1)
         scores: Tensor = f @ g.T / f.shape[1] ** 0.5
         return scores
 

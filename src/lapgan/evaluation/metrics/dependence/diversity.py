@@ -42,8 +42,9 @@ class Diversity:
         given_low: standard deviation of h~_k over z, given l_k (and the class), in grey levels.
         overall: standard deviation of h~_k over images, in grey levels.
         real: standard deviation of the real h_k, in grey levels.
-        noise_fraction: given_low^2 / overall^2, from 0 (the noise is ignored) to 1 (l_k is
-            ignored).
+        noise_fraction: given_low^2 / overall^2, from 0 (the noise is ignored) to 1 (h~_k does not
+            depend on l_k). An image that ignores l_k has Var(I) / (Var(I) + Var(l)), about 1/2,
+            since its h~_k = I~_k - l_k holds l_k.
         relative_to_real: given_low / real.
     """
 

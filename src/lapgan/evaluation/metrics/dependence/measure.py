@@ -1,14 +1,16 @@
 """Measures how each level of a cascade depends on the level below.
 
-Four values per level, each with a known value at one end of its range:
+Per level, each with a known value at one end of its range:
 
     fidelity      rms(d(I~_k) - I~_{k+1}), own pairs against shuffled ones
     diversity     E Var(h~_k | l_k) / Var(h~_k), the fraction of the residual's variance from noise
-    information   a critic's lower bound of the information between l_k and h_k, in whole images
-    local         the same in patches of 8x8 pixels, where it does not saturate
+    image         a critic's lower bound of the information between l_k and I_k: 0 if l_k is ignored
+    detail        the same between l_k and the part of I_k that no low-pass image can show: 0 if
+                  that detail might as well be a stranger's
 
-The same is measured for real images: their fidelity is 0 by construction, their information is what
-a perfect model would have.
+Both bounds are of whole images and of patches of 8x8 pixels, where they do not saturate. The same
+is measured for real images: their fidelity is 0 by construction, their information is what a
+perfect model would have.
 
 References:
     The questions are those of Huszár's comment (inference.vc, 2015) on the model of Denton et al.
@@ -37,7 +39,7 @@ from lapgan.evaluation.metrics.dependence.pairs import (
 from lapgan.evaluation.metrics.dependence.ties import CANDIDATES, Tie, measure_ties
 from lapgan.sizes import Size
 
-__all__ = ["LevelDependence", "measure_dependence"]
+__all__ = ["LevelDependence", "check_counts", "measure_dependence"]
 
 
 @dataclass(frozen=True)
@@ -131,13 +133,22 @@ def _check(cascade: Cascade, images: Tensor, n: int, training: int) -> None:
             f"images: expected uint8 (N, 3, {height}, {width}), the model's finest size, found "
             f"{images.dtype} {tuple(images.shape)}; crop or resize them first."
         )
+    check_counts(len(images), n, training)
+
+
+def check_counts(images: int, n: int, training: int) -> None:
+    """Checks the numbers of held-out images, pairs and pairs to train on.
+
+    Raises:
+        LapganError: there are too few.
+    """
     if n < BLOCK or training < 2 * BLOCK:
         raise LapganError(
             f"dependence: n = {n} must be at least {BLOCK}, training = {training} at least "
             f"{2 * BLOCK}."
         )
-    if len(images) < n + BLOCK:
+    if images < n + BLOCK:
         raise LapganError(
-            f"dependence: {len(images)} images are too few for n = {n}; give at least {n + BLOCK}, "
+            f"dependence: {images} images are too few for n = {n}; give at least {n + BLOCK}, "
             "of which the first n are measured and the others train a critic, or lower n."
         )

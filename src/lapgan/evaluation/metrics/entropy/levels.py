@@ -29,6 +29,7 @@ from lapgan.evaluation.metrics.entropy.coders import best_code, residual_values
 from lapgan.evaluation.metrics.entropy.contexts import LevelImages
 from lapgan.evaluation.metrics.entropy.density import image_bits
 from lapgan.evaluation.metrics.entropy.training import train_density
+from lapgan.evaluation.metrics.entropy.white import white_noise_bits
 from lapgan.files import write_json
 from lapgan.progress import tracked
 from lapgan.pyramid import Operator, downsample, upsample
@@ -106,6 +107,7 @@ class LevelEntropy:
         minutes: CPU minutes of training.
         seed: of training.
         noise: H[z_k] of the recipe's noise; None without a recipe.
+        white: of images of independent uniform bytes, see `white_noise_bits`.
     """
 
     size: Size
@@ -118,6 +120,7 @@ class LevelEntropy:
     minutes: float
     seed: int
     noise: float | None
+    white: float | None = None
 
     @property
     def bits(self) -> float:
@@ -253,6 +256,7 @@ def _measure_level(
 ) -> LevelEntropy:
     minutes = settings.level_minutes(k)
     pixels = test.size[0] * test.size[1]
+    white = white_noise_bits(settings.sizes, settings.operator)
     code = best_code(_to_code(test, settings.operator))
     bits = image_bits(train_density(train, minutes, settings.seed), test) / pixels
     return LevelEntropy(
@@ -266,6 +270,7 @@ def _measure_level(
         minutes=minutes,
         seed=settings.seed,
         noise=settings.noise_bits[k] if settings.noise_bits else None,
+        white=None if white is None else white[k],
     )
 
 
@@ -336,7 +341,9 @@ def _levels_done(
 
 
 def _level_of_json(level: dict[str, Any]) -> LevelEntropy:
-    fields = {name: level[name] for name in LevelEntropy.__dataclass_fields__}
+    # Reports of before have no white noise.
+    fields = {"white": None} | level
+    fields = {name: fields[name] for name in LevelEntropy.__dataclass_fields__}
     fields["size"] = tuple(fields["size"])
     fields["given"] = None if fields["given"] is None else tuple(fields["given"])
     return LevelEntropy(**fields)

@@ -15,13 +15,23 @@ def entropy_table(report: EntropyReport) -> Table:
     """Returns the levels, finest first, and their sum, in bits per pixel."""
     n = report.levels[0].n
     table = Table(title=f"{report.data['test']}: upper bounds in bits per pixel, {n} test images")
-    for column in ("", "learned", "coder", "", "bits/dim", "noise", "unused", "minutes"):
+    for column in (
+        "",
+        "learned",
+        "coder",
+        "",
+        "bits/dim",
+        "white noise",
+        "noise",
+        "unused",
+        "minutes",
+    ):
         table.add_column(column, justify="left" if not column else "right")
     for level in report.levels:
         table.add_row(*_row(level))
     sum_of = f"{report.total:.3f} ± {report.standard_error:.3f}"
     table.add_section()
-    table.add_row("sum", sum_of, "", "", f"{report.total / 3:.3f}", "", "", "")
+    table.add_row("sum", sum_of, "", "", f"{report.total / 3:.3f}", "", "", "", "")
     return table
 
 
@@ -66,6 +76,7 @@ def _row(level: LevelEntropy) -> list[str]:
         f"{level.standard:.3f}",
         level.coder,
         f"{level.bits_per_dimension:.3f}",
+        "" if level.white is None else f"{level.white:.2f}",
         "" if level.noise is None else f"{level.noise:.1f}",
         "" if level.unused is None else f"{level.unused:.0%}",
         f"{level.minutes:g}",
