@@ -1,6 +1,6 @@
 """Operations per second that training reaches, beside those of a matrix product.
 
-    python benchmarks/operations.py [--recipe cifar10-cc] [--steps 40]
+    python benchmarks/operations.py [--recipe cifar10-cc-small] [--steps 40]
 
 Operations are those of matrix products and convolutions, forwards and backwards, as
 torch.utils.flop_counter counts them (a multiplication and an addition are two) over `steps` steps.
@@ -32,7 +32,7 @@ def seconds_of(action: Callable[[], object], times: int) -> float:
 
 
 def main(
-    recipe: Annotated[str, typer.Option()] = "cifar10-cc",
+    recipe: Annotated[str, typer.Option()] = "cifar10-cc-small",
     steps: Annotated[int, typer.Option(min=4)] = 40,
 ) -> None:
     chosen, compute = read_recipe(recipe), choose_compute()

@@ -2,10 +2,10 @@
 
     pip install torchgan diffusers
     LAPGAN_DATA=... python benchmarks/quality.py all --out quality [--minutes 5,15,30] [--seeds 0]
-        [--models cifar10-cc,cifar10,paper-cifar10,gan-baseline,dcgan,ddpm]
+        [--models cifar10-cc-small,cifar10,paper-cifar10,gan-baseline,dcgan,ddpm]
         [--n 1500,5000] [--jobs 2]
 
-A model is a peer (`peers.py`), or a recipe with changes: `cifar10-cc:training.batch=64`.
+A model is a peer (`peers.py`), or a recipe with changes: `cifar10-cc-small:training.batch=64`.
 
 Minutes are minutes of one core: trainings run in processes of their own on one thread. A recipe is
 trained anew for each budget, since its learning rate falls over the budget; a peer, whose rate does
@@ -102,7 +102,7 @@ def everything(
     minutes: Annotated[str, typer.Option()] = "5,15,30",
     models: Annotated[
         str, typer.Option()
-    ] = "cifar10-cc,cifar10,paper-cifar10,gan-baseline,dcgan,ddpm",
+    ] = "cifar10-cc-small,cifar10,paper-cifar10,gan-baseline,dcgan,ddpm",
     seeds: Annotated[str, typer.Option()] = "0",
     n: Annotated[str, typer.Option(help="Numbers of samples.")] = "5000",
     jobs: Annotated[int, typer.Option(help="Trainings at once, one core each.")] = 1,

@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from lapgan.noise import AnyNoise, HashedNoise, LowRankNoise, PlaneNoise, VectorNoise
+from lapgan.noise import (
+    AnyNoise,
+    HashedNoise,
+    LowRankNoise,
+    MixedNoise,
+    PlaneNoise,
+    VectorNoise,
+)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +77,19 @@ def test_every_image_has_the_same_structure(noise: AnyNoise):
     first, second = draws(noise, 50), draws(noise, 60)[50:]
     basis = torch.linalg.svd(first, full_matrices=False).Vh[:7]
     torch.testing.assert_close(second @ basis.T @ basis, second, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("noise", "values"),
+    [
+        (VectorNoise(dimension=100, distribution="normal"), 100),
+        (MixedNoise(dimension=10, planes=3), 10 + 3 * 30),
+    ],
+)
+def test_normal_noise_has_the_moments_of_the_normal_distribution(noise: AnyNoise, values: int):
+    z = draws(noise)
+    assert z.shape == (4000, values)
+    for power, moment in ((1, 0), (2, 1), (3, 0), (4, 3)):
+        assert (z**power).mean().item() == pytest.approx(moment, abs=0.05)
+    assert torch.equal(z, draws(noise))
+    assert noise.entropy((6, 5)) == 24 * values

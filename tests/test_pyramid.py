@@ -87,11 +87,23 @@ def test_bilinear_goes_up_as_torch_interpolates_with_aligned_corners():
     assert torch.allclose(upsample(x, (14, 12), "bilinear"), expected)
 
 
+@pytest.mark.parametrize("size", [(16, 10), (14, 12), (13, 7), (8, 5)], ids=str)
+def test_area_linear_goes_up_as_torch_and_opencv_interpolate_between_pixel_centers(size: Size):
+    x = torch.rand(1, 1, 8, 5, dtype=torch.float64)
+    ours = upsample(x, size, "area-linear")
+    torchs = torch.nn.functional.interpolate(x, size, mode="bilinear", align_corners=False)
+    assert torch.allclose(ours, torchs, rtol=0, atol=1e-12)
+    opencvs = cv2.resize(x[0, 0].numpy(), size[::-1], interpolation=cv2.INTER_LINEAR)
+    # OpenCV computes its weights in single precision.
+    np.testing.assert_allclose(ours[0, 0], opencvs, atol=1e-6)
+
+
 @pytest.mark.parametrize("size", [(14, 14), (8, 8), (28, 5), (1, 1)], ids=str)
-def test_bilinear_and_block_mean_go_down_by_areas(size: Size):
+def test_all_but_burt_adelson_go_down_by_areas(size: Size):
     image = np.random.default_rng(0).random((28, 28))
     expected = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
-    for operator in ("bilinear", "block-mean"):
+    operators: list[Operator] = ["bilinear", "block-mean", "area-linear"]
+    for operator in operators:
         coarse = downsample(torch.from_numpy(image)[None, None], size, operator)
         # OpenCV computes its weights in single precision.
         np.testing.assert_allclose(coarse[0, 0], expected, atol=1e-6)

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from lapgan.cascade import Cascade
 from lapgan.errors import LapganError
@@ -15,6 +17,7 @@ from lapgan.weights import (
     Weights,
     halve_precision,
     pretrained_names,
+    quantize,
     read_weights,
     write_weights,
 )
@@ -144,10 +147,94 @@ def test_half_precision_keeps_eleven_bits_and_the_whole_normalization(
     assert (images - exact).abs().max() <= 2
 
 
+@pytest.fixture
+def large(weights: Weights) -> Weights:
+    """Weights with a large tensor whose channels differ in scale by orders of magnitude."""
+    scale = 10.0 ** torch.arange(-6, 2)[:, None, None, None]
+    tensors = {
+        "levels.12.generator.conv.weight": torch.randn(8, 64, 3, 3) * scale,
+        "levels.12.generator.empty.weight": torch.zeros(8, 1024),
+        "levels.12.generator.basis": torch.randn(64, 64),
+        "levels.12.generator.small.weight": torch.randn(3, 4),
+    }
+    return replace(weights, tensors=weights.tensors | tensors)
+
+
+def test_int8_keeps_each_channel_to_a_254th_of_its_largest_weight(tmp_path: Path, large: Weights):
+    path = tmp_path / "w.safetensors"
+    write_weights(path, quantize(large))
+    stored, read = safetensors.torch.load_file(path), read_weights(path).tensors
+    assert read.keys() == large.tensors.keys()
+    name = "levels.12.generator.conv.weight"
+    assert {n for n, t in stored.items() if t.dtype == torch.int8} == {
+        name, "levels.12.generator.empty.weight",
+    }  # fmt: skip
+    exact = large.tensors[name]
+    bound = exact.abs().amax((1, 2, 3), keepdim=True) / 254
+    assert ((read[name] - exact).abs() <= bound * 1.001).all()
+    assert (read[name] - exact).abs().max() > 0
+    for other in large.tensors.keys() - {name}:
+        assert torch.equal(read[other], large.tensors[other])
+    # What has been rounded once stays as it is.
+    write_weights(path, quantize(read_weights(path)))
+    assert torch.allclose(read_weights(path).tensors[name], read[name], rtol=1e-6, atol=0)
+
+
+def format_of(path: Path) -> str:
+    with safetensors.safe_open(path, framework="pt") as file:
+        return str(file.metadata()["format"])
+
+
+def test_only_int8_needs_the_newer_format(tmp_path: Path, large: Weights):
+    path = tmp_path / "w.safetensors"
+    for weights, number in ((large, 1), (halve_precision(large), 1), (quantize(large), 2)):
+        write_weights(path, weights)
+        assert format_of(path) == f"lapgan {number}"
+
+
+def test_a_changed_scale_is_noticed(tmp_path: Path, large: Weights):
+    path = tmp_path / "w.safetensors"
+    write_weights(path, quantize(large))
+    tensors = safetensors.torch.load_file(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors["levels.12.generator.conv.weight:scale"][3] *= 2
+    safetensors.torch.save_file(tensors, path, metadata)
+    with pytest.raises(LapganError, match="does not match its SHA-256 digest"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("levels.12.generator.conv.weight:scale"), "with no scale"),
+        (
+            lambda t: t.update({"levels.12.generator.conv.weight:scale": torch.ones(7)}),
+            r"with \(7,\)",
+        ),
+        (lambda t: t.update({"levels.12.generator.basis:scale": torch.ones(64)}), "float32 with"),
+    ],
+)
+def test_int8_without_a_fitting_scale_is_refused(
+    tmp_path: Path, large: Weights, change: Callable[[dict[str, Tensor]], None], message: str
+):
+    quantized = quantize(large)
+    change(quantized.tensors)
+    write_weights(tmp_path / "w.safetensors", quantized)
+    with pytest.raises(LapganError, match=rf"w\.safetensors: levels\.12.*{message}"):
+        read_weights(tmp_path / "w.safetensors")
+
+
 def test_models_of_the_package_are_read_by_name_unless_a_path_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    recipes = {"cifar10-cc": "cifar10-cc", "cifar10-uncond": "cifar10", "scenes64": "photos64"}
+    recipes = {
+        "cifar10-cc": "cifar10-cc",
+        # As it was called when this model was trained.
+        "cifar10-cc-small": "cifar10-cc",
+        "cifar10-uncond": "cifar10",
+        "scenes64": "photos64",
+    }
     assert set(pretrained_names()) == set(recipes)
     for name in pretrained_names():
         weights = read_weights(Path(name))
@@ -164,4 +251,4 @@ def test_models_of_the_package_are_read_by_name_unless_a_path_has_it(
 def test_models_of_the_package_are_small():
     folder = resources.files("lapgan.pretrained")
     for name in pretrained_names():
-        assert len((folder / f"{name}.safetensors").read_bytes()) < 12 * 2**20
+        assert len((folder / f"{name}.safetensors").read_bytes()) < 24 * 2**20

@@ -11,13 +11,14 @@ Huszár's comment on the paper asks for both (inference.vc, 2015).
 
 import math
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from lapgan.section import Count, Fraction, Positive, Section
+from lapgan.section import Count, Fraction, NotNegative, Positive, Section
 from lapgan.sizes import Size
 
 __all__ = [
@@ -25,16 +26,20 @@ __all__ = [
     "VALUE_BITS",
     "AnyNoise",
     "AnyPlaneNoise",
+    "ConditioningNoise",
     "HashedNoise",
     "LowRankNoise",
+    "MixedNoise",
     "PlaneNoise",
     "SublinearNoise",
     "VectorNoise",
+    "draw_normal",
 ]
 
 # torch.rand gives each of the 2^24 multiples of 2^-24 in [0, 1) the same probability, and 2u - 1 is
 # exact in float32. Ideal uniform noise would have infinite entropy.
 VALUE_BITS = 24.0
+_UNIFORM_VARIANCE = 1 / 3
 
 
 class PlaneNoise(Section):
@@ -51,6 +56,7 @@ class PlaneNoise(Section):
 
     kind: Literal["plane"] = "plane"
     planes: Count = 1
+    variance: ClassVar[float] = _UNIFORM_VARIANCE
 
     def sample(self, batch: int, size: Size, generator: torch.Generator) -> Tensor:
         """Draws z with shape (batch, planes, *size)."""
@@ -62,10 +68,11 @@ class PlaneNoise(Section):
 
 
 class VectorNoise(Section):
-    """Uniform noise in [-1, 1] as a vector, whatever the size: z_K of the coarsest level.
+    """Noise as a vector, whatever the size: z_K of the coarsest level.
 
     Args:
         dimension: the length of the vector.
+        distribution: `uniform` in [-1, 1], or standard `normal`.
 
     References:
         Denton et al. (2015), section 4.1: "z_K is a 100-d vector".
@@ -73,14 +80,52 @@ class VectorNoise(Section):
 
     kind: Literal["vector"] = "vector"
     dimension: Count = 100
+    distribution: Literal["uniform", "normal"] = "uniform"
+
+    @property
+    def variance(self) -> float:
+        """The variance of each value."""
+        return 1.0 if self.distribution == "normal" else _UNIFORM_VARIANCE
 
     def sample(self, batch: int, size: Size, generator: torch.Generator) -> Tensor:
         """Draws z with shape (batch, dimension)."""
-        return _uniform((batch, self.dimension), generator)
+        draw = draw_normal if self.distribution == "normal" else _uniform
+        return draw((batch, self.dimension), generator)
 
     def entropy(self, size: Size) -> float:
-        """Returns H[z_K] of one image in bits: 24 per value, whatever the size."""
+        """Returns H[z_K] of one image in bits: 24 per value, whatever the size.
+
+        Of normal noise this is an upper bound; see `MixedNoise.entropy`.
+        """
         return VALUE_BITS * self.dimension
+
+
+class MixedNoise(Section):
+    """Standard normal noise as a vector and as planes of the level's size, in one tensor.
+
+    The planes place detail, the vector changes the whole image.
+
+    Args:
+        dimension: the length of the vector.
+        planes: how many planes.
+    """
+
+    kind: Literal["mixed"] = "mixed"
+    dimension: Count = 64
+    planes: Count = 4
+    variance: ClassVar[float] = 1.0
+
+    def sample(self, batch: int, size: Size, generator: torch.Generator) -> Tensor:
+        """Draws z with shape (batch, dimension + planes h w): the vector, then the planes."""
+        return draw_normal((batch, self.dimension + self.planes * math.prod(size)), generator)
+
+    def entropy(self, size: Size) -> float:
+        """Returns an upper bound of H[z_k] of one image in bits: 24 per value.
+
+        `torch.randn` turns every two uniform values of 24 bits into two normal ones, by the
+        transform of Box and Muller (1958); rounding can only lose some.
+        """
+        return VALUE_BITS * (self.dimension + self.planes * math.prod(size))
 
 
 class HashedNoise(Section):
@@ -102,6 +147,7 @@ class HashedNoise(Section):
     kind: Literal["hashed"] = "hashed"
     dimension: Count = 100
     planes: Count = 1
+    variance: ClassVar[float] = _UNIFORM_VARIANCE
 
     def sample(self, batch: int, size: Size, generator: torch.Generator) -> Tensor:
         """Draws z with shape (batch, planes, *size)."""
@@ -130,6 +176,7 @@ class LowRankNoise(Section):
     kind: Literal["low-rank"] = "low-rank"
     rank: Count = 100
     planes: Count = 1
+    variance: ClassVar[float] = _UNIFORM_VARIANCE
 
     def sample(self, batch: int, size: Size, generator: torch.Generator) -> Tensor:
         """Draws z with shape (batch, planes, *size)."""
@@ -165,6 +212,7 @@ class SublinearNoise(Section):
     exponent: Fraction = 0.5
     coefficient: Positive = 8.0
     planes: Count = 1
+    variance: ClassVar[float] = _UNIFORM_VARIANCE
 
     def sample(self, batch: int, size: Size, generator: torch.Generator) -> Tensor:
         """Draws z with shape (batch, planes, *size)."""
@@ -182,9 +230,36 @@ class SublinearNoise(Section):
         return LowRankNoise(rank=self.rank(size), planes=self.planes)
 
 
+class ConditioningNoise(Section):
+    """Normal noise on the image that a level is conditioned on.
+
+        l_k = u(I_{k+1} + sigma e),    e standard normal
+
+    In training sigma is uniform in [0, max], and in sampling it is `sample`; G is given sigma. It
+    hides the errors of the coarser level, which a level in training never sees.
+
+    Args:
+        max: in the scale of the nets, in which images lie in [-1, 1].
+        sample: the same.
+
+    References:
+        Ho et al. (2022), "Cascaded diffusion models for high fidelity image generation", section 4.
+    """
+
+    max: Positive = 0.12
+    sample: NotNegative = 0.04
+
+    def draw(
+        self, batch: int, size: Size, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "b 1"], Float[Tensor, "b 3 h w"]]:
+        """Draws sigma and sigma e for training, e of the coarser level's size."""
+        sigma = self.max * torch.rand((batch, 1), generator=generator, device=generator.device)
+        return sigma, sigma[..., None, None] * draw_normal((batch, 3, *size), generator)
+
+
 # Noise of a level's own size, for generators that see maps; all have `planes`.
 AnyPlaneNoise = PlaneNoise | HashedNoise | LowRankNoise | SublinearNoise
-AnyNoise = AnyPlaneNoise | VectorNoise
+AnyNoise = AnyPlaneNoise | VectorNoise | MixedNoise
 PLANE_NOISES: tuple[type[AnyNoise], ...] = get_args(AnyPlaneNoise)
 
 
@@ -206,3 +281,8 @@ def _rows(pixels: int, rank: int) -> Tensor:
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.rand(shape, generator=generator, device=generator.device) * 2 - 1
+
+
+def draw_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draws standard normal values from a generator, on its device."""
+    return torch.randn(shape, generator=generator, device=generator.device)

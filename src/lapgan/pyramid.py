@@ -6,14 +6,17 @@
 Index 0 is the finest level, in the order of Denton et al. (2015, section 2.2). Both d(.) and u(.)
 take the size to reach, never a factor, so 28 -> 14 -> 8 and 96 -> 64 need no special case.
 
-Every operator is linear and separable: one matrix per axis, x -> A_h x A_w^T. There are three:
+Every operator is linear and separable: one matrix per axis, x -> A_h x A_w^T. There are four:
 
 - `burt-adelson`: blur with the 5-tap binomial [1 4 6 4 1] / 16 and decimate (Burt & Adelson, 1983),
   as OpenCV's pyrDown and pyrUp do it;
 - `bilinear`: what the authors of the paper ran (Torch's `image.scale`): the mean over the area of
   each coarse pixel on the way down, linear interpolation with aligned corners on the way up;
 - `block-mean`: the mean over the area of each pixel in both directions. Where sizes divide, d(.) is
-  the mean of disjoint blocks, u(.) repeats pixels, and h_k is orthogonal to u(I_{k+1}).
+  the mean of disjoint blocks, u(.) repeats pixels, and h_k is orthogonal to u(I_{k+1});
+- `area-linear`: the mean over the area of each coarse pixel on the way down, linear interpolation
+  between the centers of coarse pixels on the way up (`align_corners=False`), so that both keep
+  every pixel in its place.
 """
 
 import itertools
@@ -43,7 +46,7 @@ __all__ = [
     "upsample",
 ]
 
-Operator = Literal["burt-adelson", "bilinear", "block-mean"]
+Operator = Literal["burt-adelson", "bilinear", "block-mean", "area-linear"]
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
 
 
@@ -274,13 +277,21 @@ def _linear_up(source: int, target: int) -> Tensor:
     return (1 - distance.abs()).clamp(min=0)
 
 
+def _centered_up(source: int, target: int) -> Tensor:
+    """Returns linear interpolation between pixel centers; the outermost pixels are repeated."""
+    places = ((_positions(target) + 0.5) * source / target - 0.5).clamp(0, source - 1)
+    return (1 - (places[:, None] - _positions(source)[None, :]).abs()).clamp(min=0)
+
+
 _DOWN: dict[Operator, AxisMatrix] = {
     "burt-adelson": _burt_adelson_down,
     "bilinear": _area,
     "block-mean": _area,
+    "area-linear": _area,
 }
 _UP: dict[Operator, AxisMatrix] = {
     "burt-adelson": _burt_adelson_up,
     "bilinear": _linear_up,
     "block-mean": _area,
+    "area-linear": _centered_up,
 }

@@ -4,8 +4,14 @@ Tensors are named `levels.<size>.generator.<parameter>`, `normalisation.mean` an
 `normalisation.std`, and `classifier.<parameter>` where there is one. The metadata has the format's
 number, the recipe, the classifier's section, the class names, the figures of training, and a
 SHA-256 digest over all of it. A file may hold some of a cascade's levels only: a run folder has one
-such file per level and one for the classifier, and reading the folder joins them. Nets may be
-stored in half precision, which halves the file; they are computed in float32 all the same.
+such file per level and one for the classifier, and reading the folder joins them.
+
+Nets may be stored in half precision, which halves the file. Format 2 also has large weights as
+int8 with one float32 scale per output channel, named `<tensor>:scale`:
+
+    w[o] = scale[o] q[o],    q in -127 ... 127,    scale[o] = max |w[o]| / 127
+
+Weights are computed in float32 all the same. A file without int8 tensors is written as format 1.
 """
 
 import hashlib
@@ -40,13 +46,17 @@ __all__ = [
     "halve_precision",
     "normalization_tensors",
     "pretrained_names",
+    "quantize",
     "read_weights",
     "tensors_digest",
     "write_tensors",
     "write_weights",
 ]
 
-FORMAT = 1
+FORMAT = 2
+_SCALE = ":scale"
+# Of smaller tensors an int8 copy would save nothing that counts.
+_LARGE = 4096
 _CLASSIFIER = "classifier."
 _MEAN, _STD = "normalisation.mean", "normalisation.std"
 # Buffers that the classifier's stages had in earlier versions; nothing is computed from them.
@@ -136,6 +146,51 @@ def halve_precision(weights: Weights) -> Weights:
     )
 
 
+def quantize(weights: Weights) -> Weights:
+    """Returns weights with the large weights of their nets in int8; see the module.
+
+    The error of a weight is at most 1/254 of the largest one of its channel. That is too much for
+    buffers such as a whitening basis, so that only parameters named `weight` are rounded.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in weights.tensors.items():
+        is_large = tensor.dim() > 1 and tensor.numel() >= _LARGE
+        if _is_net(name, tensor) and name.endswith(".weight") and is_large:
+            tensors |= _to_int8(name, tensor.float())
+        else:
+            tensors[name] = tensor
+    return replace(weights, tensors=tensors)
+
+
+def _is_quantized(tensor: Tensor) -> bool:
+    return tensor.dtype == torch.int8
+
+
+def _to_int8(name: str, tensor: Tensor) -> dict[str, Tensor]:
+    scale = tensor.flatten(1).abs().amax(1) / 127
+    # A channel of zeros stays one.
+    divisor = torch.where(scale > 0, scale, 1.0).view(-1, *[1] * (tensor.dim() - 1))
+    return {name: (tensor / divisor).round().to(torch.int8), f"{name}{_SCALE}": scale}
+
+
+def _from_int8(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Turns int8 tensors and their scales into float32; the others stay as they are."""
+    scales = {name.removesuffix(_SCALE): t for name, t in tensors.items() if name.endswith(_SCALE)}
+    read = {name: tensor for name, tensor in tensors.items() if not name.endswith(_SCALE)}
+    for name, tensor in read.items():
+        if tensor.dtype != torch.int8 and name not in scales:
+            continue
+        scale = scales.get(name)
+        if tensor.dtype != torch.int8 or scale is None or scale.shape != tensor.shape[:1]:
+            raise LapganError(
+                f"{path}: {name}: expected int8 with one scale per output channel, found "
+                f"{tensor.dtype} with {'no scale' if scale is None else tuple(scale.shape)}. Write "
+                "the file again with `lapgan pack --int8`."
+            )
+        read[name] = tensor.float() * scale.view(-1, *[1] * (tensor.dim() - 1))
+    return read
+
+
 def _is_net(name: str, tensor: Tensor) -> bool:
     return name.startswith(("levels.", _CLASSIFIER)) and tensor.is_floating_point()
 
@@ -164,7 +219,7 @@ def write_weights(path: Path, weights: Weights) -> None:
     # safetensors stores tensors row by row; channels-last ones are laid out anew.
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.tensors.items()}
     metadata = {
-        "format": f"lapgan {FORMAT}",
+        "format": f"lapgan {FORMAT if any(map(_is_quantized, tensors.values())) else 1}",
         "content": json.dumps(content),
         "sha256": tensors_digest(json.dumps(content), tensors),
     }
@@ -249,7 +304,7 @@ def _read_file(path: Path) -> Weights:
         )
     content = json.loads(text)
     return Weights(
-        tensors=tensors,
+        tensors=_from_int8(path, tensors),
         recipe=check_recipe(content["recipe"], f"in {path}"),
         class_names=tuple(content["class_names"]),
         training=content["training"],

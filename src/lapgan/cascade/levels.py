@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lapgan.compute import Compute
 from lapgan.errors import LapganError
+from lapgan.models.contracts import generate
 from lapgan.noise import AnyNoise
 from lapgan.pyramid import Operator, Stage, image_of, upsample
 from lapgan.recipe import LevelRecipe
@@ -24,13 +25,26 @@ from lapgan.weights import Weights, generator_state
 __all__ = ["CascadeNet", "Level", "build_level", "descend"]
 
 
+# Conditioning noise is added to images of [-1, 1]; the coarser level may draw a little beyond.
+_LARGEST_VALUE = 1.1
+
+
 @dataclass(frozen=True)
 class Level:
-    """One level: its size, its noise, and its generator."""
+    """One level of a cascade.
+
+    Args:
+        size: height and width.
+        noise: what the generator starts from.
+        generator: of the residual, or of the image at the coarsest level.
+        sigma: standard deviation of the conditioning noise in sampling, in the scale of the nets;
+            None where the level has none.
+    """
 
     size: Size
     noise: AnyNoise
     generator: nn.Module
+    sigma: float | None = None
 
     def prepare(self, compute: Compute) -> None:
         """Readies the generator for sampling on the given device."""
@@ -45,8 +59,11 @@ def descend(
     label: Tensor | None,
     start: Tensor | None = None,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    epsilon: Sequence[Tensor | None] | None = None,
 ) -> list[Stage]:
     """Generates one level after the other, each from the image of the one before.
+
+    At a level with conditioning noise, l_k = u(I~_{k+1} + sigma e), and G_k is given sigma.
 
     Args:
         levels: coarsest first.
@@ -56,16 +73,22 @@ def descend(
         start: images (n, 3, h, w) to continue from, in the scale of the nets; None to begin with
             the coarsest level.
         autocast: makes the context in which the generators run.
+        epsilon: e of each level, standard normal, (n, 3, h, w) of the coarser level's size; None at
+            a level without conditioning noise, or for sigma = 0.
 
     Returns:
         One stage per level, in the same order.
     """
     stages: list[Stage] = []
     image = start
-    for level, noise in zip(levels, z, strict=True):
+    for level, noise, e in zip(levels, z, epsilon or [None] * len(levels), strict=True):
+        sigma = None
+        if image is not None and level.sigma is not None and e is not None:
+            image = image.clamp(-_LARGEST_VALUE, _LARGEST_VALUE) + level.sigma * e
+            sigma = image.new_full((len(image), 1), level.sigma)
         low = None if image is None else upsample(image, level.size, operator)
         with autocast():
-            high = level.generator(low, noise, label).float()
+            high = generate(level.generator, low, noise, label, sigma).float()
         image = image_of(high, low)
         stages.append(Stage(low, high, image))
     return stages
@@ -85,10 +108,15 @@ class CascadeNet(nn.Module):
         self.generators = nn.ModuleList(level.generator for level in levels)
 
     def forward(
-        self, z: Sequence[Tensor], label: Tensor | None = None, start: Tensor | None = None
+        self,
+        z: Sequence[Tensor],
+        label: Tensor | None = None,
+        start: Tensor | None = None,
+        epsilon: Sequence[Tensor | None] | None = None,
     ) -> Tensor:
         """Generates images (n, 3, H, W) of the finest level; see `descend`."""
-        return descend(self.levels, self.operator, z, label, start)[-1].image
+        stages = descend(self.levels, self.operator, z, label, start, epsilon=epsilon)
+        return stages[-1].image
 
 
 def build_level(path: Path, weights: Weights, level: LevelRecipe) -> Level:
@@ -102,4 +130,6 @@ def build_level(path: Path, weights: Weights, level: LevelRecipe) -> Level:
         generator.load_state_dict(generator_state(level.name, weights.tensors))
     except RuntimeError as error:
         raise LapganError(f"{path}: level {level.name} does not fit its recipe: {error}") from None
-    return Level(level.size, level.noise, generator)
+    conditioning = level.conditioning_noise
+    sigma = None if conditioning is None else conditioning.sample
+    return Level(level.size, level.noise, generator, sigma)

@@ -9,6 +9,7 @@ from lapgan.cascade.best_of import Candidate, ClassifierGuide, keep_best
 from lapgan.cascade.blocks import BLOCK, pad_block
 from lapgan.cascade.levels import Level, descend
 from lapgan.compute import Compute
+from lapgan.noise import draw_normal
 from lapgan.pyramid import Operator, Stage, size_of
 from lapgan.seeds import generator_of
 
@@ -57,7 +58,7 @@ class BlockSampler:
 
     def residual(self, k: int, low: Tensor, label: Tensor | None, key: tuple[int, int]) -> Tensor:
         """Generates h~_k = G_k(z_k, l_k) of a full block from up to 64 low-pass images."""
-        z = self._noise(k, (*key, 0))
+        z, _ = self._draw(k, (*key, 0))
         with self.compute.autocast():
             high: Tensor = self.levels[k].generator(self._fill(low), z, self._fill(label))
         return high.float()
@@ -80,16 +81,24 @@ class BlockSampler:
         start = stages[-1].image if stages else None
         reached = len(self.levels) if start is None else self._index(start)
         indices = list(reversed(range(finest, reached)))
-        z = [self._noise(k, key) for k in indices]
-        levels = [self.levels[k] for k in indices]
-        return stages + descend(levels, self.operator, z, label, start, self.compute.autocast)
+        noise = [self._draw(k, key) for k in indices]
+        z, epsilon = [pair[0] for pair in noise], [pair[1] for pair in noise]
+        levels, autocast = [self.levels[k] for k in indices], self.compute.autocast
+        return stages + descend(levels, self.operator, z, label, start, autocast, epsilon)
 
-    def _noise(self, k: int, key: tuple[int, int, int]) -> Tensor:
-        """Draws z_k of one block and candidate, independent of all others."""
+    def _draw(self, k: int, key: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
+        """Draws z_k and e_k of one block and candidate, independent of all others.
+
+        e_k is None at a level without conditioning noise; see `descend`.
+        """
         seed, block, candidate = key
         generator = generator_of(*((seed, block, k, candidate) if candidate else (seed, block, k)))
         level = self.levels[k]
-        return level.noise.sample(BLOCK, level.size, generator).to(self.compute.device)
+        z = level.noise.sample(BLOCK, level.size, generator).to(self.compute.device)
+        if level.sigma is None:
+            return z, None
+        e = draw_normal((BLOCK, 3, *self.levels[k + 1].size), generator)
+        return z, e.to(self.compute.device)
 
     def _index(self, image: Tensor) -> int:
         """Returns the level of images by their size."""

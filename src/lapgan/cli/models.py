@@ -35,15 +35,21 @@ def info(model: ModelPath) -> None:
 def pack(
     model: ModelPath,
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8", help="Store large weights in 8 bits, with one scale per output channel."
+        ),
+    ] = False,
 ) -> None:
-    """Write a trained model as one small file, in half precision."""
-    from lapgan.weights import halve_precision, read_weights, write_weights
+    """Write a trained model as one small file, in half precision or 8 bits."""
+    from lapgan.weights import halve_precision, quantize, read_weights, write_weights
 
     if out.suffix != ".safetensors":
         raise LapganError(f"--out {out}: expected a name that ends in .safetensors.")
     weights = read_weights(model)
     weights.check_complete(model)
-    write_weights(out, halve_precision(weights))
+    write_weights(out, quantize(weights) if int8 else halve_precision(weights))
     console.print(f"wrote {escape(str(out))}, {out.stat().st_size / 2**20:.1f} MiB")
 
 

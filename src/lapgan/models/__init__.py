@@ -11,7 +11,7 @@ from lapgan.section import union_of
 
 __all__ = ["FAMILIES", "AnyDiscriminator", "AnyGenerator"]
 
-FAMILIES = ("paper", "patch", "lsun")
+FAMILIES = ("paper", "patch", "lsun", "residual", "residual_views")
 
 if TYPE_CHECKING:
     AnyGenerator = GeneratorSection

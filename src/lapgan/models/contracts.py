@@ -2,6 +2,9 @@
 
     high = generator(low, z, label)            logits = discriminator(high, low, label)
 
+A generator whose section has `takes_sigma` takes a fourth argument, the standard deviation (B, 1)
+of the conditioning noise; without it there is none. `generate` makes the call.
+
 At the coarsest level `low` is None and `high` is the image itself; without classes `label` is None.
 Every net takes any batch, also of 1 or 0 examples.
 """
@@ -20,6 +23,7 @@ __all__ = [
     "FeatureMaps",
     "GeneratorSection",
     "SupportsDistance",
+    "generate",
 ]
 
 # What D's trained part sees of an example: maps (B, c, h, w) of about zero mean, unit variance.
@@ -62,6 +66,7 @@ class GeneratorSection(Protocol):
     """How a recipe asks for a generator."""
 
     takes_low: ClassVar[bool]
+    takes_sigma: ClassVar[bool]
     takes_noise: ClassVar[tuple[type[AnyNoise], ...]]
 
     @property
@@ -81,3 +86,16 @@ class DiscriminatorSection(Protocol):
 
     def build(self, size: Size, num_classes: int) -> nn.Module:
         """Builds the net, a `Discriminator`."""
+
+
+def generate(
+    generator: nn.Module,
+    low: Tensor | None,
+    z: Tensor,
+    label: Tensor | None,
+    sigma: Tensor | None = None,
+) -> Tensor:
+    """Calls a generator, with sigma where there is conditioning noise."""
+    inputs = (low, z, label) if sigma is None else (low, z, label, sigma)
+    high: Tensor = generator(*inputs)
+    return high

@@ -67,6 +67,7 @@ class LsunGeneratorSection(Section):
     maps: tuple[Count, ...] = (64, 368, 128, 224)
     dropout: Fraction = 0.5
     takes_low: ClassVar[bool] = True
+    takes_sigma: ClassVar[bool] = False
     takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = PLANE_NOISES
 
     def build(self, size: Size, noise: AnyPlaneNoise, num_classes: int) -> nn.Module:

@@ -242,6 +242,7 @@ class DenseGeneratorSection(Section):
     second: Literal["relu", "sigmoid"] = "relu"
     init_std: Positive | None = None
     takes_low: ClassVar[bool] = False
+    takes_sigma: ClassVar[bool] = False
     takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (VectorNoise,)
 
     def build(self, size: Size, noise: VectorNoise, num_classes: int) -> nn.Module:
@@ -256,6 +257,7 @@ class ConvGeneratorSection(Section):
     kind: Literal["paper-conv"] = "paper-conv"
     maps: Count = 64
     takes_low: ClassVar[bool] = True
+    takes_sigma: ClassVar[bool] = False
     takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = PLANE_NOISES
 
     def build(self, size: Size, noise: AnyPlaneNoise, num_classes: int) -> nn.Module:

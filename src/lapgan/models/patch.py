@@ -284,6 +284,7 @@ class VectorGeneratorSection(Section):
     units: Count = 384
     blocks: Count = 2
     takes_low: ClassVar[bool] = False
+    takes_sigma: ClassVar[bool] = False
     takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (VectorNoise,)
 
     def build(self, size: Size, noise: VectorNoise, num_classes: int) -> nn.Module:
@@ -299,6 +300,7 @@ class PatchGeneratorSection(Section):
     maps: Count = 96
     blocks: Count = 2
     takes_low: ClassVar[bool] = True
+    takes_sigma: ClassVar[bool] = False
     takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = PLANE_NOISES
 
     def build(self, size: Size, noise: AnyPlaneNoise, num_classes: int) -> nn.Module:

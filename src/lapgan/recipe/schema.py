@@ -19,11 +19,11 @@ from torch import nn
 
 from lapgan.errors import LapganError
 from lapgan.models import AnyDiscriminator, AnyGenerator
-from lapgan.noise import AnyNoise
+from lapgan.noise import AnyNoise, ConditioningNoise
 from lapgan.objectives import AnyObjective
 from lapgan.objectives.paper import NonSaturating
 from lapgan.optimizers import AnyOptimizer, Sgd
-from lapgan.penalty import FiniteDifferencePenalty
+from lapgan.penalty import AnyPenalty, Penalty
 from lapgan.pyramid import Operator
 from lapgan.section import Count, NotNegative, Positive, Section
 from lapgan.sizes import Size, check_sizes, parse_size
@@ -72,7 +72,12 @@ class TrainingRecipe(Section):
         objective: the losses of D and G, by name or as a table with a `kind`.
         penalty: the gradient penalty of every level that has none of its own.
         optimiser: of D and of G.
+        warm_up: the learning rates rise from 0 along a line in this many steps.
+        clip_gradients: the largest norm of all gradients of a net; longer ones are scaled down.
         ema_half_life: the averaged weights forget half in this many images.
+        ema_ramp: but at the beginning sooner, in this fraction of the images seen.
+        rollbacks: how often a level may go back to earlier weights when its training explodes, each
+            time with half the learning rate; see `lapgan.training.rollback`.
     """
 
     batch: Annotated[int, Field(ge=2, multiple_of=2)] = 128
@@ -80,9 +85,13 @@ class TrainingRecipe(Section):
     objective: Annotated[
         AnyObjective, Field(discriminator="kind"), BeforeValidator(_as_section)
     ] = NonSaturating()
-    penalty: FiniteDifferencePenalty | None = None
+    penalty: AnyPenalty | None = None
     optimiser: AnyOptimizer = Sgd()
+    warm_up: Annotated[int, Field(ge=0)] = 0
+    clip_gradients: Positive | None = None
     ema_half_life: Count = 20_000
+    ema_ramp: Positive = 0.05
+    rollbacks: Annotated[int, Field(ge=0)] = 0
 
 
 class LevelRecipe(Section):
@@ -103,6 +112,8 @@ class LevelRecipe(Section):
             standard deviations of these features (Sønderby et al., 2017).
         augment: D sees augmented images only, which keeps it from memorizing a small data set; see
             `lapgan.training.augment`.
+        conditioning_noise: on the image that the level is conditioned on; G is given its standard
+            deviation.
     """
 
     index: int = Field(ge=0, exclude=True)
@@ -112,11 +123,12 @@ class LevelRecipe(Section):
     noise: Annotated[AnyNoise, Field(discriminator="kind")]
     share: Positive = 1.0
     generator_rate: Positive = 1.0
-    own_penalty: FiniteDifferencePenalty | None = Field(default=None, alias="penalty")
+    own_penalty: AnyPenalty | None = Field(default=None, alias="penalty")
     supervised: NotNegative = 0.0
     instance_noise: NotNegative = 0.0
     augment: bool = False
-    _common_penalty: FiniteDifferencePenalty | None = PrivateAttr(default=None)
+    conditioning_noise: ConditioningNoise | None = None
+    _common_penalty: Penalty | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _check_noise(self) -> "LevelRecipe":
@@ -135,7 +147,7 @@ class LevelRecipe(Section):
         return parse_size(self.name)
 
     @property
-    def penalty(self) -> FiniteDifferencePenalty | None:
+    def penalty(self) -> Penalty | None:
         """The gradient penalty: the level's own, or the one of `training`."""
         return self.own_penalty or self._common_penalty
 
@@ -197,7 +209,8 @@ class Recipe(Section):
         if coarsest.generator.takes_low:
             raise ValueError(
                 f"levels.{coarsest.name}.generator: {coarsest.generator.kind!r} needs a low-pass "
-                "image, but the coarsest level has none; use 'modern-dense' or 'paper-dense'"
+                "image, but the coarsest level has none; use 'modern-dense', 'paper-dense' or "
+                "'residual-coarsest'"
             )
         if coarsest.supervised:
             raise ValueError(
@@ -206,6 +219,24 @@ class Recipe(Section):
             )
         for level in self.levels:
             level._common_penalty = self.training.penalty
+        return self
+
+    @model_validator(mode="after")
+    def _check_conditioning_noise(self) -> "Recipe":
+        for level in self.levels:
+            if level.conditioning_noise is None:
+                continue
+            key = f"levels.{level.name}.conditioning_noise"
+            if not level.generator.takes_sigma:
+                raise ValueError(
+                    f"{key}: the generator {level.generator.kind!r} takes no sigma; use "
+                    "'residual' at a level with a low-pass image, or delete the key"
+                )
+            if self.data.normalisation != "symmetric":
+                raise ValueError(
+                    f"{key}: its scale is that of images in [-1, 1]; set data.normalisation to "
+                    f"'symmetric', found {self.data.normalisation!r}"
+                )
         return self
 
     @property

@@ -1,22 +1,30 @@
 """From pixels to the examples of one level: h_k and l_k of the Laplacian pyramid, and noise."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lapgan.batches import Batches
 from lapgan.compute import Compute
 from lapgan.data import Images
+from lapgan.models.contracts import generate
 from lapgan.normalization import (
     Normalization,
     standard_normalization,
     symmetric_normalization,
 )
-from lapgan.pyramid import Stage, gaussian_pyramid, stages_of
+from lapgan.pyramid import Stage, gaussian_pyramid, stages_of, upsample
 from lapgan.recipe import LevelRecipe, Recipe
 
-__all__ = ["Examples", "make_examples", "normalization_of", "real_stage", "training_batches"]
+__all__ = [
+    "Examples",
+    "add_conditioning_noise",
+    "make_examples",
+    "normalization_of",
+    "real_stage",
+    "training_batches",
+]
 
 
 @dataclass(frozen=True)
@@ -28,12 +36,14 @@ class Examples:
         low: low-pass images l_k, the same shape; None at the coarsest level.
         z: noise, (B, ...).
         label: class indices (B,), or None.
+        sigma: standard deviation (B, 1) of the conditioning noise in l_k, or None without it.
     """
 
     high: Tensor
     low: Tensor | None
     z: Tensor
     label: Tensor | None
+    sigma: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.high)
@@ -41,7 +51,12 @@ class Examples:
     def __getitem__(self, span: slice) -> "Examples":
         low = None if self.low is None else self.low[span]
         label = None if self.label is None else self.label[span]
-        return Examples(self.high[span], low, self.z[span], label)
+        sigma = None if self.sigma is None else self.sigma[span]
+        return Examples(self.high[span], low, self.z[span], label, sigma)
+
+    def generate(self, generator: nn.Module) -> Tensor:
+        """Generates a residual for each example, (B, 3, H, W)."""
+        return generate(generator, self.low, self.z, self.label, self.sigma)
 
 
 def training_batches(recipe: Recipe, images: Images, seed: int) -> Batches:
@@ -90,4 +105,32 @@ def make_examples(
         low=None if stage.low is None else compute.place(stage.low),
         z=compute.place(z),
         label=None if label is None else label.to(compute.device),
+    )
+
+
+def add_conditioning_noise(
+    examples: Examples, recipe: Recipe, level: LevelRecipe, generator: torch.Generator
+) -> Examples:
+    """Adds conditioning noise to the low-pass images, and takes it off the residuals.
+
+        l'_k = u(I_{k+1} + sigma e) = l_k + u(sigma e),    h'_k = I_k - l'_k
+
+    since u(.) is linear. Examples of a level without it are returned as they are.
+
+    Args:
+        examples: of the level.
+        recipe: of the whole cascade.
+        level: the level.
+        generator: of sigma and e.
+    """
+    if level.conditioning_noise is None or examples.low is None:
+        return examples
+    coarse = recipe.sizes[level.index + 1]
+    sigma, noise = level.conditioning_noise.draw(len(examples), coarse, generator)
+    change = upsample(noise, level.size, recipe.pyramid.operator).to(examples.low)
+    return replace(
+        examples,
+        high=examples.high - change,
+        low=examples.low + change,
+        sigma=sigma.to(examples.low),
     )
