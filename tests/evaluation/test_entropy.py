@@ -196,13 +196,14 @@ def test_the_learned_bound_beats_the_coders_on_cifar10(monkeypatch: pytest.Monke
     assert coarsest.bits < 24
 
 
-def test_the_white_noise_beside_is_that_of_drawn_bytes():
+@pytest.mark.parametrize("operator", ["block-mean", "area-linear"])
+def test_the_white_noise_beside_is_that_of_drawn_bytes(operator: Operator):
     sizes: list[Size] = [(16, 16), (8, 8), (4, 4)]
-    exact = white_noise_bits(sizes, "block-mean")
+    exact = white_noise_bits(sizes, operator)
     assert exact is not None
     images = torch.randint(0, 256, (4000, 3, 16, 16), dtype=torch.uint8)
     drawn = []
-    for level in byte_pyramid(images, sizes, "block-mean"):
+    for level in byte_pyramid(images, sizes, operator):
         p = torch.bincount(level.flatten().long(), minlength=256).double() / level.numel()
         drawn.append(float(-torch.xlogy(p, p).sum() / math.log(2)))
     expected = [drawn[0] - drawn[1] / 4, drawn[1] - drawn[2] / 4, drawn[2]]

@@ -11,6 +11,9 @@ from lapgan.sizes import Size
 
 __all__ = ["white_noise_bits"]
 
+# Operators whose d(.) takes means of 2x2 blocks where sizes are halved.
+_MEANS = ("block-mean", "area-linear")
+
 
 def white_noise_bits(sizes: Sequence[Size], operator: Operator) -> list[float] | None:
     """Computes H[I_k | I_{k+1}] of images of independent uniform bytes, in bits per pixel.
@@ -30,7 +33,7 @@ def white_noise_bits(sizes: Sequence[Size], operator: Operator) -> list[float] |
         the means of disjoint 2x2 blocks.
     """
     halved = all(tuple(fine) == (2 * coarse[0], 2 * coarse[1]) for fine, coarse in pairwise(sizes))
-    if operator != "block-mean" or not halved:
+    if operator not in _MEANS or not halved:
         return None
     values = [np.full(256, 1 / 256)]
     for _ in sizes[1:]:
