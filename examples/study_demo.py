@@ -75,7 +75,7 @@ def main() -> None:
         )
         simulate_into(store, raters, 15, np.random.default_rng(1))
         rows = store.rows()
-        for path in write_report(study.manifest, rows, out):
+        for path in write_report(study.manifest, rows, out, progress=store.progress()):
             print(path)
         if options.answers:
             export(rows, out)

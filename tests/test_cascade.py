@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -287,3 +289,29 @@ def test_the_module_of_a_cascade_can_be_exported(cascade: Cascade):
     program = torch.export.export(net, (z,))
     other = [torch.rand_like(noise) for noise in z]
     torch.testing.assert_close(program.module()(other), net(other))
+
+
+def test_numbers_and_images_that_cannot_be_sampled_are_explained(cascade: Cascade):
+    for n, seed, start, message in (
+        (-1, 0, None, "n: expected 0 or more, found -1"),
+        (2, -5, None, "seed: expected 0 or more, found -5"),
+        (2, 0, torch.rand(2, 3, 6, 8), r"uint8 \(n, 3, h, w\), found torch\.float32"),
+        (2, 0, torch.zeros(3, 6, 8, dtype=torch.uint8), r"found torch\.uint8 \(3, 6, 8\)"),
+    ):
+        with pytest.raises(LapganError, match=message):
+            cascade.sample(n, seed, start=start)
+
+
+def test_arguments_of_wrong_types_are_explained():
+    # In a process of its own, where types are not checked as they are in tests.
+    code = (
+        "import numpy as np; from lapgan import Cascade; from lapgan.errors import LapganError\n"
+        "cascade = Cascade.load('cifar10-cc')\n"
+        "for wrong in ({'labels': ['cat'] * 2}, {'start': np.zeros((2, 3, 8, 8), np.uint8)}):\n"
+        "    try: cascade.sample(2, **wrong)\n"
+        "    except LapganError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, second = done.stdout.splitlines()
+    assert first.startswith("labels: expected 2 indices of classes, found ['cat', 'cat']")
+    assert second.startswith("start: expected coarse images as a tensor, uint8 (n, 3, h, w), found")

@@ -1,8 +1,11 @@
 import json
 import os
+import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from lapgan.cli import app, main
+from lapgan.data import open_images
 from lapgan.errors import LapganError
 from lapgan.recipe import recipe_names
 
@@ -38,6 +42,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train", "dead-leaves", "--out", folder, *TINY, "--device", "cpu", "--precision", "float32"
     )
     assert "computing on cpu, float32 (as asked)" in output
+    assert "data: dead-leaves, 30 images of 32x32, no classes" in output
     assert "wrote" in output
     return folder
 
@@ -111,6 +116,22 @@ def test_wrong_arguments_are_named(trained: Path, tmp_path: Path):
             ("train", "dead-leaves", "--out", tmp_path / "r", "--set", "training.bach=3"),
         ),
         (
+            "batch: unknown key; did you mean 'training.batch'?",
+            ("train", "dead-leaves", "--out", tmp_path / "r", "--set", "batch=3"),
+        ),
+        (
+            "maps: unknown key; did you mean 'levels.SIZE.generator.maps'?",
+            ("train", "dead-leaves", "--out", tmp_path / "r", "--set", "maps=3"),
+        ),
+        (
+            "plot.svg: cannot be written (Not a directory)",
+            ("entropy", "x", "--sizes", "8,4", "--plot", trained / "run.json" / "plot.svg"),
+        ),
+        (
+            "cannot be written (Not a directory)",
+            ("sample", trained, "--out", trained / "run.json" / "a.png"),
+        ),
+        (
             "level 5: recipe dead-leaves has the levels 32, 16, 8",
             ("train", "dead-leaves", "--out", tmp_path / "r", "--level", "5"),
         ),
@@ -166,6 +187,72 @@ def test_main_prints_one_message_and_no_traceback(
     assert capsys.readouterr().err.startswith("error: [none]: there is no such file or folder")
 
 
+def run_apart(
+    code: str, *arguments: str | Path, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, check=False, text=True, timeout=120, **options)
+
+
+def test_work_goes_on_when_nobody_reads_its_output_any_more(tmp_path: Path):
+    code = (
+        "import sys; from pathlib import Path; from lapgan.cli.options import console\n"
+        "for _ in range(1000): console.print('a line')\n"
+        "Path(sys.argv[1]).write_text('done')"
+    )
+    read, write = os.pipe()
+    os.close(read)
+    finished = run_apart(code, tmp_path / "a", stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert (tmp_path / "a").read_text() == "done"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_ended_leaves_nothing_half_written(
+    tmp_path: Path, number: signal.Signals
+):
+    code = (
+        "import os, signal; from lapgan.data import reading\n"
+        # Whatever this test was started to ignore, as with nohup.
+        f"signal.signal({int(number)}, signal.SIG_DFL)\n"
+        "from lapgan.cli import main\n"
+        f"reading.decode = lambda content: os.kill(os.getpid(), {int(number)})\n"
+        "main()"
+    )
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "pictures" / "a.png")
+    arguments = ("prepare", tmp_path / "pictures", "--size", "8", "--out", tmp_path / "out")
+    assert run_apart(code, *arguments).returncode == 128 + number
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+def test_a_command_runs_with_its_streams_closed(tmp_path: Path):
+    command = f"{sys.executable} -m lapgan cache >&- 2>&-"
+    assert subprocess.run(command, shell=True, check=False).returncode == 0
+
+
+def test_the_cache_is_listed_and_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LAPGAN_CACHE", str(tmp_path / "cache"))
+    for count in (3, 300):
+        open_images(f"dead-leaves:{count}")
+    lines = run("cache").splitlines()
+    assert [line.split("MiB  ")[1] for line in lines[:2]] == [
+        *("dead-leaves, 300 images 32x32", "dead-leaves, 3 images 32x32"),
+    ]
+    megabytes = 303 * 3 * 32 * 32 / 2**20
+    assert float(lines[2].split()[0]) == pytest.approx(megabytes, abs=0.06)
+    assert "removed from" in run("cache", "--clear")
+    assert not list((tmp_path / "cache").glob("*/pixels.npy"))
+    assert run("cache").startswith("       0.0 MiB  in ")
+    assert len(open_images("dead-leaves:3")) == 3
+
+
+def test_the_version_is_printed_and_help_has_a_short_form():
+    assert run("--version") == f"lapgan {version('lapgan')}\n"
+    assert run("sample", "-h") == run("sample", "--help")
+
+
 def test_help_needs_no_pytorch():
     code = "import sys; import lapgan.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -177,7 +264,7 @@ def test_without_tensorboard_its_option_says_what_to_install(
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     command = ("train", "dead-leaves", "--out", tmp_path / "r", *TINY)
     output = run(*command, "--tensorboard", error=LapganError)
-    assert "pip install 'lapgan[tensorboard]'" in output
+    assert "pip install -e '.[tensorboard]'" in output
     assert not list(tmp_path.rglob("*.safetensors"))
     assert "wrote" in run(*command)
 
@@ -236,4 +323,4 @@ def test_without_its_extra_evaluate_says_what_to_install(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "jinja2", None)
     output = run("evaluate", trained, "--data", "dead-leaves:60", error=LapganError)
-    assert "pip install 'lapgan[eval]'" in output
+    assert "pip install -e '.[eval]'" in output

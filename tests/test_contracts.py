@@ -25,7 +25,7 @@ from lapgan.models import fourier
 from lapgan.models.contracts import DataInitialized, SupportsDistance
 from lapgan.noise import VALUE_BITS, AnyNoise
 from lapgan.optimizers import Adam
-from lapgan.penalty import FiniteDifferencePenalty
+from lapgan.penalty import ExactPenalty, FiniteDifferencePenalty
 from lapgan.sizes import Size
 from lapgan.training import update as update_module
 from lapgan.training.examples import Examples
@@ -279,7 +279,7 @@ def test_an_update_makes_all_its_tensors_on_the_device_of_its_examples(
     objective: Any, generator: Any, discriminator: Any, monkeypatch: pytest.MonkeyPatch
 ):
     losses: list[Tensor] = []
-    monkeypatch.setattr(update_module, "update_weights", lambda _, loss: losses.append(loss))
+    monkeypatch.setattr(update_module, "update_weights", lambda _, loss, clip: losses.append(loss))
     with pretended_gpu():
         image = torch.randn(8, 3, 12, 12)
         low, z = inputs_on_device(generator, image)
@@ -307,6 +307,25 @@ def test_the_descent_makes_all_its_tensors_on_the_device_of_the_nets(kind: Any):
         sampler = BlockSampler(levels, "burt-adelson", CUDA, None, 1)
         coarse, fine = sampler.run(None, torch.zeros(64, dtype=torch.int64), (0, 0), 0)
     assert {x.device.type for x in (*coarse[1:], *fine)} == {"cuda"}
+
+
+@each_discriminator
+@each_objective
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
+def test_every_discriminator_can_be_differentiated_twice(kind: Any, objective: Any, autocast: bool):
+    """D = 0 of a large exact penalty is flat: the penalty has to fall, whatever G is."""
+    generator = next(kind for kind in GENERATORS if kind.takes_low)
+    nets = build_nets(generator, kind, (12, 12), classes=2)
+    initialize(nets.discriminator, (12, 12))
+    low, z = inputs(generator, (12, 12), 8)
+    examples = Examples(torch.randn(8, 3, 12, 12), low, z, torch.arange(8) % 2)
+    terms, steepness = Terms(ExactPenalty(weight=100.0, every=1)), []
+    nets.discriminator_optimizer.param_groups[0]["lr"] = 0.01
+    for _ in range(10):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            steepness.append(update_nets(nets, examples, objective(), terms).penalty.item())
+    assert steepness[0] > 0
+    assert steepness[-1] < 0.9 * steepness[0]
 
 
 @each_objective

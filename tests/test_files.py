@@ -1,15 +1,19 @@
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from lapgan.errors import LapganError
 from lapgan.files import (
     atomic_folder,
     atomic_path,
+    check_writable,
     resolve_data_path,
-    safe_file_name,
+    safe_file_names,
     write_atomically,
 )
 
@@ -69,9 +73,43 @@ def test_a_path_is_found_below_the_data_folder_only_if_it_is_not_where_it_says(
 
 @pytest.mark.parametrize("name", ["../up", "/etc/cat", "a\\b", "..", "x\0y"])
 def test_a_class_name_names_one_folder_below(name: str, tmp_path: Path):
-    folder = tmp_path / safe_file_name(name)
+    folder = tmp_path / safe_file_names([name])[0]
     folder.mkdir()
     assert folder.resolve().parent == tmp_path.resolve()
+
+
+def test_different_classes_have_different_folders(tmp_path: Path):
+    classes = ["c", "c+", "c#", "c/", "c%2F", "C", "", ".", "x" * 300, "x" * 299, "ü/", "c-2"]
+    folders = safe_file_names(classes)
+    for folder in folders:
+        (tmp_path / folder).mkdir()
+    assert len({folder.casefold() for folder in folders}) == len(classes)
+    assert folders[:4] == ("c", "c+", "c#", "c%2F")
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path):
+    code = (
+        "import os, sys; from pathlib import Path; from lapgan.files import atomic_folder\n"
+        "with atomic_folder(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'x').write_text('x'); os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, tmp_path / "out"], check=False)
+    assert killed.returncode == -9
+    [left] = tmp_path.iterdir()
+    other = tmp_path / ".out.living.partial"
+    other.mkdir()
+    with FileLock(other / "lock"):
+        _fill(tmp_path / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {"out", other.name}
+    assert left != other
+
+
+def test_a_place_that_cannot_be_written_is_found_out_beforehand(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    check_writable(tmp_path / "new" / "deeper" / "a.png")
+    with pytest.raises(LapganError, match=r"a\.png: cannot be written \(Not a directory\)"):
+        check_writable(tmp_path / "file" / "a.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_folder_appears_whole_and_as_readable_as_any(tmp_path: Path):

@@ -55,3 +55,48 @@ def test_an_update_moves_the_weights_down_the_gradient_and_forgets_the_one_befor
         update_weights(optimizer, net(torch.tensor([[1.0, -2.0]])).sum())
     # The gradient is the input; were it added up, the weights would be 1.5 times as long.
     assert torch.equal(net.weight.detach(), torch.tensor([[-1.0, 2.0]]))
+
+
+def test_dampening_by_the_momentum_takes_the_steps_of_torch7():
+    """`optim.sgd`: v = g at first, then v = m v + (1 - m) g; w = w - rate v."""
+    sgd = Sgd(learning_rate=0.1, momentum_step=0.1, dampening="momentum")
+    weight = nn.Parameter(torch.tensor([1.0, -2.0]))
+    optimizer = sgd.build([weight])
+    expected, v = [1.0, -2.0], [0.0, 0.0]
+    for step, momentum in enumerate([0.5, 0.6, 0.7, 0.8, 0.8]):
+        sgd.set_schedule(optimizer, epochs=step)
+        rate = 0.1 / 1.00004**step
+        # The loss is the mean square, so the gradient is the weight itself.
+        update_weights(optimizer, weight.square().sum() / 2)
+        for i, w in enumerate(expected):
+            v[i] = momentum * v[i] + (1 - momentum) * w if step else w
+            expected[i] = w - rate * v[i]
+        assert weight.tolist() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("momentum", "ratio"), [(0.5, 2), (0.8, 5)])
+def test_without_dampening_steps_are_as_many_times_longer_as_gradients_are_summed(
+    momentum: float, ratio: float
+):
+    steps = []
+    for dampening in ("none", "momentum"):
+        sgd = Sgd(momentum=momentum, dampening=dampening)
+        weight = nn.Parameter(torch.zeros(1))
+        optimizer = sgd.build([weight])
+        for _ in range(100):
+            before = weight.item()
+            sgd.set_schedule(optimizer, epochs=0)
+            update_weights(optimizer, weight.sum())
+        steps.append(before - weight.item())
+    assert steps[0] / steps[1] == pytest.approx(ratio, rel=1e-3)
+
+
+@pytest.mark.parametrize(("clip", "length"), [(None, 5.0), (10.0, 5.0), (2.5, 2.5)])
+def test_clipping_shortens_the_gradient_of_all_weights_together_and_keeps_its_direction(
+    clip: float | None, length: float
+):
+    a, b = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([a, b], lr=1.0)
+    norm = update_weights(optimizer, 3 * a.sum() - 4 * b.sum(), clip)
+    assert norm.item() == pytest.approx(5)
+    assert (a.item(), b.item()) == pytest.approx((-3 * length / 5, 4 * length / 5), rel=1e-5)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lapgan.errors import LapganError
+from lapgan.penalty import ExactPenalty, FiniteDifferencePenalty
 from lapgan.recipe import Recipe, check_recipe, read_recipe, recipe_names, recipe_text
 from lapgan.sizes import parse_size
 from lapgan.weights import read_weights
@@ -32,6 +33,7 @@ def test_the_paper_recipes_say_what_the_paper_says():
             "momentum": 0.5,
             "momentum_step": 0.0008,
             "momentum_max": 0.8,
+            "dampening": "momentum",
         }
         assert recipe.data.crop == "corners"
         assert recipe.data.classes == name.endswith("-cc")
@@ -76,6 +78,16 @@ def test_keys_are_overridden_with_values_as_in_toml():
         ("pyramid.operator=haar", r"pyramid\.operator: .*burt-adelson.*found 'haar'"),
         ("levels.28.noise.kind=vector", r"levels\.28: .*takes noise of kind 'plane' or 'hashed'"),
         ("levels.8.generator.kind=paper-conv", r"levels\.8\.generator\.units: unknown key"),
+        ("training.penalty.weight=0", r"training\.penalty\.weight: .*greater than 0, found 0"),
+        ("training.penalty.wait=1", r"training\.penalty\.wait: unknown key; did you mean 'weig"),
+        ("levels.14.penalty.every=0", r"levels\.14\.penalty\.every: .*greater than 0, found 0"),
+        ('levels.14.penalty={ kind = "exact", scale = 1 }', r"14\.penalty\.scale: unknown key"),
+        ("training.penalty.kind=r1", r"training\.penalty: .*'finite-difference', 'exact'"),
+        ("training.clip_gradients=0", r"training\.clip_gradients: .*greater than 0, found 0"),
+        ("training.warm_up=-1", r"training\.warm_up: .*found -1"),
+        ("training.ema_ramp=0", r"training\.ema_ramp: .*greater than 0, found 0"),
+        ("training.rollbacks=-1", r"training\.rollbacks: .*found -1"),
+        ("training.optimiser.dampening=all", r"optimiser\.dampening: .*'momentum', found 'all'"),
         ("batch", "expected key=value"),
         ("training.batch.size=3", "batch is a value"),
     ],
@@ -114,6 +126,17 @@ def test_a_generator_must_fit_its_place():
         check_recipe(content | {"levels": {"8": fine, "4": coarse}}, "mine").level(
             "8"
         ).build_discriminator(0)
+
+
+def test_a_penalty_without_a_kind_is_by_finite_differences_as_in_earlier_versions():
+    old = read_recipe(
+        "paper-cifar10", ["training.penalty={ weight = 1.0, every = 4, scale = 0.2 }"]
+    )
+    new = read_recipe("paper-cifar10", ['training.penalty={ kind = "exact", decay = "cosine" }'])
+    assert old.levels[0].penalty == FiniteDifferencePenalty(weight=1.0, every=4, scale=0.2)
+    assert new.levels[0].penalty == ExactPenalty(decay="cosine")
+    assert check_recipe(old.model_dump(mode="json"), "again") == old
+    assert check_recipe(new.model_dump(mode="json"), "again") == new
 
 
 def test_terms_go_with_every_objective_and_discriminator():
@@ -228,6 +251,12 @@ def test_an_unknown_recipe_and_a_broken_file_are_named(tmp_path: Path):
 def test_sizes_are_square_or_height_by_width():
     assert parse_size("28") == (28, 28)
     assert parse_size("48x64") == (48, 64)
+
+
+def test_a_recipe_saved_by_a_windows_editor_is_read(tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    path.write_text("\ufeff" + recipe_text("paper-cifar10"), encoding="utf-8")
+    assert read_recipe(path) == read_recipe("paper-cifar10")
 
 
 def test_the_small_recipe_is_that_of_runs_of_cifar10_cc_from_before_it_was_renamed():

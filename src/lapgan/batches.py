@@ -14,11 +14,11 @@ from jaxtyping import Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lapgan.data import CornerCrops, Images
+from lapgan.data import CornerCrops, Images, check_crop_size
 from lapgan.errors import LapganError
 from lapgan.sizes import Size, size_text
 
-__all__ = ["Batches", "TrainingSet"]
+__all__ = ["Batches", "TrainingSet", "check_image_size"]
 
 Batch = tuple[UInt8[Tensor, "b 3 h w"], Int64[Tensor, " b"] | None]
 
@@ -71,15 +71,7 @@ class Batches:
     flip: bool = False
 
     def __post_init__(self) -> None:
-        if self.corners:
-            CornerCrops(self.images, self.size)
-        elif tuple(self.images.size) != tuple(self.size):
-            raise LapganError(
-                f"{self.images.name}: images are {size_text(self.images.size)}, but the recipe's "
-                f"finest level is {size_text(self.size)}. Resize the images beforehand (nothing is "
-                'resized silently), rename the level, or set data.crop="corners" if they are a '
-                "little larger."
-            )
+        check_image_size(self.images.name, self.images.size, self.size, corners=self.corners)
 
     @property
     def name(self) -> str:
@@ -128,6 +120,26 @@ class Batches:
             _order(self.seed, int(epoch), self.epoch)[offsets[epochs == epoch]]
             for epoch in np.unique(epochs)
         ])  # fmt: skip
+
+
+def check_image_size(name: str, images: Size, size: Size, *, corners: bool) -> None:
+    """Raises a LapganError unless images give examples of a size.
+
+    Args:
+        name: of the images.
+        images: their height and width, in pixels.
+        size: height and width of an example, in pixels.
+        corners: whether examples are corner crops.
+    """
+    if corners:
+        check_crop_size(name, images, size)
+    elif tuple(images) != tuple(size):
+        raise LapganError(
+            f"{name}: images are {size_text(images)}, but the recipe's finest level is "
+            f"{size_text(size)}. Nothing is resized silently: make pictures of this size with "
+            f"`lapgan prepare --size {size_text(size)}`, rename the level, or set "
+            'data.crop="corners" if the images are a little larger.'
+        )
 
 
 def _random(*key: int) -> np.random.Generator:

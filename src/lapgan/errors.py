@@ -31,5 +31,5 @@ def requires(extra: str, purpose: str) -> Iterator[None]:
             raise  # a fault of this package, which no installation mends
         raise LapganError(
             f"{purpose} needs the package {error.name}, which is not installed. Install it with "
-            f"pip install 'lapgan[{extra}]'."
+            f"pip install -e '.[{extra}]' in the folder of the source of lapgan."
         ) from error

@@ -1,14 +1,19 @@
 """Files: paths below the data folder, and writing that leaves a whole file or none."""
 
+import glob
+import itertools
 import json
 import math
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from lapgan.errors import LapganError
 
@@ -17,14 +22,17 @@ __all__ = [
     "append_line",
     "atomic_folder",
     "atomic_path",
+    "check_writable",
     "explain_write_errors",
     "resolve_data_path",
-    "safe_file_name",
+    "safe_file_names",
     "write_atomically",
     "write_json",
 ]
 
 PARTIAL = ".partial"  # the suffix of a folder that `atomic_folder` has not finished
+_ALIVE = "lock"  # held within an unfinished folder by the process that makes it
+_LONGEST = 60  # characters of a name; file systems take 255 bytes
 _ADVICE = "Free some space or choose another folder, then run the command again."
 
 
@@ -54,6 +62,16 @@ def explain_write_errors(path: Path, advice: str = _ADVICE) -> Iterator[None]:
             f"{path}: cannot be written ({error.strerror or error}). Nothing that was there before "
             f"has changed. {advice}"
         ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Raises a LapganError unless a file or folder of this name can be made; nothing is left.
+
+    So a long computation does not find out at its end that the result cannot be written.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    with explain_write_errors(path), tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 @contextmanager
@@ -94,7 +112,7 @@ def atomic_folder(path: Path, *, replace: bool = False, advice: str = _ADVICE) -
 
     All files are flushed to the disk before the rename, so a crash at any moment leaves the whole
     folder or none. The temporary folder is removed when the block fails; a killed process leaves
-    it behind, hidden, as `.NAME.*.partial`.
+    it behind, hidden, as `.NAME.*.partial`, and the next call for the same path removes it.
 
     Args:
         path: the path of the folder. The folder above it is made if it does not exist.
@@ -108,9 +126,13 @@ def atomic_folder(path: Path, *, replace: bool = False, advice: str = _ADVICE) -
         raise LapganError(f"{path}: already exists. Remove it or choose another folder.")
     with explain_write_errors(path, advice):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent
-        ) as temporary:
+        _remove_leftovers(path)
+        with (
+            tempfile.TemporaryDirectory(
+                prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent
+            ) as temporary,
+            FileLock(Path(temporary) / _ALIVE),
+        ):
             # A folder within: the temporary one is private, a result is not.
             folder = Path(temporary) / "new"
             folder.mkdir()
@@ -123,9 +145,23 @@ def atomic_folder(path: Path, *, replace: bool = False, advice: str = _ADVICE) -
             folder.rename(path)
 
 
-def safe_file_name(class_name: str) -> str:
-    """Returns a class name, which can be any text, as the name of one file or folder."""
-    return re.sub(r"[^\w -]", "_", class_name)
+def safe_file_names(class_names: Iterable[str]) -> tuple[str, ...]:
+    """Returns a folder name for each class name, which can be any text; no two are the same.
+
+    What a file name cannot hold is written as `%` and its code point in hexadecimal. Names that
+    differ in case alone get a number, for disks that cannot tell them apart, and so do names that
+    are cut off because they are too long.
+    """
+    names: dict[str, str] = {}
+    for class_name in class_names:
+        name = re.sub(r"^\.|\.$|[^\w. +#-]", _escape, class_name)[:_LONGEST] or "%"
+        distinct = next(
+            other
+            for other in itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
+            if other.casefold() not in names
+        )
+        names[distinct.casefold()] = distinct
+    return tuple(names.values())
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -150,6 +186,23 @@ def append_line(path: Path, line: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Removes unfinished folders of processes that were killed while they made this one."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}"):
+        lock = partial / _ALIVE
+        if not lock.exists():
+            continue  # just made by another process, or not by `atomic_folder`
+        try:
+            with FileLock(lock, timeout=0):
+                shutil.rmtree(partial, ignore_errors=True)
+        except Timeout:
+            continue  # another process is writing it
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"%{ord(match[0]):02X}"
 
 
 def _flush(file: Path) -> None:

@@ -1,15 +1,16 @@
 """Progress on stderr for everything that lasts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 
-__all__ = ["tracked", "working"]
+__all__ = ["tracked", "tracked_blocks", "working"]
 
 _Item = TypeVar("_Item")
+_Block = TypeVar("_Block", bound=Sized)
 
 
 def tracked(
@@ -36,6 +37,26 @@ def tracked(
         transient=True,
         disable=not _should_draw(console, enabled),
     )
+
+
+def tracked_blocks(
+    blocks: Iterable[_Block], what: str, total: int, *, enabled: bool | None = None
+) -> Iterator[_Block]:
+    """Yields blocks of items and draws a progress bar meanwhile, which counts the items.
+
+    Args:
+        blocks: anything with lengths, such as batches of images.
+        what: the text beside the bar.
+        total: how many items there are in all blocks.
+        enabled: whether to draw the bar; only in a terminal if None.
+    """
+    console = Console(stderr=True)
+    disable = not _should_draw(console, enabled)
+    with Progress(console=console, transient=True, disable=disable) as progress:
+        task = progress.add_task(what, total=total)
+        for block in blocks:
+            progress.advance(task, len(block))
+            yield block
 
 
 def working(what: str, *, enabled: bool | None = None) -> AbstractContextManager[object]:

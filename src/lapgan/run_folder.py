@@ -35,6 +35,11 @@ class PartFolder:
         return self.path / _WEIGHTS
 
     @property
+    def kept(self) -> tuple[Path, Path]:
+        """Files of two earlier states to which training may go back."""
+        return self.path / "kept-1.safetensors", self.path / "kept-2.safetensors"
+
+    @property
     def log(self) -> Path:
         """One line of JSON per record."""
         return self.path / "log.jsonl"

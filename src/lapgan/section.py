@@ -5,6 +5,7 @@ holds its section, with a `kind`, the fields, and `build`.
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
@@ -76,7 +77,7 @@ def validate(model: type[_Model], content: Mapping[str, Any], name: str) -> _Mod
 def parse_toml(text: str, name: str) -> dict[str, Any]:
     """Parses TOML; a LapganError that begins with `name` if it is none."""
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text.removeprefix("\ufeff"))  # Windows marks UTF-8 so
     except tomllib.TOMLDecodeError as error:
         raise LapganError(f"{name}: this is not TOML: {error}.") from None
 
@@ -84,7 +85,7 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
 def _explain(model: type[BaseModel], content: Any, error: Mapping[str, Any]) -> str:
     path = ".".join(_keys(content, error["loc"]))
     if error["type"] == "extra_forbidden":
-        return f"{path}: unknown key{_suggestion(model, str(error['loc'][-1]))}"
+        return f"{path}: unknown key{_suggestion(model, path)}"
     value = "" if error["type"] == "missing" else f", found {_shorten(error['input'])}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{path}: {message}{value}" if path else message
@@ -94,12 +95,14 @@ def _keys(content: Any, location: Iterable[str | int]) -> Iterator[str]:
     """Yields the keys of a location, as the file writes them.
 
     A location also names the kinds that a union chose from, which are no keys, and counts what
-    the file names.
+    the file names. A kind that the file leaves out stands between keys, but is none of them.
     """
-    for step in location:
-        if isinstance(content, Mapping) and content.get("kind") == step:
-            continue
+    steps = list(location)
+    for place, step in enumerate(steps, start=1):
         if isinstance(content, Mapping):
+            is_default_kind = isinstance(step, str) and step not in content and place < len(steps)
+            if content.get("kind") == step or is_default_kind:
+                continue
             key = list(content)[step] if isinstance(step, int) else step
             content = content.get(key)
             yield str(key)
@@ -112,9 +115,33 @@ def _shorten(value: Any) -> str:
     return text if len(text) <= 60 else f"a {type(value).__name__}"
 
 
-def _suggestion(model: type[BaseModel], key: str) -> str:
+def _suggestion(model: type[BaseModel], path: str) -> str:
+    """Returns a key like the last one of a path: beside it, or else in another section."""
+    parent, _, key = path.rpartition(".")
     schema = model.model_json_schema()
-    sections = [schema, *schema.get("$defs", {}).values()]
-    keys = {name for section in sections for name in section.get("properties", {})} - {key}
-    near = difflib.get_close_matches(key, sorted(keys), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    section = "levels.SIZE" if parent.startswith("levels.") else ""
+    known = [
+        place.replace("SIZE", path.split(".")[1]) if section else place
+        for place in _places(schema, schema.get("$defs", {}), "", ())
+    ]
+    beside = [place for place in known if place.rpartition(".")[0] == parent]
+    for places, cutoff in ((beside, 0.6), (known, 1.0), (known, 0.6)):
+        names = sorted({place.rpartition(".")[2] for place in places} - {""})
+        near = difflib.get_close_matches(key, names, n=1, cutoff=cutoff)
+        if near:
+            full = next(place for place in places if place.rpartition(".")[2] == near[0])
+            return f"; did you mean {(near[0] if places is beside else full)!r}?"
+    return ""
+
+
+def _places(
+    section: Any, defs: Mapping[str, Any], prefix: str, above: tuple[str, ...]
+) -> Iterator[str]:
+    """Yields the keys of a JSON schema with the sections that they stand in, as a file has them."""
+    for name, content in section.get("properties", {}).items():
+        yield prefix + name
+        # Lists are tables keyed by size in a file.
+        step = f"{name}.SIZE." if content.get("type") == "array" else f"{name}."
+        for reference in re.findall(r"#/\$defs/(\w+)", repr(content)):
+            if reference not in above:
+                yield from _places(defs[reference], defs, prefix + step, (*above, reference))

@@ -9,30 +9,52 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from lapgan.cascade import Cascade
+from lapgan.data import class_folders
+from lapgan.data.decode import InvalidImageError, decode
 from lapgan.errors import LapganError
-from lapgan.files import atomic_path, safe_file_name, write_atomically
+from lapgan.files import atomic_folder, atomic_path, check_writable
 from lapgan.pictures import encode_png, write_png, zoom_to
+from lapgan.progress import tracked_blocks
 from lapgan.pyramid import Stage
+from lapgan.sizes import Size, size_text
 
-__all__ = ["read_coarse_image", "write_chain", "write_images"]
+__all__ = ["check_output", "read_coarse_image", "write_chain", "write_images"]
+
+_FOLDER = "folder"
+_MAX_SHEET = 200_000_000  # pixels
+
+
+def check_output(out: Path, *, chain: bool = False) -> None:
+    """Raises a LapganError unless images can be written to `out`, before any is made.
+
+    Args:
+        out: as for `write_images`, or for `write_chain`.
+        chain: whether it is for `write_chain`.
+    """
+    kind = _output_kind(out)
+    if chain and kind != ".png":
+        raise LapganError(f"--out {out}: a chain is a picture; name a .png file.")
+    if kind == _FOLDER and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise LapganError(f"--out {out}: already exists; name a new or empty folder.")
+    if kind != _FOLDER and out.is_dir():
+        raise LapganError(f"--out {out}: this is a folder; name a file.")
+    check_writable(out)
 
 
 def read_coarse_image(path: Path) -> Tensor:
-    """Reads an image to refine, uint8 (3, h, w).
+    """Reads an image to refine, uint8 (3, h, w), as training reads its images.
 
     Raises:
-        LapganError: it cannot be read.
+        LapganError: it cannot be read as 8-bit RGB without loss.
     """
     try:
-        with Image.open(path) as image:
-            pixels = np.array(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise LapganError(f"--from {path}: cannot be read as an image ({error}).") from None
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+        pixels = decode(path)
+    except InvalidImageError as error:
+        raise LapganError(f"--from {path}: {error}.") from None
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
 
 
 def write_images(
@@ -46,26 +68,29 @@ def write_images(
 ) -> None:
     """Generates images into `out`: a sheet (.png), an archive (.npz), or a folder of PNGs.
 
+    A folder has one sub-folder per class if there are classes, and is written whole or not at all.
     The archive has `images`, uint8 (n, H, W, 3), and if there are classes `labels`, int64 (n,), and
     `class_names`.
     The other arguments are those of `Cascade.sample`; `zoom` enlarges a sheet.
 
     Raises:
-        LapganError: `out` has another suffix, or cannot be written.
+        LapganError: `out` has another suffix, cannot be written, or the sheet would be too large.
     """
-    blocks = cascade.stream(n, seed, labels, start)
-    if out.suffix == ".png":
+    check_output(out)
+    kind = _output_kind(out)
+    if kind == ".png":
+        _check_sheet(out, n, cascade.sizes[0], zoom)
+    blocks = tracked_blocks(cascade.stream(n, seed, labels, start), "sampling", n)
+    if kind == ".png":
         write_png(out, list(blocks), zoom=zoom)
-    elif out.suffix == ".npz":
+    elif kind == ".npz":
         arrays = {}
         if labels is not None:
             arrays = {"labels": labels.numpy(), "class_names": np.array(cascade.class_names)}
         _write_npz(out, blocks, (n, *cascade.sizes[0], 3), arrays)
-    elif not out.suffix:
-        classes = None if labels is None else [cascade.class_names[int(i)] for i in labels]
-        _write_folder(out, blocks, classes)
     else:
-        raise LapganError(f"--out {out}: expected a .png or .npz file, or a folder.")
+        names = class_folders(cascade.class_names)
+        _write_folder(out, blocks, None if labels is None else [names[int(i)] for i in labels])
 
 
 def write_chain(
@@ -80,10 +105,10 @@ def write_chain(
     """Generates a sheet with one row per image: coarse image, then residual and image per level.
 
     Raises:
-        LapganError: `out` is no .png file, or cannot be written.
+        LapganError: `out` is no .png file, cannot be written, or the sheet would be too large.
     """
-    if out.suffix != ".png":
-        raise LapganError(f"--out {out}: a chain is a picture; name a .png file.")
+    check_output(out, chain=True)
+    _check_sheet(out, n * (2 * len(cascade.sizes) - 1), cascade.sizes[0], zoom)
     stages = cascade.chain(n, seed, labels, start)
     columns = [zoom_to(picture, cascade.sizes[0]) for picture in _pictures(stages)]
     images = torch.stack(columns, dim=1).flatten(0, 1)
@@ -117,8 +142,29 @@ def _write_npz(
 
 def _write_folder(out: Path, blocks: Iterable[Tensor], classes: list[str] | None) -> None:
     """Writes one PNG per image, numbered, in class folders if there are classes."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise LapganError(f"--out {out}: already exists; name a new or empty folder.")
-    for index, image in enumerate(itertools.chain.from_iterable(blocks)):
-        folder = out if classes is None else out / safe_file_name(classes[index])
-        write_atomically(folder / f"{index:06d}.png", encode_png(image))
+    with atomic_folder(out, replace=True) as new:
+        for index, image in enumerate(itertools.chain.from_iterable(blocks)):
+            folder = new if classes is None else new / classes[index]
+            folder.mkdir(exist_ok=True)
+            (folder / f"{index:06d}.png").write_bytes(encode_png(image))
+
+
+def _output_kind(out: Path) -> str:
+    """Returns `.png`, `.npz` or `folder`."""
+    suffix = out.suffix.lower()
+    # A number after a dot is a version, not the type of a file.
+    if out.is_dir() or not suffix or suffix[1:].isdecimal():
+        return _FOLDER
+    if suffix not in (".png", ".npz"):
+        raise LapganError(f"--out {out}: expected a .png or .npz file, or a folder.")
+    return suffix
+
+
+def _check_sheet(out: Path, count: int, size: Size, zoom: int) -> None:
+    pixels = count * size[0] * size[1] * zoom**2
+    if pixels > _MAX_SHEET:
+        raise LapganError(
+            f"--out {out}: a sheet of {count:,} pictures of {size_text(size)}, enlarged {zoom} "
+            f"times, has {pixels / 1e6:,.0f} megapixels, more than {_MAX_SHEET / 1e6:.0f}. Ask for "
+            "fewer images, a smaller --zoom, or an .npz file or a folder."
+        )

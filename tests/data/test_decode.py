@@ -3,7 +3,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from lapgan.data.decode import InvalidImageError, decode, image_size
 
@@ -122,3 +122,16 @@ def test_refuses_a_truncated_file(kind, pixels, encode):
 def test_refuses_a_missing_file(tmp_path):
     with pytest.raises(InvalidImageError, match=r"cannot be read \(No such file"):
         decode(tmp_path / "gone.png")
+
+
+def test_a_long_text_beside_the_pixels_does_no_harm(pixels, encode):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("k", "x" * 2_000_000, zip=True)
+    np.testing.assert_array_equal(decode(encode(pixels(), pnginfo=info)), pixels())
+
+
+def test_an_image_beyond_the_limit_says_how_large_is_too_large(pixels, encode, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)  # it warns from there, and refuses from 80
+    np.testing.assert_array_equal(decode(encode(pixels())), pixels())
+    with pytest.raises(InvalidImageError, match=r"is larger than 0 megapixels. Reduce it"):
+        decode(encode(pixels(height=9, width=9)))

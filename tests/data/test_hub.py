@@ -8,7 +8,7 @@ from lapgan.errors import LapganError
 
 def test_a_missing_library_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(LapganError, match=r"pip install 'lapgan\[data\]'"):
+    with pytest.raises(LapganError, match=r"pip install -e '\.\[data\]'"):
         open_images("hub:owner/name")
 
 

@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -51,7 +53,7 @@ def test_the_split_is_told_by_the_name(write):
         ({"images": np.zeros((2, 3, 4, 4), np.uint8)}, r"images: .*found uint8 \(2, 3, 4, 4\)"),
         (
             {"labels": np.zeros(3, np.int64)},
-            r"labels: expected integers \(4,\), found int64 \(3,\)",
+            r"labels: expected integers or strings \(4,\), found int64 \(3,\)",
         ),
         ({"labels": np.zeros(4)}, "labels: expected integers .*float64"),
         ({"labels": np.array([0, -1, 0, 0])}, "1 of 4 images have no label"),
@@ -78,8 +80,31 @@ def test_a_broken_archive_is_named(tmp_path, content):
         open_images(tmp_path / "a.npz")
 
 
+def test_an_archive_with_a_broken_header_is_named(tmp_path):
+    header = b"{'descr': '|u1', 'shape': (1, 4, 4, 3"  # the parentheses are never closed
+    array = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("images.npy", array)
+    with pytest.raises(LapganError, match="cannot be read as a NumPy archive"):
+        open_images(tmp_path / "a.npz")
+
+
 def test_a_single_array_is_no_archive(tmp_path):
     with (tmp_path / "a.npz").open("wb") as file:
         np.save(file, np.zeros((2, 4, 4, 3), np.uint8))
     with pytest.raises(LapganError, match="a single array without a name"):
         open_images(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"), [([30, 10, 30, -1], ("10", "30")), (["b", "a", "b", "b"], ("a", "b"))]
+)
+def test_labels_without_names_are_classes_by_their_values(write, labels, names):
+    path = write(labels=np.array(labels))
+    if -1 in labels:
+        with pytest.raises(LapganError, match="1 of 4 images have no label"):
+            open_images(path)
+        path = write(labels=np.array([30, 10, 30, 30]))
+    images = open_images(path)
+    assert images.class_names == names
+    assert images.labels.tolist() == [1, 0, 1, 1]

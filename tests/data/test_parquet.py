@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from lapgan.data import open_images
+from lapgan.data import open_images, prepare_images
 from lapgan.errors import LapganError
 
 pa = pytest.importorskip("pyarrow")
@@ -45,7 +45,8 @@ def test_pixels_labels_and_names(write, pixels):
 @pytest.mark.parametrize("label", ["label", "labels", "fine_label"])
 def test_without_names_classes_are_called_by_number(write, label):
     images = open_images(write("train.parquet", [0, 2], image="image", label=label))
-    assert images.class_names == ("0", "1", "2")
+    assert images.class_names == ("0", "2")
+    assert images.labels.tolist() == [0, 1]
 
 
 def test_a_class_label_of_another_name_is_found(write):
@@ -174,5 +175,88 @@ def test_no_rows_is_an_error(write):
 def test_a_missing_library_names_the_extra(write, monkeypatch):
     path = write("train.parquet", [0])
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
-    with pytest.raises(LapganError, match=r"pip install 'lapgan\[data\]'"):
+    with pytest.raises(LapganError, match=r"pip install -e '\.\[data\]'"):
         open_images(path)
+
+
+def test_files_of_a_split_beside_files_of_none_are_refused(write, tmp_path):
+    write("express-train.parquet", [0])
+    write("bus.parquet", [1], first=1)
+    with pytest.raises(LapganError, match=r"express-train\.parquet is named after the split 'tra"):
+        open_images(tmp_path)
+
+
+def test_splits_in_file_names_may_be_written_otherwise(write, tmp_path):
+    write("Train-0.parquet", [0, 1])
+    write("VALID-0.parquet", [0])
+    assert len(open_images(tmp_path)) == 2
+    assert len(open_images(tmp_path, split="validation")) == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (pa.array(["dog", "cat", "dog"]), ("cat", "dog")),
+        (pa.array(["dog", "cat", "dog"]).dictionary_encode(), ("cat", "dog")),
+        (pa.array([True, False, True]), ("False", "True")),
+        (pa.array([1_700_000_002, 1_700_000_001, 1_700_000_002]), ("1700000001", "1700000002")),
+    ],
+)
+def test_labels_of_any_type_that_tells_classes(write, labels, names):
+    path = write("train.parquet", [0, 0, 0], label="other", extra={"label": labels})
+    images = open_images(path)
+    assert images.class_names == names
+    assert images.labels.tolist() == [1, 0, 1]
+
+
+def test_a_label_column_of_another_type_gives_no_classes_and_a_warning(write, caplog):
+    extra = {"label": pa.array([0.5, 1.0])}
+    images = open_images(write("train.parquet", [0, 1], label="other", extra=extra))
+    assert images.labels is None
+    assert "the column label holds double; classes are integers, strings or boo" in caplog.text
+
+
+def test_another_label_column_is_named_after_the_file(write):
+    path = write("birds.parquet", [0, 1], extra={"species": pa.array(["wren", "owl"])})
+    assert open_images(path).class_names == ("0", "1")
+    images = open_images(f"{path}:species")
+    assert images.class_names == ("owl", "wren")
+    assert images.labels.tolist() == [1, 0]
+    with pytest.raises(LapganError, match=r"a column genus of .*found .*species: string"):
+        open_images(f"{path}:genus")
+
+
+def test_numbers_of_images_are_no_classes(write, caplog, monkeypatch):
+    monkeypatch.setattr("lapgan.data.sources.parquet._MAX_CLASSES", 3)
+    assert open_images(write("train.parquet", [9, 8, 7])).class_names == ("7", "8", "9")
+    assert open_images(write("ids.parquet", [9, 8, 7, 6])).labels is None
+    assert "the column label holds 4 different values, more than the 3" in caplog.text
+
+
+def test_a_path_in_place_of_an_image_says_so(tmp_path):
+    rows = pa.array([{"bytes": None, "path": "/abs/ok1.png"}], IMAGE)
+    pq.write_table(pa.table({"img": rows}), tmp_path / "train.parquet")
+    with pytest.raises(LapganError, match=r"a path, /abs/ok1\.png, and no bytes; embed them"):
+        open_images(tmp_path)
+
+
+@pytest.mark.parametrize("names", [["c+", "c#", "c"], None, ["car", "plane", "train"]])
+def test_prepared_classes_stay_apart(write, names, tmp_path):
+    prepare_images(write("set.parquet", [0, 1, 2], names=names), tmp_path / "out", (2, 2))
+    images = open_images(tmp_path / "out")
+    assert len(images.class_names) == 3
+    assert sorted(images.labels.tolist()) == [0, 1, 2]
+    expected = {"car": ("car", "plane", "train_"), "0": ("0", "1", "2"), "c+": ("c", "c#", "c+")}
+    assert images.class_names == expected[names[0] if names else "0"]
+
+
+def test_preparing_refuses_labels_for_some_images_only(write, tmp_path):
+    path = write("set.parquet", [0, None, 1], names=["cat", "dog"])
+    with pytest.raises(LapganError, match="1 of 3 images have no label"):
+        prepare_images(path, tmp_path / "out", (2, 2))
+
+
+def test_two_label_columns_of_one_file_are_not_mistaken_for_each_other(write):
+    path = write("set.parquet", [0, 1, 1], extra={"coarse": pa.array([1, 0, 0])})
+    assert open_images(path).labels.tolist() == [0, 1, 1]
+    assert open_images(f"{path}:coarse").labels.tolist() == [1, 0, 0]

@@ -80,3 +80,41 @@ def test_never_writes_over_a_folder(snaps, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(LapganError, match="already exists"):
         prepare_images(snaps, tmp_path / "out", (16, 16))
+
+
+def test_all_pictures_that_cannot_be_used_are_named_at_once(snaps, tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        (snaps / name).write_text("no image")
+    with pytest.raises(
+        LapganError, match=r"(?s)5 images cannot .*0\.png: is 40x30.*c\.png: is not"
+    ):
+        prepare_images(snaps, tmp_path / "out", (32, 32))
+
+
+def test_a_size_that_no_picture_has_is_the_size_to_change(snaps, tmp_path):
+    with pytest.raises(LapganError, match="largest --size that any of them allows is 36"):
+        prepare_images(snaps, tmp_path / "out", (99, 99))
+
+
+def test_held_out_pictures_are_other_pictures(photos, tmp_path):
+    arguments = ["prepare", str(photos), "--size", "4x6", "--hold-out", "3"]
+    result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
+    assert "wrote 8 pictures, 3 of them in test" in result.output
+    parts = [open_images(tmp_path / "out", split=split) for split in ("train", "test")]
+    assert [part.pixels.shape for part in parts] == [(5, 3, 4, 6), (3, 3, 4, 6)]
+    together = np.concatenate([part.pixels for part in parts])
+    prepare_images(photos, tmp_path / "whole", (4, 6))
+    whole = open_images(tmp_path / "whole").pixels
+    assert {pixels.tobytes() for pixels in together} == {pixels.tobytes() for pixels in whole}
+
+
+def test_something_must_be_left_to_train_on(photos, tmp_path):
+    with pytest.raises(LapganError, match="--hold-out 8: there are 8 images"):
+        prepare_images(photos, tmp_path / "out", (2, 2), hold_out=8)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("size", ["1", "4x", "4x6x8", "big"])
+def test_a_wrong_size_is_explained(photos, tmp_path, size):
+    arguments = ["prepare", str(photos), "--size", size, "--out", str(tmp_path / "out")]
+    assert "HEIGHTxWIDTH" in str(CliRunner().invoke(app, arguments).exception)

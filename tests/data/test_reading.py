@@ -78,3 +78,38 @@ def test_progress_is_drawn_on_stderr_only_when_asked(photos, capsys, monkeypatch
     out, err = capsys.readouterr()
     assert out == ""
     assert "decoding images" in err
+
+
+def test_pictures_of_all_sizes_are_sent_to_prepare(tmp_path, pixels, encode):
+    for side in range(4, 9):
+        (tmp_path / f"{side}.png").write_bytes(encode(pixels(height=side, width=side)))
+    with pytest.raises(LapganError, match=r"found 5 sizes, such as 4x4 and 8x8 .*`lapgan prepare`"):
+        open_images(tmp_path)
+
+
+def test_all_truncated_images_are_named(photos):
+    for name in ("cat/0.png", "cat/2.png", "dog/1.png"):
+        whole = (photos / name).read_bytes()
+        (photos / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(LapganError, match=r"(?s)3 images cannot be used.*cat/2\.png.*dog/1\.png"):
+        open_images(photos)
+
+
+def test_a_size_can_be_refused_before_anything_is_decoded(photos, cache, monkeypatch):
+    def refuse(name, size):
+        raise LapganError(f"{name} {size}")
+
+    monkeypatch.setattr("lapgan.data.reading.decode", None)
+    with pytest.raises(LapganError, match=r"photos \(6, 8\)"):
+        open_images(photos, check_size=refuse)
+
+
+def test_content_is_that_of_the_images_that_are_left(photos):
+    whole = open_images(photos)
+    (photos / "cat" / "9.png").write_text("no image")
+    rest = open_images(photos, on_invalid="skip")
+    assert rest.fingerprint != whole.fingerprint
+    assert rest.content == whole.content != ""
+    (photos / "cat" / "9.png").unlink()
+    (photos / "cat" / "0.png").rename(photos / "dog" / "0.png")
+    assert open_images(photos).content != whole.content

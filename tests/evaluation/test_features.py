@@ -124,7 +124,7 @@ def test_other_lite0_weights_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
 def test_without_the_extra_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     monkeypatch.delitem(sys.modules, "lapgan.evaluation.features.lite0", raising=False)
-    with pytest.raises(LapganError, match=r"torch_fidelity.*pip install 'lapgan\[eval\]'"):
+    with pytest.raises(LapganError, match=r"torch_fidelity.*pip install -e '\.\[eval\]'"):
         load_extractor("lite0")
 
 

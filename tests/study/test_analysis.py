@@ -38,7 +38,8 @@ def cell(table):
     """Judgements from {rater: [said real, ...]}, all of one source."""
     rows = [
         {"rater": rater, "said_real": bool(said), "source": "gan", "phase": "main", "real": False,
-         "correct": not said, "staircase": None, "stimulus": f"image-{place}",
+         "simulated": True, "answered_at": "", "correct": not said, "staircase": None,
+         "stimulus": f"image-{place}",
          "hidden": False, "resumed": False,
          "asked_ms": 100.0, "achieved_ms": 100.0, "refresh_hz": 60.0, "dropped_frames": 0,
          "response_ms": 500.0}

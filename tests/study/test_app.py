@@ -2,6 +2,7 @@ import json
 import os
 import random
 import string
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -347,3 +348,64 @@ def _fuzz_state(served):
         trial = following(client, {"Authorization": state["token"]})
     state["trial"] = trial["trial"]
     return state
+
+
+def test_times_that_contradict_each_other_are_refused(served):
+    _, store, client = served
+    headers = join(client)
+    trial = following(client, headers)["trial"]
+    for changes in ({"response_ms": 90.0}, {"achieved_ms": 0.0}, {"frames": 0}):
+        assert send(client, headers, make_answer(trial, **changes)).status_code == 422
+    assert store.rows() == []
+
+
+def test_a_rater_can_delete_the_answers(served):
+    _, store, client = served
+    headers, other = join(client), join(client)
+    for one in (headers, other):
+        send(client, one, make_answer(following(client, one)["trial"]))
+    assert client.post("/api/withdraw", headers=headers).status_code == 200
+    assert client.post("/api/withdraw", headers=headers).status_code == 401
+    assert len(store.rows()) == len(store.progress()) == 1
+    assert following(client, other) is not None
+
+
+def test_an_admins_session_is_random_ends_and_removes_raters(served, monkeypatch):
+    _, store, client = served
+    join(client)
+    code = store.progress()[0]["code"]
+    cookies = set()
+    for _ in range(2):
+        client.post("/admin/login", data={"secret": SECRET})
+        cookies.add(client.cookies["lapgan_study_admin"])
+    assert len(cookies) == 2
+    evil = {"Origin": "https://evil.example"}
+    assert client.post("/admin/remove", data={"code": code}, headers=evil).status_code == 403
+    assert client.post("/admin/remove", data={"code": code}).status_code == 303
+    assert store.progress() == []
+    assert client.post("/admin/remove", data={"code": code}).status_code == 404
+    (cookie,) = cookies - {client.cookies["lapgan_study_admin"]}
+    assert client.post("/admin/logout").status_code == 303
+    assert client.get("/admin/").status_code == 401
+    headers = {"Cookie": f"lapgan_study_admin={cookie}"}
+    assert client.get("/admin/", headers=headers).status_code == 200
+    later = time.monotonic() + 13 * 3600
+    monkeypatch.setattr("lapgan.study.admin.time.monotonic", lambda: later)
+    assert client.get("/admin/", headers=headers).status_code == 401
+
+
+def test_a_full_study_takes_no_more_raters(make_study):
+    study = make_study()
+    store = Store(study)
+    app = build_app(study, store, SECRET, RATES, max_raters=2)
+    with TestClient(app, follow_redirects=False) as client:
+        assert [client.post("/join").status_code for _ in range(3)] == [303, 303, 503]
+    store.close()
+
+
+def test_people_get_pages_and_programs_json_when_the_server_fails(served, monkeypatch):
+    _, store, client = served
+    monkeypatch.setattr(store, "join", lambda: 1 / 0)
+    response = client.post("/join")
+    assert response.status_code == 500
+    assert "<h1>Sorry</h1>" in response.text

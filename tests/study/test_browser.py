@@ -11,6 +11,7 @@ import pytest
 from serving import free_port, serving, write_images
 
 from lapgan.study.design import Design
+from lapgan.study.judgements import Judgements, is_rushed
 from lapgan.study.stimuli import freeze, load_study
 from lapgan.study.store import Store
 
@@ -179,6 +180,7 @@ def test_reload_crash_and_another_device_lose_nothing(browser, tmp_path):
         rows = rows_of(folder)
         assert len({row["trial"] for row in rows}) == len(rows) == 8 + 12 + 4
         assert sum(row["resumed"] for row in rows) == 1
+        assert not is_rushed(Judgements.from_rows(rows), short["fixation_ms"]).any()
 
 
 def test_answers_count_only_after_the_image(browser, tmp_path):
@@ -347,3 +349,79 @@ def _contrast(one, other):
 
     light, dark = sorted((luminance(one), luminance(other)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
+
+
+QUICK = {"durations_ms": [50], "fixation_ms": 50, "practice_trials": 0, "catch_trials": 0}
+
+
+def test_browser_shortcuts_are_no_answers(browser, tmp_path):
+    with (
+        study_of(tmp_path, **QUICK, trials=4, blocks=1) as (folder, base, _),
+        page_of(browser) as page,
+    ):
+        begin(page, base)
+        page.keyboard.press("Enter")
+        page.wait_for_selector(OPEN)
+        assert page.inner_text(".question") == "Real or fake?"
+        for keys in ("Control+f", "Alt+ArrowRight", "Meta+j"):
+            page.keyboard.press(keys)
+        page.wait_for_timeout(300)
+        assert rows_of(folder) == []
+
+
+def test_a_pending_answer_survives_a_reload(browser, tmp_path):
+    with (
+        study_of(tmp_path, **QUICK, trials=4, blocks=1) as (folder, base, _),
+        page_of(browser) as page,
+    ):
+        begin(page, base)
+        answer_until(page, 1)
+        page.wait_for_selector(OPEN)
+        page.context.set_offline(True)
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_selector("text=The connection is lost")
+        page.evaluate("localStorage.setItem('kept', localStorage.getItem('lapgan-study-pending'))")
+        page.context.set_offline(False)
+        page.evaluate("localStorage.setItem('lapgan-study-pending', localStorage.getItem('kept'))")
+        page.reload()
+        page.wait_for_selector("text=Welcome back")
+        assert len(rows_of(folder)) == 2
+        assert not rows_of(folder)[1]["resumed"]
+
+
+@pytest.mark.parametrize("size", [(844, 340), (640, 360), (1366, 625), (390, 664), (320, 480)])
+@pytest.mark.parametrize("zoom", [8, 16])
+def test_buttons_are_on_the_screen_in_every_window(browser, tmp_path, size, zoom):
+    width, height = size
+    with (
+        study_of(tmp_path, **QUICK, trials=4, blocks=1, zoom=zoom) as (_, base, _process),
+        page_of(browser, viewport={"width": width, "height": height}) as page,
+    ):
+        begin(page, base)
+        box = page.locator("[data-go]").bounding_box()
+        assert box["y"] + box["height"] <= height
+        page.keyboard.press("Enter")
+        page.wait_for_selector(OPEN)
+        picture(page, f"window-{width}x{height}-{zoom}")
+        for part in ("button[data-side=left]", "button[data-side=right]", "canvas"):
+            box = page.locator(part).bounding_box()
+            assert box["x"] >= 0
+            assert box["y"] >= 0
+            assert box["x"] + box["width"] <= width, part
+            assert box["y"] + box["height"] <= height, part
+
+
+def test_a_rater_deletes_the_answers_and_leaves_the_device_clean(browser, tmp_path):
+    with (
+        study_of(tmp_path, **QUICK, trials=4, blocks=2) as (folder, base, _),
+        page_of(browser) as page,
+    ):
+        page.on("dialog", lambda dialog: dialog.accept())
+        begin(page, base)
+        answer_until(page, 2)
+        page.wait_for_selector("text=Take a break")
+        assert "R-" in page.inner_text(".note")
+        page.get_by_role("button", name="Stop and delete my answers").click()
+        page.wait_for_selector("text=All your answers have been deleted")
+        assert rows_of(folder) == []
+        assert page.evaluate("localStorage.length") == 0

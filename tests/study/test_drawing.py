@@ -138,3 +138,24 @@ def test_images_that_would_lose_something_are_refused(tmp_path):
 @pytest.mark.data
 def test_cifar10_parquet(cifar10):
     assert draw_images(str(cifar10), 3, [0], "test").shape == (3, 32, 32, 3)
+
+
+def test_hidden_files_are_passed_over_and_16_bit_images_refused(tmp_path):
+    for number, image in enumerate(make_images(4)):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+        (tmp_path / f"._{number}.png").write_bytes(b"no image")
+    assert as_set(draw_images(str(tmp_path), 4, [0], "test")) == as_set(make_images(4))
+    deep = np.arange(36, dtype=np.uint16).reshape(6, 6) * 1000
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    with pytest.raises(LapganError, match=r"deep\.png: has more than 8 bits"):
+        draw_images(str(tmp_path), 4, [0], "test")
+
+
+def test_a_packaged_model_is_sampled_by_its_name(monkeypatch):
+    def fake_run(command, **_options):
+        assert command[4] == "cifar10-cc"
+        np.savez(command[command.index("--out") + 1], images=make_images(3))
+        return SimpleNamespace(returncode=0, stderr="", stdout="")
+
+    monkeypatch.setattr(subprocess, "run", fake_run)
+    assert as_set(draw_images("cifar10-cc", 3, [0], "test")) == as_set(make_images(3))

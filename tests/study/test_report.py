@@ -56,7 +56,7 @@ def test_the_report_is_one_page_and_one_json(timed, tmp_path):
     _check_well_formed(page)
     assert page.count("<svg") == 3
     assert "simulated: programs" in page
-    assert "published, not measured here" in page
+    assert "published, not measured here" not in page
 
 
 def test_reports_of_people_have_no_banner(timed, tmp_path):
@@ -102,3 +102,49 @@ def _check_well_formed(page):
     for part in page.split("<svg")[1:]:
         ElementTree.fromstring("<svg" + part.split("</svg>")[0] + "</svg>")
     HTMLParser().feed(page)
+
+
+def test_published_figures_stand_beside_cifar10_only(timed):
+    cifar10 = timed.manifest.model_copy(update={"sources": {"real": "cifar10/test.parquet"}})
+    rows = [row for row in rows_of(timed) if row["source"] == "real"]
+    assert "published, not measured here" in render_html(compute_results(cifar10, rows, 20))
+    other = timed.manifest.model_copy(update={"sources": {"real": "photos/test.parquet"}})
+    assert "measured here" not in render_html(compute_results(other, rows, 20))
+
+
+def test_simulated_raters_are_never_pooled_with_people(timed):
+    rows = rows_of(timed)
+    people = [{**row, "simulated": row["rater"] > "S-1", "answered_at": ""} for row in rows]
+    progress = [
+        {"code": f"S-{place}", "simulated": place > 1, "finished_at": "x" if place else None}
+        for place in range(6)
+    ]
+    mixed = compute_results(timed.manifest, people, 50, progress)
+    alone = compute_results(timed.manifest, [row for row in people if not row["simulated"]], 50)
+    assert mixed.shares == alone.shares
+    assert (mixed.raters.simulated, mixed.raters.simulated_left_out) == (0, 4)
+    assert (mixed.raters.joined, mixed.raters.finished) == (2, 1)
+    assert "4 simulated raters are left out" in render_html(mixed)
+
+
+def test_raters_who_only_practiced_are_counted(timed):
+    rows = [row for row in rows_of(timed) if row["rater"] != "S-0" or row["phase"] == "practice"]
+    results = compute_results(timed.manifest, rows, 50)
+    assert (results.raters.joined_and_answered, results.raters.practice_only) == (6, 1)
+    assert results.raters.analysed == 5
+
+
+def test_models_are_compared_by_the_same_raters(timed):
+    results = compute_results(timed.manifest, rows_of(timed, raters=12), 200)
+    (cell,) = results.differences
+    shares = {c.source: c.share.share for c in results.shares if c.asked_ms is None}
+    assert (cell.one, cell.other) == ("lapgan", "gan")
+    assert cell.difference.value == pytest.approx(shares["lapgan"] - shares["gan"])
+    assert cell.difference.low > 0
+    assert cell.p_value < 0.05
+
+
+def test_a_name_with_dollar_signs_of_before_is_no_mathematics(make_study, tmp_path):
+    study = make_study(fakes=("a$\\frac$",), mode="untimed")
+    page = write_report(study.manifest, rows_of(study), tmp_path, 20)[1].read_text()
+    assert "a$\\frac$" in page

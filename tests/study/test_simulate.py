@@ -49,7 +49,8 @@ def test_simulated_rows_are_those_of_the_store(make_study):
     simulate_into(store, Observers({"gan": 2.0}), 2, np.random.default_rng(0))
     stored = store.rows()
     rng = np.random.default_rng(0)
-    simulated = simulate_rows(study.design, study.manifest.fakes, Observers({"gan": 2.0}), 2, rng)
+    population, manifest = Observers({"gan": 2.0}), study.manifest
+    simulated = simulate_rows(study.design, manifest.fakes, population, 2, rng, manifest.salt)
     assert all(row["simulated"] for row in stored)
     assert set(simulated[0]) == set(COLUMNS)
     keys = set(COLUMNS) - {"rater", "trial", "stimulus", "answered_at"}

@@ -138,3 +138,25 @@ def test_png_bytes_round_trip():
     image = make_images(1)[0]
     with Image.open(io.BytesIO(encode_png(image))) as opened:
         np.testing.assert_array_equal(np.asarray(opened), image)
+
+
+def test_a_study_of_before_has_no_salt_and_keeps_its_rules(tmp_path, sources):
+    folder = tmp_path / "study"
+    study = freeze(folder, SMALL, sources["real"], {"gan": sources["gan"]})
+    assert study.design.exclusion.rushed_share == 0.1
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    del manifest["salt"], manifest["design"]["exclusion"]["rushed_share"]
+    path.write_text(json.dumps(manifest))
+    before = load_study(folder)
+    assert before.manifest.salt == ""
+    assert before.design.exclusion.rushed_share == 1.0
+
+
+def test_the_consent_fits_the_mode(tmp_path, sources):
+    untimed = SMALL.model_copy(update={"mode": "untimed"})
+    for name, design in (("timed", SMALL), ("untimed", untimed)):
+        study = freeze(tmp_path / name, design, sources["real"], {"gan": sources["gan"]})
+        assert ("covered by a gray square" in study.consent) == (name == "timed")
+        assert ("until you have answered" in study.consent) == (name == "untimed")
+        assert "{" not in study.consent

@@ -41,7 +41,9 @@ def finish(store, token, said="real"):
 def test_a_sitting_follows_its_plan(opened):
     study, store = opened
     token = store.join().result()
-    planned = plan_sitting(study.design, study.manifest.fakes, study.pools(), 0)
+    planned = plan_sitting(
+        study.design, study.manifest.fakes, study.pools(), 0, study.manifest.salt
+    )
     trials = finish(store, token)
     assert [(trial.image, trial.asked_ms) for trial in trials] == [
         (trial.stimulus, trial.asked_ms) for trial in planned
@@ -54,7 +56,9 @@ def test_a_sitting_follows_its_plan(opened):
 def test_images_are_those_left_in_the_block(opened):
     study, store = opened
     token = store.join().result()
-    planned = plan_sitting(study.design, study.manifest.fakes, study.pools(), 0)
+    planned = plan_sitting(
+        study.design, study.manifest.fakes, study.pools(), 0, study.manifest.salt
+    )
     practice = [trial.stimulus for trial in planned if trial.block == 0]
     assert list(store.sitting(token).images) == practice
     store.answer(token, answer(store.sitting(token).next.trial)).result()
@@ -317,7 +321,9 @@ def test_a_staircase_gets_shorter_when_raters_are_right(make_study):
     token = store.join().result()
     rule = study.design.staircase
     outcomes = {fake: [] for fake in study.manifest.fakes}
-    planned = plan_sitting(study.design, study.manifest.fakes, study.pools(), 0)
+    planned = plan_sitting(
+        study.design, study.manifest.fakes, study.pools(), 0, study.manifest.salt
+    )
     for trial in planned:
         following = store.sitting(token).next
         assert following.asked_ms == pytest.approx(staircase_ms(rule, outcomes[trial.staircase]))
@@ -382,7 +388,7 @@ def test_databases_that_cannot_be_used(make_study, url, message):
 
 def test_a_missing_driver_is_named_and_the_password_is_not(make_study, monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(LapganError, match=r"psycopg.*lapgan\[postgres\]") as error:
+    with pytest.raises(LapganError, match=r"psycopg.*\.\[postgres\]") as error:
         Store(make_study(), "postgresql://me:secret@localhost/x")
     assert "secret" not in str(error.value)
 

@@ -1,4 +1,5 @@
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,13 +31,26 @@ CLASSIFIER = ClassifierRecord(
 FIGURES = "200 images/s  loss D 0.61 G 0.92  D right on real 70% fake 80%"
 
 
-def console(*, terminal: bool) -> Console:
-    return Console(file=io.StringIO(), force_terminal=terminal, width=140, color_system=None)
+def console(*, terminal: bool, width: int = 140) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=width, color_system=None)
 
 
 def text(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
+
+
+def test_a_narrow_terminal_keeps_the_bar_and_the_time_left():
+    terminal = console(terminal=True, width=80)
+    with progress_callback(terminal) as callback:
+        callback.started("32", 0, 0.0, Budget(images=20_000))
+        callback.recorded("32", RECORD)
+    last = [line for line in text(terminal).splitlines() if "level 32" in line][-1]
+    assert re.search(
+        r"level 32 [^%]{10}  25% (-|\d+):(--|\d\d):(--|\d\d) 200 images/s  loss D 0", last
+    )
+    # Without the codes that move the cursor.
+    assert len(re.sub(r"\x1b\[[\d;?]*\w|\r", "", last).rstrip()) <= 80
 
 
 def test_a_terminal_shows_the_progress_of_each_level():

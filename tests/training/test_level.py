@@ -140,6 +140,80 @@ def test_each_term_acts_in_a_level_of_the_paper(task: LevelTask, term: str, chan
     assert different & {"g", "d"} == changed
 
 
+def trace(task: LevelTask, content: dict[str, object]) -> list[dict[str, float]]:
+    """One record per step of a recipe."""
+    traced = replace(revise(task, content, "12"), intervals=LogIntervals(log=0.0))
+    train_task(traced, SILENT)
+    return list(read_records(task.folder.log))
+
+
+def test_the_learning_rates_of_both_nets_rise_along_a_line_in_warm_up(task: LevelTask):
+    content = content_of(task)
+    content["training"] |= {"warm_up": 5, "optimiser": {"kind": "adam", "learning_rate": 1e-3}}
+    content["levels"]["12"]["generator_rate"] = 2.0
+    rates = [record["learning_rate"] for record in trace(task, content)]
+    expected = [0.4e-3, 0.8e-3, 1.2e-3, 1.6e-3, 2e-3, 2e-3, 2e-3, 2e-3]
+    assert rates == pytest.approx(expected)
+    step = revise(task, content, "12")
+    state = step.initial_state()
+    step.step(state)
+    assert state.nets.discriminator_optimizer.param_groups[0]["lr"] == pytest.approx(0.2e-3)
+
+
+def test_a_record_has_the_norms_of_the_gradients_and_the_penalty(task: LevelTask):
+    content = content_of(task)
+    content["training"]["penalty"] = {"kind": "exact", "weight": 1.0, "every": 3}
+    records = trace(task, content)
+    assert [record["penalty"] > 0 for record in records] == [True, False, False] * 2 + [True, False]
+    assert all(record["gradient_d"] > 0 for record in records)
+    assert all(record["gradient_g"] > 0 for record in records)
+
+
+def test_clipped_gradients_of_sgd_move_the_weights_by_at_most_rate_times_norm(task: LevelTask):
+    content = content_of(task)
+    content["training"]["clip_gradients"] = 1e-3
+    clipped = revise(task, content, "12")
+    state = clipped.initial_state()
+    before = {
+        name: torch.cat([p.detach().flatten().clone() for p in net.parameters()])
+        for name, net in state.modules.items()
+    }
+    figures = clipped.step(state)
+    for name in ("d", "g"):
+        assert figures[f"gradient_{name}"] > 1e-3
+        after_step = torch.cat([p.detach().flatten() for p in state.modules[name].parameters()])
+        moved = (after_step.double() - before[name].double()).norm().item()
+        assert moved == pytest.approx(0.02 * 1e-3, rel=0.05)
+
+
+def test_the_average_is_nearer_to_the_net_with_a_smaller_ramp(task: LevelTask):
+    distances = []
+    for ramp in (0.01, 5.0):
+        content = content_of(task)
+        content["training"] |= {"ema_ramp": ramp, "ema_half_life": 10_000}
+        each = replace(revise(task, content, "12"), folder=beside(task, str(ramp)))
+        train_task(each, SILENT)
+        state = state_of(each)
+        pairs = [(state[n], state["average" + n[1:]]) for n in state if n.startswith("g.")]
+        distances.append(sum((g - average).norm().item() for g, average in pairs))
+    assert distances[0] < 1e-3 * distances[1]
+
+
+def test_the_budget_moves_the_weight_of_a_decaying_penalty(
+    task: LevelTask, monkeypatch: pytest.MonkeyPatch
+):
+    content, terms = content_of(task), []
+    content["training"]["penalty"] = {"kind": "exact", "decay": "cosine", "every": 1}
+
+    def update(nets: Nets, examples: Examples, objective: Objective, each: Terms) -> Update:
+        terms.append(each)
+        return update_nets(nets, examples, objective, each)
+
+    monkeypatch.setattr("lapgan.training.level.update_nets", update)
+    train_task(revise(task, content, "12"), SILENT)
+    assert [each.progress for each in terms] == [step / 8 for step in range(8)]
+
+
 def test_another_seed_gives_other_weights(task: LevelTask):
     other = replace(task, seed=1, folder=beside(task, "other"))
     train_task(task, SILENT)

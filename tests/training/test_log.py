@@ -2,6 +2,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
 from lapgan.training.log import (
     LevelRecord,
     Meter,
@@ -40,6 +44,24 @@ def test_what_was_logged_after_the_checkpoint_is_dropped(tmp_path: Path):
         append_record(log, replace(FINE, images_seen=images))
     rewind_records(log, 256)
     assert [json.loads(line)["images_seen"] for line in log.read_text().splitlines()] == [128, 256]
+
+
+def test_a_meter_takes_tensors_and_the_mean_over_the_steps_that_had_a_figure():
+    meter = Meter()
+    meter.add(a=torch.tensor(1.0), b=2.0)
+    meter.add(a=torch.tensor(2.0), c=torch.tensor(7.0))
+    assert meter.means() == {"a": 1.5, "b": 2.0, "c": 7.0}
+    assert meter.take() == {"a": 1.5, "b": 2.0, "c": 7.0}
+    assert meter.take() == {}
+
+
+def test_a_meter_does_not_read_the_device_before_the_means_are_taken():
+    with FakeTensorMode(), torch.device("cuda"):
+        meter = Meter()
+        for _ in range(2):
+            meter.add(a=torch.ones(()), b=torch.ones(()))
+        with pytest.raises(DataDependentOutputException):
+            meter.take()
 
 
 def test_a_meter_returns_means_and_starts_anew():

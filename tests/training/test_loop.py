@@ -15,7 +15,7 @@ from lapgan.run_folder import PartFolder
 from lapgan.training.callbacks import Callback
 from lapgan.training.config import Budget, LogIntervals
 from lapgan.training.log import ClassifierRecord, Record, read_records
-from lapgan.training.loop import check_finite, train_task
+from lapgan.training.loop import train_task
 
 
 class Clock:
@@ -32,6 +32,7 @@ class Counting:
     net: nn.Module = field(default_factory=lambda: nn.Linear(1, 1))
     images_seen: int = 0
     seconds: float = 0.0
+    rollbacks: int = 0
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
@@ -54,15 +55,16 @@ class Counter:
     diverges_at: int = -1
     events: list[tuple[str, int]] = field(default_factory=list)
     name: str = "counter"
+    limits: None = None
 
     def initial_state(self) -> Counting:
         return Counting()
 
     def step(self, state: Counting) -> dict[str, float]:
-        check_finite({"loss": float("nan") if state.images_seen == self.diverges_at else 0.0})
         self.clock.now += 1
         state.images_seen += 1
-        return {"loss_classifier": state.images_seen, "accuracy": 0.5}
+        accuracy = float("nan") if state.images_seen == self.diverges_at else 0.5
+        return {"loss_classifier": state.images_seen, "accuracy": accuracy}
 
     def record(self, state: Counting, rate: float, means: Mapping[str, float]) -> ClassifierRecord:
         self.events.append(("record", state.images_seen))
@@ -169,12 +171,25 @@ def test_callbacks_get_the_start_of_a_task_and_each_record(counter: Counter):
 
 
 @pytest.mark.parametrize(
-    ("diverges_at", "message"),
-    [(1, r"after 1 images: .* No checkpoint yet"), (5, r"after 5 images: .* is .*state\.saf")],
+    ("diverges_at", "seen", "message"),
+    [(1, 2, "No checkpoint yet"), (5, 6, r"is .*state\.safetensors"), (7, 8, r"is .*state\.saf")],
 )
-def test_divergence_says_after_how_many_images_and_where_the_checkpoint_is(
-    counter: Counter, diverges_at: int, message: str
+def test_divergence_is_noticed_before_anything_is_written(
+    counter: Counter, diverges_at: int, seen: int, message: str
 ):
+    """Figures are read when they are logged, every other step, or before a checkpoint or sheet."""
     counter.diverges_at = diverges_at
-    with pytest.raises(LapganError, match=rf"counter: training diverged {message}"):
+    expected = rf"counter: training diverged after {seen} images: accuracy has become .*{message}"
+    with pytest.raises(LapganError, match=expected):
         train_task(counter, Callback())
+    assert all(images < diverges_at for _, images in counter.events)
+    assert all(record["images_seen"] < diverges_at for record in read_records(counter.folder.log))
+
+
+def test_divergence_since_the_last_record_is_noticed_before_a_checkpoint(counter: Counter):
+    """Step 3 diverges; a checkpoint is due after it, a record only after step 4."""
+    counter.diverges_at = 3
+    with pytest.raises(LapganError, match="training diverged after 3 images"):
+        train_task(counter, Callback())
+    assert counter.events == [("record", 2)]
+    assert not counter.folder.state.exists()

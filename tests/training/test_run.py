@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from filelock import FileLock
+from PIL import Image
 from torch import Tensor
 
 from lapgan.cascade import Cascade
@@ -103,6 +105,83 @@ def test_a_folder_of_another_run_is_refused(config: RunConfig):
             train(other, Callback())
         with pytest.raises(LapganError, match=message):
             list(plan(other))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of twelve pictures of 32x32."""
+    random = np.random.default_rng(0)
+    (tmp_path / "pictures").mkdir()
+    for index in range(12):
+        pixels = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{index}.png")
+    return tmp_path / "pictures"
+
+
+def test_a_run_continues_with_the_same_pictures_however_they_are_found(
+    config: RunConfig, pictures: Path, monkeypatch: pytest.MonkeyPatch
+):
+    train(replace(config, data=str(pictures), images=8), Callback())
+    monkeypatch.chdir(pictures.parent)
+    train(replace(config, data="./pictures", images=16), Callback())
+    moved = pictures.rename(pictures.parent / "pics")
+    (moved / "bad.png").write_text("no image")
+    cascade = train(replace(config, data="pics", images=24, on_invalid="skip"), Callback())
+    assert cascade is not None
+    assert {figures["images_seen"] for figures in cascade.training.values()} == {24}
+    (moved / "0.png").unlink()
+    with pytest.raises(LapganError, match=r"data\.content .*data\.fingerprint"):
+        train(replace(config, data="pics", images=32, on_invalid="skip"), Callback())
+
+
+def test_a_run_whose_folder_holds_no_content_continues(config: RunConfig):
+    train(replace(config, images=8), Callback())
+    content = recorded(config)
+    del content["data"]["content"]
+    (config.out / "run.json").write_text(json.dumps(content))
+    assert train(replace(config, images=16), Callback()) is not None
+
+
+def test_nets_that_do_not_fit_are_refused_before_the_first_level_is_trained(config: RunConfig):
+    content = config.recipe.model_dump(mode="json")
+    content["levels"]["32"]["discriminator"] = {"kind": "modern-patch", "patch": 3}
+    wrong = replace(config, recipe=check_recipe(content, "tiny"))
+    with pytest.raises(LapganError, match=r"recipe tiny: levels\.32: patches of 3x3 do not fill"):
+        train(wrong, Callback())
+    assert not config.out.exists()
+
+
+def test_pictures_of_a_wrong_size_are_refused_before_they_are_decoded(
+    config: RunConfig, pictures: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("lapgan.data.reading.decode", None)
+    content = config.recipe.model_dump(mode="json")
+    content["levels"] = {"12": content["levels"]["32"], "8": content["levels"]["8"]}
+    wrong = replace(config, recipe=check_recipe(content, "tiny"), data=str(pictures))
+    with pytest.raises(
+        LapganError, match=r"are 32x32, .* is 12x12\. .*`lapgan prepare --size 12x12`"
+    ):
+        train(wrong, Callback())
+
+
+def test_a_run_folder_within_the_data_is_refused(config: RunConfig, pictures: Path):
+    with pytest.raises(LapganError, match=r"lies in the folder of the data .*outside of it"):
+        train(replace(config, data=str(pictures), out=pictures / "run"), Callback())
+    assert not (pictures / "run").exists()
+
+
+def test_what_was_found_in_the_data_is_told_first(config: RunConfig):
+    calls: list[str] = []
+
+    class Recorder(Callback):
+        def opened(self, data: str) -> None:
+            calls.append(data)
+
+        def started(self, part: str, images: int, seconds: float, budget: Budget) -> None:
+            calls.append(part)
+
+    train(replace(config, images=8), Recorder())
+    assert calls == ["data: dead-leaves, 40 images of 32x32, no classes", "8", "32"]
 
 
 def recorded(config: RunConfig) -> dict[str, Any]:
@@ -251,7 +330,7 @@ def test_levels_are_trained_coarsest_first_whatever_the_order_of_their_names(con
 
 def test_a_plan_is_what_a_run_would_do(config: RunConfig):
     lines = list(plan(config))
-    assert lines[0] == "data: dead-leaves, 40 images of 32x32"
+    assert lines[0] == "data: dead-leaves, 40 images of 32x32, no classes"
     # Weights and biases of the three convolutions of G and of the two convolutions and the linear
     # layer of D; then of the dense nets.
     g = (4 * 4 * 49 + 4) + (4 * 4 * 49 + 4) + (4 * 3 * 25 + 3)

@@ -16,11 +16,15 @@ from lapgan.models.patch import PatchDiscriminator, PatchGenerator
 from lapgan.objectives.contract import Objective
 from lapgan.objectives.paper import Minimax, NonSaturating
 from lapgan.objectives.relativistic import Relativistic
-from lapgan.penalty import FiniteDifferencePenalty
+from lapgan.penalty import ExactPenalty, FiniteDifferencePenalty, Penalty
 from lapgan.training.examples import Examples
 from lapgan.training.update import Nets, Terms, add_noise, distance, update_nets
 
 OBJECTIVES = [NonSaturating(), Minimax(), Relativistic()]
+PENALTIES = [
+    FiniteDifferencePenalty(weight=3.0, every=2, scale=0.1),
+    ExactPenalty(weight=3.0, every=2),
+]
 KINDS = [objective.kind for objective in OBJECTIVES]
 
 
@@ -205,6 +209,50 @@ def test_the_gradient_penalty_of_a_linear_d_shrinks_its_weight(objective: Object
     assert weight.item() == pytest.approx(expected.item(), rel=0.03)
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=KINDS)
+def test_the_exact_penalty_of_a_linear_d_shrinks_its_weight(objective: Objective):
+    """grad D = w / (c h w) in every value, so R = w^2 / (c h w) = w^2 / 12."""
+    results = []
+    for penalty in (None, ExactPenalty(weight=3.0, every=2)):
+        d = Mean()
+        nets = nets_of(Bias(), d)
+        update = update_nets(nets, examples_of(1, 2, 3, 4), objective, Terms(penalty))
+        results.append((d.weight.item(), update.penalty))
+    (without, none), (weight, measured) = results
+    assert none is None
+    assert measured is not None
+    assert measured.item() == pytest.approx(0.5**2 / 12)
+    # The loss has weight / 2 (R1 + R2) times `every`, and d/dw w^2 / 12 is w / 6.
+    assert weight == pytest.approx(without - 3.0 * 2 * 2 * 0.5 / 12)
+
+
+def test_the_weight_of_a_penalty_follows_the_progress():
+    weights = []
+    for progress in (0.0, 1.0):
+        d = Mean()
+        penalty = ExactPenalty(weight=3.0, every=1, decay="cosine")
+        terms = Terms(penalty, progress=progress)
+        update_nets(nets_of(Bias(), d), examples_of(1, 2), Relativistic(), terms)
+        weights.append(d.weight.item())
+    assert weights[1] - weights[0] == pytest.approx(0.7 * 3.0 * 2 * 0.5 / 12)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=KINDS)
+def test_the_gradients_of_each_net_are_measured_and_clipped_on_their_own(objective: Objective):
+    results = []
+    for clip in (None, 0.01):
+        g, d = Bias(), Mean()
+        terms = Terms(ExactPenalty(), clip=clip)
+        update = update_nets(nets_of(g, d), examples_of(1, 2, 3, 4), objective, terms)
+        results.append((g.by.item(), d.weight.item(), update))
+    (b, w, free), (clipped_b, clipped_w, clipped) = results
+    # SGD at rate 1 moves by the gradient, from b = 0 and w = 0.5.
+    assert (abs(b), abs(w - 0.5)) == pytest.approx((free.gradient_g.item(), free.gradient_d.item()))
+    assert (abs(clipped_b), abs(clipped_w - 0.5)) == pytest.approx((0.01, 0.01), rel=1e-3)
+    assert clipped.gradient_d.item() == pytest.approx(free.gradient_d.item())
+    assert clipped.gradient_g > 0.01
+
+
 class Dropped(Mean):
     """The linear discriminator with dropout of the mean."""
 
@@ -216,9 +264,10 @@ class Dropped(Mean):
         return self.dropout(super().head(maps, label))
 
 
-def test_the_penalty_is_that_of_d_without_dropout():
+@pytest.mark.parametrize("penalty", PENALTIES, ids=lambda penalty: penalty.kind)
+def test_the_penalty_is_that_of_d_without_dropout(penalty: Penalty):
     """Two passes with masks of their own would differ by about w m, far more than by w s m(e)."""
-    n, penalty = 4000, FiniteDifferencePenalty(weight=3.0, every=2, scale=0.1)
+    n = 4000
 
     def weight_after(terms: Terms) -> float:
         torch.manual_seed(0)

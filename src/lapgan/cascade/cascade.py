@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lapgan.cascade.best_of import ClassifierGuide
 from lapgan.cascade.blocks import map_in_order, number_blocks, span_of
-from lapgan.cascade.inputs import balance_labels, check_labels, check_start
+from lapgan.cascade.inputs import balance_labels, check_labels, check_numbers, check_start
 from lapgan.cascade.levels import Level, build_level
 from lapgan.cascade.sampler import BlockSampler
 from lapgan.compute import Compute, choose_compute
@@ -222,6 +222,7 @@ class Cascade:
         Yields:
             For each block one Stage per level, coarsest first.
         """
+        check_numbers(n, seed)
         label = self._check_labels(n, labels)
         if start is not None:
             score_size = self.guide.size if self.guide and self.candidates > 1 else None

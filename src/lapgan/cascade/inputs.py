@@ -10,7 +10,7 @@ from lapgan.errors import LapganError
 from lapgan.pyramid import size_of
 from lapgan.sizes import Size, size_text
 
-__all__ = ["balance_labels", "check_labels", "check_start"]
+__all__ = ["balance_labels", "check_labels", "check_numbers", "check_start"]
 
 
 def balance_labels(
@@ -46,7 +46,13 @@ def check_labels(
     Raises:
         LapganError: the model has no classes, or the labels are not n indices of them.
     """
-    indices = torch.as_tensor(labels, dtype=torch.int64)
+    try:
+        indices = torch.as_tensor(labels, dtype=torch.int64)
+    except (TypeError, ValueError, RuntimeError):
+        raise LapganError(
+            f"labels: expected {n} indices of classes, found {str(labels)[:60]}; "
+            "`Cascade.labels` makes them of names."
+        ) from None
     if not class_names:
         raise LapganError(f"labels: this model ({model}) has no classes.")
     if indices.shape != (n,) or (n and not 0 <= indices.min() <= indices.max() < len(class_names)):
@@ -55,6 +61,13 @@ def check_labels(
             f"{indices.tolist() if indices.numel() <= 10 else tuple(indices.shape)}."
         )
     return indices
+
+
+def check_numbers(n: int, seed: int) -> None:
+    """Raises a LapganError if the number of images or the seed is negative."""
+    for name, value in (("n", n), ("seed", seed)):
+        if value < 0:
+            raise LapganError(f"{name}: expected 0 or more, found {value}.")
 
 
 def check_start(n: int, start: Tensor, sizes: Sequence[Size], score_size: Size | None) -> None:
@@ -66,6 +79,11 @@ def check_start(n: int, start: Tensor, sizes: Sequence[Size], score_size: Size |
         sizes: of the levels, finest first.
         score_size: of the images that a classifier chooses among, if it does.
     """
+    if not isinstance(start, Tensor) or start.dtype != torch.uint8 or start.dim() != 4:
+        found = f"{start.dtype} {tuple(start.shape)}" if isinstance(start, Tensor) else type(start)
+        raise LapganError(
+            f"start: expected coarse images as a tensor, uint8 (n, 3, h, w), found {found}."
+        )
     size = size_of(start)
     if size not in sizes[1:]:
         accepted = ", ".join(map(size_text, sizes[1:])) or "none: it has one level"

@@ -8,11 +8,13 @@ from rich.markup import escape
 
 from lapgan.cli.options import Seed, SkipInvalid, console, on_invalid
 from lapgan.errors import LapganError, requires
+from lapgan.files import check_writable
 
 if TYPE_CHECKING:
     from lapgan.evaluation.metrics.entropy.levels import EntropyConfig
+    from lapgan.sizes import Size
 
-__all__ = ["entropy", "prepare"]
+__all__ = ["cache", "entropy", "prepare"]
 
 
 def prepare(
@@ -20,22 +22,71 @@ def prepare(
         str, typer.Argument(metavar="DATA", help="Pictures: a folder, parquet, or hub:OWNER/NAME.")
     ],
     out: Annotated[Path, typer.Option(help="The folder to make.")],
-    size: Annotated[int, typer.Option(min=2, help="Height and width of the new pictures.")] = 64,
+    size: Annotated[
+        str, typer.Option(help="Size of the new pictures: a side, or HEIGHTxWIDTH such as 48x64.")
+    ] = "64",
     n: Annotated[
         int | None, typer.Option("--n", "-n", min=1, help="Only the first n pictures.")
     ] = None,
     split: Annotated[
         str, typer.Option(help="Part of the data: train, test, or a name of its own.")
     ] = "train",
+    hold_out: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Keep N pictures, drawn at random, from training, to evaluate."
+        ),
+    ] = 0,
     skip_invalid: SkipInvalid = False,
 ) -> None:
-    """Crop and reduce your pictures to squares of one size, as training needs them."""
+    """Crop and reduce your pictures to one size, as training needs them."""
     from lapgan.data import prepare_images
 
     count = prepare_images(
-        data, out, (size, size), split=split, count=n, on_invalid=on_invalid(skip_invalid)
+        data,
+        out,
+        _picture_size(size),
+        split=split,
+        count=n,
+        hold_out=hold_out,
+        on_invalid=on_invalid(skip_invalid),
     )
-    console.print(f"wrote {count:,} pictures to {escape(str(out))}")
+    test = sum(1 for _ in (out / "test").rglob("*.png")) if hold_out else 0
+    parts = f", {test:,} of them in test" if hold_out else ""
+    console.print(f"wrote {count:,} pictures{parts} to {escape(str(out))}")
+
+
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove them.")] = False,
+) -> None:
+    """List the decoded images that are kept on the disk, or remove them.
+
+    What is removed is decoded again when it is needed.
+    """
+    from lapgan.data import default_cache
+    from lapgan.data.stored import clear_stored, list_stored
+
+    folder = default_cache()
+    entries = clear_stored(folder) if clear else list_stored(folder)
+    for entry in entries:
+        count, *_, height, width = entry.shape or (0, 0, 0)
+        name = escape(entry.name or entry.path.name)
+        console.print(f"{entry.size / 2**20:10,.1f} MiB  {name}, {count:,} images {height}x{width}")
+    total = sum(entry.size for entry in entries) / 2**20
+    console.print(
+        f"{total:10,.1f} MiB  {'removed from' if clear else 'in'} {escape(str(folder))}"
+        + ("" if clear else " (remove them with --clear)")
+    )
+
+
+def _picture_size(text: str) -> "Size":
+    sides = text.split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) >= 2 for side in sides):
+        raise LapganError(
+            f"--size {text}: expected a side of at least 2 pixels, such as 64, or HEIGHTxWIDTH, "
+            "such as 48x64."
+        )
+    return int(sides[0]), int(sides[-1])
 
 
 def entropy(
@@ -71,6 +122,9 @@ def entropy(
         from lapgan.evaluation.metrics.entropy.views import entropy_table, write_entropy_plot
 
     config = _entropy_config(recipe, sizes, operator, minutes, n, seed)
+    for path in (out, plot):
+        if path is not None:
+            check_writable(path)
     train, test = (open_images(data, split=split) for split in ("train", "test"))
     report = measure_entropy(train, test, config, out)
     console.print(entropy_table(report))

@@ -1,7 +1,9 @@
 """Options and arguments that several commands share, and the console."""
 
+import os
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import IO, Annotated, Any, Literal, cast
 
 import typer
 from rich.console import Console
@@ -17,7 +19,36 @@ __all__ = [
     "on_invalid",
 ]
 
-console = Console(highlight=False, soft_wrap=True)
+
+class _Output:
+    """Standard output, which falls silent when nobody reads it any more; the work goes on."""
+
+    def write(self, text: str) -> int:
+        """Writes text, as a stream does."""
+        try:
+            return sys.stdout.write(text)
+        except OSError:
+            self._fall_silent()
+            return len(text)
+
+    def flush(self) -> None:
+        """Flushes the stream."""
+        try:
+            sys.stdout.flush()
+        except OSError:
+            self._fall_silent()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stdout, name)
+
+    def _fall_silent(self) -> None:
+        # The descriptor is replaced, not the stream alone, which is flushed again at the exit.
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
+
+
+console = Console(file=cast(IO[str], _Output()), highlight=False, soft_wrap=True)
 
 ModelPath = Annotated[
     Path,

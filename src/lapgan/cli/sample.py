@@ -16,7 +16,9 @@ def sample(
     out: Annotated[
         Path, typer.Option(help="What to write: a .png sheet, an .npz file, or a folder of PNGs.")
     ],
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many images.")] = 64,
+    n: Annotated[
+        int, typer.Option("--n", "-n", min=1, max=10_000_000, help="How many images.")
+    ] = 64,
     seed: Seed = 0,
     class_: Annotated[
         list[str] | None,
@@ -27,7 +29,11 @@ def sample(
     ] = False,
     from_: Annotated[
         Path | None,
-        typer.Option("--from", help="Refine this coarse image, as n samples of it."),
+        typer.Option(
+            "--from",
+            help="Refine this coarse image, as n samples of it, of all classes unless --class "
+            "names some.",
+        ),
     ] = None,
     best_of: BestOf = 1,
     zoom: Annotated[int, typer.Option(min=1, max=16, help="Enlarge the sheet.")] = 1,
@@ -37,8 +43,9 @@ def sample(
     """Generate images from noise, or from a given coarse image."""
     from lapgan.cascade import Cascade
     from lapgan.compute import choose_compute
-    from lapgan.writing import read_coarse_image, write_chain, write_images
+    from lapgan.writing import check_output, read_coarse_image, write_chain, write_images
 
+    check_output(out, chain=chain)
     cascade = Cascade.load(model, choose_compute(device, precision)).best_of(best_of)
     start = None if from_ is None else read_coarse_image(from_).expand(n, -1, -1, -1)
     labels = cascade.labels(n, class_ or ())

@@ -1,5 +1,6 @@
 """Commands that train: the levels of a cascade, and its classifier."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -151,6 +152,8 @@ def _show_training(
         raise typer.Exit(130) from None
     if cascade is not None:
         console.print(f"wrote {escape(str(RunFolder(config.out).cascade))}")
+        out = escape(shlex.quote(str(config.out)))
+        console.print(f"next: lapgan sample {out} --zoom 2 --out samples.png")
 
 
 def _print_plan(config: "RunConfig") -> None:
@@ -160,7 +163,10 @@ def _print_plan(config: "RunConfig") -> None:
     console.print_json(config.recipe.model_dump_json())
     for line in plan(config):
         console.print(escape(line))
-    console.print(f"computing on {_choose_compute(config)}; nothing was written (--dry-run)")
+    console.print(
+        f"computing on {_choose_compute(config)}; nothing was trained or written to the run folder "
+        "(--dry-run; decoded images stay in the cache)"
+    )
 
 
 def _choose_compute(config: "RunConfig | ClassifierConfig") -> "Compute":

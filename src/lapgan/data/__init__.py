@@ -1,17 +1,20 @@
 """Data: sources of images, decoded once into uint8 arrays. Nothing here imports PyTorch."""
 
 from lapgan.data.cache import default_cache
-from lapgan.data.crops import CornerCrops, corner_crops, corner_offsets
+from lapgan.data.crops import CornerCrops, check_crop_size, corner_crops, corner_offsets
 from lapgan.data.images import Images
 from lapgan.data.opening import open_images
 from lapgan.data.prepare import prepare_images
 from lapgan.data.reading import OnInvalid
 from lapgan.data.sources import describe_sources, find_source
+from lapgan.data.sources.folder import class_folders
 
 __all__ = [
     "CornerCrops",
     "Images",
     "OnInvalid",
+    "check_crop_size",
+    "class_folders",
     "corner_crops",
     "corner_offsets",
     "default_cache",

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -36,19 +37,23 @@ def default_cache() -> Path:
 
 
 def open_cached_images(
-    source: Source, *, split: str, on_invalid: OnInvalid, folder: Path, progress: bool | None
+    source: Source,
+    *,
+    split: str,
+    on_invalid: OnInvalid,
+    folder: Path,
+    progress: bool | None,
+    check_size: Callable[[str, Size], None] | None = None,
 ) -> Images:
     """Opens the decoded images of a source, and decodes them first if they are not in the cache.
-
-    An entry is written whole or not at all; if several processes need it at once, one decodes and
-    the others wait. A damaged entry is replaced.
 
     Args:
         source: where the images come from.
         split: which part of it.
         on_invalid: what to do with images that cannot be used, "stop" or "skip".
         folder: the cache.
-        progress: whether to draw a progress bar on stderr; only in a terminal if None.
+        progress: as for `open_images`.
+        check_size: as for `open_images`.
 
     Raises:
         LapganError: the source holds images that cannot be used, or the cache cannot be written.
@@ -66,7 +71,7 @@ def open_cached_images(
             images = entry.load(source.name)
             if images is not None:
                 return images
-            entry.build(SourceReader(source, on_invalid, progress))
+            entry.build(SourceReader(source, on_invalid, progress), check_size)
     images = entry.load(source.name)
     if images is None:
         raise LapganError(f"{entry.path}: was written but cannot be read again. Check the disk.")
@@ -101,16 +106,21 @@ class _Entry:
         labels = np.load(self.path / "labels.npy", allow_pickle=False) if names else None
         if list(pixels.shape) != meta["shape"]:
             raise ValueError("pixels: not the shape in meta.json")
-        return Images(pixels, labels, names, name, self.key)
+        return Images(pixels, labels, names, name, self.key, str(meta.get("content", "")))
 
-    def build(self, reader: SourceReader) -> None:
+    def build(self, reader: SourceReader, check_size: Callable[[str, Size], None] | None) -> None:
         """Decodes the images and writes the entry."""
         size = reader.common_size()
+        if check_size is not None:
+            check_size(reader.source.name, size)
         # An entry that is there already is damaged, or it would have been loaded.
         with atomic_folder(self.path, replace=True, advice=_ADVICE) as folder:
-            labels = _write_pixels(folder / "pixels.npy", reader, size)
+            labels, digest = _write_pixels(folder / "pixels.npy", reader, size)
             names = _write_labels(folder / "labels.npy", labels, reader.source)
+            content = repr((digest, size, labels if names else None, names))
             meta = {
+                "name": reader.source.name,
+                "content": hashlib.sha256(content.encode()).hexdigest()[:32],
                 "class_names": names,
                 "shape": [len(labels), 3, *size],
                 "skipped": reader.list_invalid(),
@@ -119,18 +129,22 @@ class _Entry:
             (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
-def _write_pixels(path: Path, reader: SourceReader, size: Size) -> list[int | None]:
+def _write_pixels(path: Path, reader: SourceReader, size: Size) -> tuple[list[int | None], str]:
+    """Returns the labels, and a hash of the pixels."""
     labels: list[int | None] = []
+    digest = hashlib.sha256()
     # Written, not assigned to a memory map: a full disk kills a process that writes to a map.
     with path.open("wb") as file:
         _write_header(file, (0, 3, *size))
         for rgb, label in reader.images():
-            file.write(np.ascontiguousarray(rgb.transpose(2, 0, 1)).data)
+            pixels = np.ascontiguousarray(rgb.transpose(2, 0, 1)).data
+            file.write(pixels)
+            digest.update(pixels)
             labels.append(label)
         # numpy leaves room in the header for the first axis to grow.
         file.seek(0)
         _write_header(file, (len(labels), 3, *size))
-    return labels
+    return labels, digest.hexdigest()
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:

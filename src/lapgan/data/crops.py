@@ -9,7 +9,7 @@ from lapgan.data.images import Images
 from lapgan.errors import LapganError
 from lapgan.sizes import Size, size_text
 
-__all__ = ["CornerCrops", "corner_crops", "corner_offsets"]
+__all__ = ["CornerCrops", "check_crop_size", "corner_crops", "corner_offsets"]
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,7 @@ class CornerCrops:
     size: Size
 
     def __post_init__(self) -> None:
-        if self.images.size[0] < self.size[0] or self.images.size[1] < self.size[1]:
-            raise LapganError(
-                f"{self.images.name}: images are {size_text(self.images.size)}, too small for "
-                f"corner crops of {size_text(self.size)}."
-            )
+        check_crop_size(self.images.name, self.images.size, self.size)
 
     def __len__(self) -> int:
         return 4 * len(self.images)
@@ -46,6 +42,15 @@ class CornerCrops:
     def labels(self, examples: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """Returns the labels of examples (n,), int64 (n,); None if the images have none."""
         return None if self.images.labels is None else self.images.labels[examples // 4]
+
+
+def check_crop_size(name: str, images: Size, crop: Size) -> None:
+    """Raises a LapganError if images (height, width) are smaller than crops (height, width)."""
+    if images[0] < crop[0] or images[1] < crop[1]:
+        raise LapganError(
+            f"{name}: images are {size_text(images)}, too small for corner crops of "
+            f"{size_text(crop)}."
+        )
 
 
 def corner_offsets(images: Size, crop: Size) -> list[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """Decodes image files to 8-bit RGB without loss, or refuses them and says why."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from lapgan.data.sources.base import Content
 from lapgan.sizes import Size
@@ -18,6 +19,8 @@ __all__ = ["InvalidImageError", "decode", "image_size"]
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _LOSSLESS_MODES = {"1", "L", "P", "RGB", "LA", "PA", "RGBA"}
 _SIDEWAYS = {5, 6, 7, 8}
+# Pillow refuses PNG files with more than 1 MiB of text; that text is never used here.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 _ORIENTATION = 0x0112  # the EXIF tag
 
 
@@ -66,17 +69,29 @@ def _open(content: bytes | Path) -> Iterator[ImageFile.ImageFile]:
         raise InvalidImageError("is empty. Restore the file or remove it")
     try:
         file = BytesIO(content) if isinstance(content, bytes) else content
-        with Image.open(file, formats=_FORMATS) as image:
+        with _open_file(file) as image:
             _refuse_lossy(image)
             yield image
     except InvalidImageError:
         raise
+    except Image.DecompressionBombError:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise InvalidImageError(
+            f"is larger than {limit:.0f} megapixels. Reduce it beforehand or remove it"
+        ) from None
     except UnidentifiedImageError:
         formats = "PNG, JPEG, WebP, BMP, GIF or TIFF"
         raise InvalidImageError(f"is not a {formats} image. Convert it or remove it") from None
     except Exception as error:  # Pillow's readers raise almost anything on broken files
         detail = getattr(error, "strerror", None) or error
         raise InvalidImageError(f"cannot be read ({detail}). Restore it or remove it") from error
+
+
+def _open_file(file: BytesIO | Path) -> ImageFile.ImageFile:
+    with warnings.catch_warnings():
+        # Pillow warns from half of its limit on; beyond the limit it raises.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(file, formats=_FORMATS)
 
 
 def _refuse_lossy(image: ImageFile.ImageFile) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lapgan.sizes import Size
+from lapgan.sizes import Size, size_text
 
 __all__ = ["Images"]
 
@@ -19,7 +19,9 @@ class Images:
         labels: int64 (N,), each an index into `class_names`; None if the images have none.
         class_names: the name of each class; empty if and only if there are no labels.
         name: a short name for people.
-        fingerprint: a hash of the content; equal for the same images on any machine.
+        fingerprint: a hash of the source's content; equal for the same source on any machine.
+        content: a hash of pixels, labels and class names, whatever source they come from; empty
+            where it is not known.
 
     Raises:
         ValueError: the parts do not fit together.
@@ -30,6 +32,7 @@ class Images:
     class_names: tuple[str, ...]
     name: str
     fingerprint: str
+    content: str = ""
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[1] != 3:
@@ -52,6 +55,13 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    def describe(self) -> str:
+        """Returns what they are on one line: name, number, size and classes."""
+        count = len(self.class_names)
+        names = ", ".join(self.class_names[:10]) + (", ..." if count > 10 else "")
+        classes = f"{count} classes ({names})" if count else "no classes"
+        return f"{self.name}, {len(self):,} images of {size_text(self.size)}, {classes}"
 
     @property
     def size(self) -> Size:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lapgan.models.contracts import DataInitialized, FeatureMaps
 from lapgan.models.heads import he_normal_, leaky_relu_, minibatch_std
 from lapgan.models.residual import Maps, check_grids, conv, halve
+from lapgan.penalty import SelectsPenalized
 from lapgan.pyramid import image_of, size_of
 from lapgan.section import Count, Section
 from lapgan.sizes import Size
@@ -28,7 +29,7 @@ __all__ = ["DISCRIMINATORS", "ResidualDiscriminator", "ResidualDiscriminatorSect
 _GAIN = 1.4
 
 
-class ResidualDiscriminator(nn.Module, DataInitialized):
+class ResidualDiscriminator(nn.Module, DataInitialized, SelectsPenalized):
     """D: image, residual and low-pass image side by side through residual blocks to a logit.
 
     Where there is no low-pass image, at the coarsest level, the image's own takes its place: its
@@ -121,6 +122,11 @@ class ResidualDiscriminator(nn.Module, DataInitialized):
             return logits
         match: Tensor = (h * self.embedding(label)).sum(1) / math.sqrt(h.shape[1])
         return logits + match
+
+    def select_penalized(self, maps: FeatureMaps) -> FeatureMaps:
+        """Returns the views of image and residual: a pair shares its low-pass image."""
+        (x,) = maps
+        return (x[:, :6],)
 
 
 class _DiscriminatorBlock(nn.Module):

@@ -23,7 +23,7 @@ from lapgan.noise import AnyNoise, ConditioningNoise
 from lapgan.objectives import AnyObjective
 from lapgan.objectives.paper import NonSaturating
 from lapgan.optimizers import AnyOptimizer, Sgd
-from lapgan.penalty import FiniteDifferencePenalty
+from lapgan.penalty import AnyPenalty, Penalty
 from lapgan.pyramid import Operator
 from lapgan.section import Count, NotNegative, Positive, Section
 from lapgan.sizes import Size, check_sizes, parse_size
@@ -72,7 +72,12 @@ class TrainingRecipe(Section):
         objective: the losses of D and G, by name or as a table with a `kind`.
         penalty: the gradient penalty of every level that has none of its own.
         optimiser: of D and of G.
+        warm_up: the learning rates rise from 0 along a line in this many steps.
+        clip_gradients: the largest norm of all gradients of a net; longer ones are scaled down.
         ema_half_life: the averaged weights forget half in this many images.
+        ema_ramp: but at the beginning sooner, in this fraction of the images seen.
+        rollbacks: how often a level may go back to earlier weights when its training explodes, each
+            time with half the learning rate; see `lapgan.training.rollback`.
     """
 
     batch: Annotated[int, Field(ge=2, multiple_of=2)] = 128
@@ -80,9 +85,13 @@ class TrainingRecipe(Section):
     objective: Annotated[
         AnyObjective, Field(discriminator="kind"), BeforeValidator(_as_section)
     ] = NonSaturating()
-    penalty: FiniteDifferencePenalty | None = None
+    penalty: AnyPenalty | None = None
     optimiser: AnyOptimizer = Sgd()
+    warm_up: Annotated[int, Field(ge=0)] = 0
+    clip_gradients: Positive | None = None
     ema_half_life: Count = 20_000
+    ema_ramp: Positive = 0.05
+    rollbacks: Annotated[int, Field(ge=0)] = 0
 
 
 class LevelRecipe(Section):
@@ -114,12 +123,12 @@ class LevelRecipe(Section):
     noise: Annotated[AnyNoise, Field(discriminator="kind")]
     share: Positive = 1.0
     generator_rate: Positive = 1.0
-    own_penalty: FiniteDifferencePenalty | None = Field(default=None, alias="penalty")
+    own_penalty: AnyPenalty | None = Field(default=None, alias="penalty")
     supervised: NotNegative = 0.0
     instance_noise: NotNegative = 0.0
     augment: bool = False
     conditioning_noise: ConditioningNoise | None = None
-    _common_penalty: FiniteDifferencePenalty | None = PrivateAttr(default=None)
+    _common_penalty: Penalty | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _check_noise(self) -> "LevelRecipe":
@@ -138,7 +147,7 @@ class LevelRecipe(Section):
         return parse_size(self.name)
 
     @property
-    def penalty(self) -> FiniteDifferencePenalty | None:
+    def penalty(self) -> Penalty | None:
         """The gradient penalty: the level's own, or the one of `training`."""
         return self.own_penalty or self._common_penalty
 

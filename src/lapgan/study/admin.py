@@ -1,11 +1,12 @@
 """The admin pages: progress, pause and export, behind a secret."""
 
-import hashlib
 import hmac
+import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -22,6 +23,7 @@ __all__ = ["admin_routes"]
 
 _COOKIE = "lapgan_study_admin"
 _FORM_LIMIT = 1024
+_SESSION_SECONDS = 12 * 3600
 
 Page = Callable[..., Response]
 
@@ -33,18 +35,24 @@ class _Admin:
     limits: RateLimits
     page: Page
     secret: str
+    # The time at which each session ends, by the value of its cookie.
+    sessions: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def session(self) -> str:
-        """The value of the cookie that a login sets; it does not reveal the secret."""
-        return hashlib.sha256(f"lapgan study admin {self.secret}".encode()).hexdigest()
+    def open_session(self) -> str:
+        """Returns the random value of a new session's cookie."""
+        now = time.monotonic()
+        for cookie in [cookie for cookie, end in self.sessions.items() if end < now]:
+            del self.sessions[cookie]
+        cookie = secrets.token_urlsafe(32)
+        self.sessions[cookie] = now + _SESSION_SECONDS
+        return cookie
 
     def admits(self, request: Request) -> bool:
         """Returns whether a request carries the secret, as a bearer token or by cookie."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return _equal(token, self.secret)
-        return _equal(request.cookies.get(_COOKIE, ""), self.session)
+        return self.sessions.get(request.cookies.get(_COOKIE, ""), 0.0) > time.monotonic()
 
 
 def admin_routes(
@@ -63,6 +71,8 @@ def admin_routes(
     return [
         Route("/", _require_secret(admin, _show_overview(admin))),
         Route("/login", _log_in(admin), methods=["POST"]),
+        Route("/logout", _require_secret(admin, _log_out(admin)), methods=["POST"]),
+        Route("/remove", _require_secret(admin, _remove(admin)), methods=["POST"]),
         Route("/pause", _require_secret(admin, _pause(admin)), methods=["POST"]),
         Route("/answers.{kind:str}", _require_secret(admin, _export(admin))),
     ]
@@ -71,6 +81,7 @@ def admin_routes(
 def _require_secret(admin: _Admin, endpoint: Endpoint) -> Endpoint:
     async def guard(request: Request) -> Response:
         if admin.admits(request):
+            _check_origin(request)
             return await endpoint(request)
         if request.method == "GET" and "authorization" not in request.headers:
             return admin.page("login.html", 401, wrong=False)
@@ -88,7 +99,8 @@ def _log_in(admin: _Admin) -> Endpoint:
         response = RedirectResponse("/admin/", 303)
         response.set_cookie(
             _COOKIE,
-            admin.session,
+            admin.open_session(),
+            max_age=_SESSION_SECONDS,
             path="/admin",
             httponly=True,
             samesite="strict",
@@ -97,6 +109,26 @@ def _log_in(admin: _Admin) -> Endpoint:
         return response
 
     return login
+
+
+def _log_out(admin: _Admin) -> Endpoint:
+    async def logout(request: Request) -> Response:
+        admin.sessions.pop(request.cookies.get(_COOKIE, ""), None)
+        response = RedirectResponse("/admin/", 303)
+        response.delete_cookie(_COOKIE, path="/admin")
+        return response
+
+    return logout
+
+
+def _remove(admin: _Admin) -> Endpoint:
+    async def remove(request: Request) -> Response:
+        code = await _read_field(request, "code")
+        if not await run_in_threadpool(admin.store.remove, [code]):
+            raise HTTPException(404, "There is no such rater.")
+        return RedirectResponse("/admin/", 303)
+
+    return remove
 
 
 def _show_overview(admin: _Admin) -> Endpoint:
@@ -136,6 +168,13 @@ def _export(admin: _Admin) -> Endpoint:
         return Response(text, media_type=media_type, headers=headers)
 
     return export
+
+
+def _check_origin(request: Request) -> None:
+    """Refuses changes that a page of another host or port asks for."""
+    origin = request.headers.get("origin")
+    if request.method == "POST" and origin and urlsplit(origin).netloc != request.url.netloc:
+        raise HTTPException(403, "This comes from another page.")
 
 
 async def _read_field(request: Request, name: str) -> str:

@@ -1,7 +1,8 @@
 """Statistics of the answers: shares, sensitivity, error rates, agreement, timing.
 
-Pure functions of `Judgements`. Raters, not answers, are the independent units: intervals come
-from resampling whole raters. Wilson intervals, which assume independent answers, are given too.
+Pure functions of `Judgements`. Raters and images, not answers, are the independent units: intervals
+come from resampling whole raters, widened by what the draw of the images adds. Wilson intervals,
+which assume independent answers, are given too.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import krippendorff
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special, stats
 
 from lapgan.study.design import REAL
 from lapgan.study.judgements import Judgements, is_within_frames
@@ -25,9 +26,11 @@ __all__ = [
     "krippendorff_alpha",
     "measure_timing",
     "sensitivity",
+    "share_difference",
     "share_judged_real",
 ]
 
+Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.float64]
 
 
@@ -52,7 +55,7 @@ class Share:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The raters' interval; Wilson's where all raters agree, so that theirs has no width."""
+        """That of raters and images; Wilson's where all raters agree, so that it has no width."""
         low, high = self.bootstrap
         return self.bootstrap if low < high else self.wilson
 
@@ -72,9 +75,14 @@ class Timing:
 class Resampling:
     """Draws raters with replacement, once for all statistics of a report.
 
-    The interval is the expanded percentile interval: with R raters the tails are cut at
-    Phi(-sqrt(R / (R - 1)) t), t the quantile of Student's distribution with R - 1 degrees of
-    freedom. Plain percentiles are too narrow when there are few raters.
+    The interval of the raters alone is the expanded percentile interval: with R raters the tails
+    are cut at Phi(-sqrt(R / (R - 1)) t), t the quantile of Student's distribution with R - 1
+    degrees of freedom. Plain percentiles are too narrow when there are few raters.
+
+    Images are a sample too. The distances from the estimate to both ends are multiplied by
+    sqrt(V / V_raters), where V = max(V_raters + V_images - V_answers, V_raters, V_images) is the
+    variance with crossed clusters, each part by the jackknife: raters, images, and up to 1,000
+    random groups of answers are left out in turn. The last part is contained in both others.
 
     Args:
         raters: codes of the raters.
@@ -84,6 +92,7 @@ class Resampling:
 
     References:
         Hesterberg (2015), What teachers should know about the bootstrap, section 4.
+        Cameron, Gelbach and Miller (2011), Robust inference with multiway clustering.
     """
 
     def __init__(
@@ -99,28 +108,49 @@ class Resampling:
         self.weights = rng.multinomial(count, even, size=replicates) if count else None
         self.confidence = confidence
 
-    def counts(self, judgements: Judgements, flags: npt.NDArray[np.bool_]) -> Numbers:
+    def counts(self, judgements: Judgements, flags: Flags) -> Numbers:
         """Returns the number of true `flags` by rater, shape (R,)."""
         index = np.searchsorted(self.raters, judgements.rater)
-        return np.bincount(index, weights=flags, minlength=len(self.raters)).astype(np.float64)
+        return _sum_by(index, flags, len(self.raters))
 
-    def estimate(self, statistic: Callable[..., Numbers], *counts: Numbers) -> Estimate:
-        """Returns a statistic of summed counts, with its interval.
+    def estimate(
+        self, statistic: Callable[..., Numbers], judgements: Judgements, *flags: Flags
+    ) -> Estimate:
+        """Returns a statistic of the numbers of true flags, with its interval.
 
         Args:
-            statistic: elementwise function of the summed counts.
-            counts: per rater, shape (R,) each.
+            statistic: elementwise function of these numbers.
+            judgements: N answers.
+            flags: which of them each number counts, shape (N,) each.
         """
-        value = float(statistic(*(np.array([count.sum()]) for count in counts))[0])
+        value = float(statistic(*(np.array([float(flag.sum())]) for flag in flags))[0])
         if self.weights is None or len(self.raters) < 2:
             return Estimate(value, float("nan"), float("nan"))
-        drawn = statistic(*(self.weights @ count for count in counts))
+        drawn = statistic(*(self.weights @ self.counts(judgements, flag) for flag in flags))
         tail = self._tail()
         finite = drawn[np.isfinite(drawn)]
         if not len(finite):
             return Estimate(value, float("nan"), float("nan"))
-        low, high = np.quantile(finite, [tail, 1 - tail])
-        return Estimate(value, float(low), float(high))
+        ends = np.quantile(finite, [tail, 1 - tail])
+        by_raters, total = _measure_variance(statistic, judgements, flags)
+        if by_raters > 0:
+            ends = value + np.sqrt(total / by_raters) * (ends - value)
+        return Estimate(value, float(ends[0]), float(ends[1]))
+
+    def compare(
+        self, statistic: Callable[..., Numbers], judgements: Judgements, *flags: Flags
+    ) -> tuple[Estimate, float]:
+        """Returns an estimate, and the p-value of the hypothesis that its true value is zero.
+
+        The test is two-sided, with Student's distribution: |value| / sqrt(V), R - 1 degrees of
+        freedom. The p-value is NaN without at least two raters and some variance.
+        """
+        estimate = self.estimate(statistic, judgements, *flags)
+        total = _measure_variance(statistic, judgements, flags)[1]
+        if len(self.raters) < 2 or not total > 0:
+            return estimate, float("nan")
+        t = abs(estimate.value) / np.sqrt(total)
+        return estimate, float(2 * stats.t.sf(t, len(self.raters) - 1))
 
     def _tail(self) -> float:
         count = len(self.raters)
@@ -131,23 +161,45 @@ class Resampling:
 def share_judged_real(judgements: Judgements, resampling: Resampling) -> Share:
     """Returns the share of these images that were judged real.
 
+    The interval is that of the log odds log((k + 1/2) / (n - k + 1/2)), so it stays within [0, 1].
+
     Args:
         judgements: the trials of one cell, such as one source at one time.
         resampling: the raters' bootstrap.
     """
     judged_real, total = int(judgements.said_real.sum()), len(judgements)
-    estimate = resampling.estimate(
-        _divide,
-        resampling.counts(judgements, judgements.said_real),
-        resampling.counts(judgements, np.ones(total, dtype=np.bool_)),
-    )
+    share = judged_real / total if total else float("nan")
+    odds = resampling.estimate(_log_odds, judgements, judgements.said_real, ~judgements.said_real)
+    ends = (share, share) if share in (0.0, 1.0) else special.expit([odds.low, odds.high])
     wilson = (float("nan"), float("nan"))
     if total:
         interval = stats.binomtest(judged_real, total).proportion_ci(
             resampling.confidence, "wilson"
         )
         wilson = (float(interval.low), float(interval.high))
-    return Share(judged_real, total, estimate.value, wilson, (estimate.low, estimate.high))
+    return Share(judged_real, total, share, wilson, (float(ends[0]), float(ends[1])))
+
+
+def share_difference(
+    judgements: Judgements, one: str, other: str, resampling: Resampling
+) -> tuple[Estimate, float]:
+    """Returns the difference between two sources' shares judged real, and its p-value.
+
+    The raters are the same, so that differences between their criteria cancel to a large part.
+
+    Args:
+        judgements: trials of both sources, at least.
+        one: name of the source whose share is taken.
+        other: name of the source whose share is subtracted.
+        resampling: the raters' bootstrap.
+    """
+
+    def statistic(real: Numbers, shown: Numbers, other_real: Numbers, others: Numbers) -> Numbers:
+        return _divide(real, shown) - _divide(other_real, others)
+
+    first, second = judgements.source == one, judgements.source == other
+    flags = (first & judgements.said_real, first, second & judgements.said_real, second)
+    return resampling.compare(statistic, judgements, *flags)
 
 
 def d_prime(
@@ -190,10 +242,10 @@ def sensitivity(
         source: name of the fake source.
         resampling: the raters' bootstrap.
     """
-    counts = _count_signals(judgements, source, resampling)
+    flags = _flag_signals(judgements, source)
     return (
-        resampling.estimate(lambda *sums: d_prime(*sums)[0], *counts),
-        resampling.estimate(lambda *sums: d_prime(*sums)[1], *counts),
+        resampling.estimate(lambda *sums: d_prime(*sums)[0], judgements, *flags),
+        resampling.estimate(lambda *sums: d_prime(*sums)[1], judgements, *flags),
     )
 
 
@@ -215,7 +267,9 @@ def hype_error(judgements: Judgements, source: str, resampling: Resampling) -> E
     def statistic(hits: Numbers, reals: Numbers, alarms: Numbers, fakes: Numbers) -> Numbers:
         return (_divide(alarms, fakes) + 1 - _divide(hits, reals)) / 2
 
-    return resampling.estimate(statistic, *_count_signals(judgements, source, resampling))
+    found = resampling.estimate(statistic, judgements, *_flag_signals(judgements, source))
+    low, high = np.clip([found.low, found.high], 0.0, 1.0)
+    return Estimate(found.value, float(low), float(high))
 
 
 def krippendorff_alpha(judgements: Judgements) -> float | None:
@@ -259,19 +313,48 @@ def measure_timing(judgements: Judgements) -> list[Timing]:
     return rows
 
 
+def _log_odds(part: Numbers, rest: Numbers) -> Numbers:
+    odds: Numbers = np.where(part + rest > 0, np.log((part + 0.5) / (rest + 0.5)), np.nan)
+    return odds
+
+
 def _divide(part: Numbers, whole: Numbers) -> Numbers:
     empty: Numbers = np.full(np.shape(whole), np.nan)
     return np.divide(part, whole, out=empty, where=whole > 0)
 
 
-def _count_signals(
-    judgements: Judgements, source: str, resampling: Resampling
-) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+def _flag_signals(judgements: Judgements, source: str) -> tuple[Flags, Flags, Flags, Flags]:
     real = judgements.source == REAL
     fake = judgements.source == source
-    return (
-        resampling.counts(judgements, real & judgements.said_real),
-        resampling.counts(judgements, real),
-        resampling.counts(judgements, fake & judgements.said_real),
-        resampling.counts(judgements, fake),
+    return real & judgements.said_real, real, fake & judgements.said_real, fake
+
+
+def _measure_variance(
+    statistic: Callable[..., Numbers], judgements: Judgements, flags: Sequence[Flags]
+) -> tuple[float, float]:
+    """Returns a statistic's variance by the draw of the raters, and by raters and images."""
+    order = np.random.default_rng(len(judgements)).permutation(len(judgements))
+    raters = np.unique(judgements.rater, return_inverse=True)[1]
+    images = np.unique(judgements.stimulus, return_inverse=True)[1]
+    by_raters, by_images, by_answers = (
+        _jackknife(statistic, groups, flags) for groups in (raters, images, order % 1000)
     )
+    return by_raters, max(by_raters + by_images - by_answers, by_raters, by_images)
+
+
+def _jackknife(
+    statistic: Callable[..., Numbers], groups: npt.NDArray[np.int_], flags: Sequence[Flags]
+) -> float:
+    """Returns the jackknife variance of a statistic: each group of answers is left out in turn."""
+    count = int(groups.max(initial=-1)) + 1
+    if count < 2:
+        return 0.0
+    values = statistic(*(flag.sum() - _sum_by(groups, flag, count) for flag in flags))
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return 0.0
+    return float((count - 1) / count * np.sum((values - values.mean()) ** 2))
+
+
+def _sum_by(groups: npt.NDArray[np.int_], flags: Flags, count: int) -> Numbers:
+    return np.bincount(groups, weights=flags, minlength=count).astype(np.float64)

@@ -51,10 +51,17 @@ class Answer(BaseModel):
 
     trial: str = Field(min_length=1, max_length=24, pattern=r"^[A-Za-z0-9_-]+$")
     answer: Judgement
-    achieved_ms: _Duration = Field(
-        description="From onset frame to offset frame in the browser, ms."
+    achieved_ms: float = Field(
+        gt=0,
+        le=86_400_000,
+        allow_inf_nan=False,
+        description="From onset frame to offset frame in the browser, ms.",
     )
-    frames: _Count = Field(description="Animation frames during which the image was on the screen.")
+    frames: int = Field(
+        ge=1,
+        le=100_000_000,
+        description="Animation frames during which the image was on the screen.",
+    )
     refresh_hz: float = Field(
         ge=1,
         le=2000,

@@ -32,7 +32,7 @@ from lapgan.study.store import Store
 __all__ = ["build_app"]
 
 _BODY_LIMIT = 4096
-_STATUS = {"unknown-rater": 401, "unknown-trial": 404, "out-of-order": 409}
+_STATUS = {"unknown-rater": 401, "unknown-trial": 404, "out-of-order": 409, "impossible-time": 422}
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class _Site:
     store: Store
     limits: RateLimits
     images: frozenset[str]
+    max_raters: int
 
     def page(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
         """Returns a template as a response."""
@@ -52,6 +53,7 @@ def build_app(
     store: Store,
     admin_secret: str,
     rates: Mapping[str, str] | None = None,
+    max_raters: int = 1000,
 ) -> Starlette:
     """Builds the application that serves one study.
 
@@ -60,9 +62,10 @@ def build_app(
         store: stores its answers.
         admin_secret: gives access to the pages below /admin.
         rates: limits that replace those of `guards.DEFAULT_RATES`.
+        max_raters: number of raters at which nobody can join anymore.
     """
     names = frozenset(item.name for item in study.manifest.stimuli)
-    site = _Site(study, store, RateLimits(rates or {}), names)
+    site = _Site(study, store, RateLimits(rates or {}), names, max_raters)
     routes = [
         Route("/", _show_home(site)),
         Route("/join", _join(site), methods=["POST"]),
@@ -70,6 +73,7 @@ def build_app(
         Route("/sitting", _show_sitting(site)),
         Route("/api/sitting", _send_sitting(site)),
         Route("/api/answers", _store_answer(site), methods=["POST"]),
+        Route("/api/withdraw", _withdraw(site), methods=["POST"]),
         Route("/stimuli/{name}.png", _send_stimulus(site)),
         Mount("/admin", routes=admin_routes(study, store, site.limits, site.page, admin_secret)),
         Mount("/static", StaticFiles(directory=str(resources.files("lapgan.study") / "static"))),
@@ -77,7 +81,10 @@ def build_app(
     return Starlette(
         routes=routes,
         middleware=[Middleware(SafeHeaders)],
-        exception_handlers={HTTPException: _show_problem(site), Exception: _report_failure},
+        exception_handlers={
+            HTTPException: _show_problem(site),
+            Exception: _report_failure(site),
+        },
     )
 
 
@@ -95,6 +102,9 @@ def _join(site: _Site) -> Endpoint:
             return site.page(
                 "message.html", 503, heading="Paused", text="The study is paused. Try again later."
             )
+        if len(await run_in_threadpool(site.store.progress)) >= site.max_raters:
+            text = "All places in this study are taken. Thank you for your interest."
+            return site.page("message.html", 503, heading="Full", text=text)
         token = await asyncio.wrap_future(site.store.join())
         return RedirectResponse(f"/sitting#{token}", 303)
 
@@ -119,6 +129,7 @@ def _show_sitting(site: _Site) -> Endpoint:
             examples=site.study.examples(),
             height=height,
             width=width,
+            zoom=site.study.manifest.zoom,
         )
 
     return sitting_page
@@ -148,6 +159,17 @@ def _store_answer(site: _Site) -> Endpoint:
     return answers
 
 
+def _withdraw(site: _Site) -> Endpoint:
+    async def withdraw(request: Request) -> Response:
+        token = _read_token(site, request)
+        with _translate_refusals(site, request):
+            code = (await run_in_threadpool(site.store.sitting, token)).code
+        await run_in_threadpool(site.store.remove, [code])
+        return JSONResponse({"removed": code})
+
+    return withdraw
+
+
 def _send_stimulus(site: _Site) -> Endpoint:
     async def stimulus(request: Request) -> Response:
         name = request.path_params["name"]
@@ -165,13 +187,21 @@ def _show_problem(site: _Site) -> Callable[[Request, Any], Awaitable[Response]]:
         if request.url.path.startswith("/api/"):
             return JSONResponse({"error": error.detail}, error.status_code, error.headers)
         text = error.detail if error.status_code != 404 else "There is no such page."
-        return site.page("message.html", error.status_code, heading="Sorry", text=text, back="/")
+        page = site.page("message.html", error.status_code, heading="Sorry", text=text, back="/")
+        page.headers.update(error.headers or {})
+        return page
 
     return problem
 
 
-async def _report_failure(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": "The server failed. Your answers so far are stored."}, 500)
+def _report_failure(site: _Site) -> Callable[[Request, Any], Awaitable[Response]]:
+    async def failure(request: Request, error: Exception) -> Response:
+        text = "The server failed. Your answers so far are stored."
+        if request.url.path.startswith("/api/"):
+            return JSONResponse({"error": text}, 500)
+        return site.page("message.html", 500, heading="Sorry", text=text, back="/")
+
+    return failure
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The commands of `lapgan study`, one short function each."""
 
+import re
 import secrets
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -72,8 +73,14 @@ def serve(
     ] = None,
     admin_secret: Annotated[
         str | None,
-        typer.Option(envvar="LAPGAN_STUDY_SECRET", help="Default: a new one at every start."),
+        typer.Option(
+            envvar="LAPGAN_STUDY_SECRET",
+            help="At least 10 characters. Default: a new one at every start, which is printed.",
+        ),
     ] = None,
+    max_raters: Annotated[
+        int, typer.Option(min=1, help="Number of raters at which nobody can join anymore.")
+    ] = 1000,
     rate: Annotated[
         list[str] | None, typer.Option(help="KIND=LIMIT such as joins=600/minute. Repeatable.")
     ] = None,
@@ -91,6 +98,8 @@ def serve(
         public_url=public_url,
         trusted_proxy=trusted_proxy,
         rates=dict(_parse_pair(text, "rate") for text in rate or []),
+        max_raters=max_raters,
+        secret_is_new=not admin_secret,
     )
     serve_study(load_study(study), database, config)
 
@@ -108,9 +117,50 @@ def export(
         from lapgan.study.store import Store
 
     store = Store(load_study(study), database)
-    for path in export_rows(store.rows(), out or study / "export"):
+    for path in export_rows(store.rows(), out or study / "export", store.progress()):
         typer.echo(str(path))
     store.close()
+
+
+@study_app.command("backup")
+def backup(
+    study: StudyFolder,
+    out: Annotated[Path, typer.Argument(help="The copy, a new SQLite file.")],
+    database: Database = None,
+) -> None:
+    """Copies the answers into one new file, also while the study is served."""
+    with _requires_extra():
+        from lapgan.study.stimuli import load_study
+        from lapgan.study.store import back_up
+
+    back_up(load_study(study), database, out)
+    typer.echo(str(out))
+
+
+@study_app.command("remove")
+def remove(
+    study: StudyFolder,
+    codes: Annotated[list[str] | None, typer.Argument(help="Codes such as R-1a2b3c4d.")] = None,
+    simulated: Annotated[bool, typer.Option("--simulated", help="All simulated raters.")] = False,
+    database: Database = None,
+) -> None:
+    """Deletes raters and their answers for good, for example when a rater withdraws."""
+    with _requires_extra():
+        from lapgan.study.stimuli import load_study
+        from lapgan.study.store import Store
+
+    if bool(codes) == simulated:
+        raise LapganError("remove: expected either codes or --simulated. Give one of them.")
+    store = Store(load_study(study), database)
+    programs = [rater["code"] for rater in store.progress() if rater["simulated"]]
+    removed = store.remove(codes or programs)
+    store.close()
+    if missing := sorted(set(codes or []) - set(removed)):
+        raise LapganError(
+            f"{', '.join(missing)}: no such rater; {len(removed)} others were removed. The codes "
+            "are on the admin page."
+        )
+    typer.echo(f"{len(removed)} raters removed. Exports and backups still hold their answers.")
 
 
 @study_app.command("report")
@@ -127,7 +177,8 @@ def report(
 
     frozen = load_study(study)
     store = Store(frozen, database)
-    for path in write_report(frozen.manifest, store.rows(), out or study / "report"):
+    rows, progress = store.rows(), store.progress()
+    for path in write_report(frozen.manifest, rows, out or study / "report", progress=progress):
         typer.echo(str(path))
     store.close()
 
@@ -140,7 +191,9 @@ def simulate(
         list[str] | None, typer.Option(help="SOURCE=VALUE, sensitivity to its images. Repeatable.")
     ] = None,
     half_ms: Annotated[float, typer.Option(help="Time at which half of d' is reached.")] = 150.0,
-    criterion_std: Annotated[float, typer.Option(help="SD of the raters' criteria.")] = 0.3,
+    criterion_std: Annotated[
+        float, typer.Option("--criterion-std", "--spread", help="SD of the raters' criteria.")
+    ] = 0.3,
     lapse: Annotated[float, typer.Option(help="Share of random answers.")] = 0.02,
     criterion: Annotated[float, typer.Option(help="Mean; below 0 tends to real.")] = -0.5,
     seed: int = 0,
@@ -168,7 +221,12 @@ def simulate(
 def power(
     share: Annotated[float, typer.Option(help="Expected share judged real, 0 to 1.")] = 0.45,
     half_width: Annotated[float, typer.Option(help="Half the interval's width, 0 to 0.5.")] = 0.05,
-    criterion_std: Annotated[float, typer.Option(help="SD of criteria between raters.")] = 0.3,
+    criterion_std: Annotated[
+        float, typer.Option("--criterion-std", "--spread", help="SD of criteria between raters.")
+    ] = 0.3,
+    image_std: Annotated[
+        float, typer.Option(help="SD of how real the images of a source look.")
+    ] = 0.5,
     recipe: Annotated[
         Path | None, typer.Option(help="study.toml. Default: the paper's design.")
     ] = None,
@@ -183,7 +241,7 @@ def power(
         from lapgan.study.design import read_design
         from lapgan.study.power import Goal, plan_table
 
-    goal = Goal(share, half_width, criterion_std)
+    goal = Goal(share, half_width, criterion_std, image_std)
     rng = np.random.default_rng(seed)
     for line in plan_table(goal, read_design(recipe), fakes, rng, studies):
         typer.echo(line)
@@ -217,9 +275,12 @@ def _parse_sources(texts: list[str]) -> dict[str, str]:
     sources: dict[str, str] = {}
     for text in texts:
         name, spec = _parse_pair(text, "source")
-        if name in (REAL, CATCH) or name in sources or len(name) > 64:
+        if name in (REAL, CATCH) or name in sources:
+            raise LapganError(f"--source: {name!r} is already used. Choose another name.")
+        if not re.fullmatch(r"[^\W_][\w .+-]{0,63}", name):
             raise LapganError(
-                f"--source: {name!r} is already used or too long. Choose another name."
+                f"--source: {name!r} cannot be a name. Expected up to 64 letters, digits, spaces "
+                "and . + - _, a letter or digit first. Choose another name."
             )
         sources[name] = spec
     return sources

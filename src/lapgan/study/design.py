@@ -73,6 +73,8 @@ class Exclusion(Section):
             trials.
         fast_ms: an answer sooner than this after the image's onset is too fast to be a judgement.
         fast_share: leave out raters with more than this share of too fast answers.
+        rushed_share: leave out raters with more than this share of answers that were stored sooner
+            after the one before than cross, image and stated response take.
         failed_catch: leave out raters who called more than this number of catch images real.
         min_answers: leave out raters with fewer main answers (0: unfinished sittings count).
         timing_frames: leave out trials whose image was shown longer or shorter than requested by
@@ -84,6 +86,7 @@ class Exclusion(Section):
     one_key_share: float = Field(default=0.95, gt=0.5, le=1.0)
     fast_ms: float = Field(default=200.0, ge=0, le=5000)
     fast_share: float = Field(default=0.1, ge=0, le=1)
+    rushed_share: float = Field(default=0.1, ge=0, le=1)
     failed_catch: int = Field(default=1, ge=0)
     min_answers: int = Field(default=0, ge=0)
     timing_frames: float = Field(default=1.0, gt=0)

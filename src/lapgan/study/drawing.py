@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,10 @@ def draw_images(source: str, count: int, seed: Sequence[int], split: str) -> Pix
     """Draws images without replacement from any kind of source.
 
     Args:
-        source: a lapgan run folder or `.safetensors` file, which is sampled by `lapgan sample`; or
-            any source of `lapgan.data.open_images`, such as a folder of images, an `.npz` file with
-            `images` (N, H, W, 3) uint8, a parquet file, or the name of a data set.
+        source: a lapgan run folder, `.safetensors` file or the name of a packaged model, which is
+            sampled by `lapgan sample`; or any source of `lapgan.data.open_images`, such as a folder
+            of images, an `.npz` file with `images` (N, H, W, 3) uint8, a parquet file, or the name
+            of a data set.
         count: number of images.
         seed: of the draw.
         split: the split to draw from, where a source has several.
@@ -41,9 +43,14 @@ def draw_images(source: str, count: int, seed: Sequence[int], split: str) -> Pix
     """
     rng = np.random.default_rng(seed)
     path = resolve_data_path(source)
-    if is_model_path(path):
+    if is_model_path(path) or (not path.exists() and _is_packaged(source)):
         return _sample_run(path, count, int(rng.integers(2**31)))
     return _pick(_open_pixels(source, split), count, source, rng)
+
+
+def _is_packaged(name: str) -> bool:
+    """Returns whether a model of this name comes with the package, as for `lapgan sample`."""
+    return (resources.files("lapgan") / "pretrained" / f"{name}.safetensors").is_file()
 
 
 def _open_pixels(source: str, split: str) -> Pixels:

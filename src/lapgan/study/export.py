@@ -10,7 +10,25 @@ from typing import Any
 from lapgan.files import write_atomically
 from lapgan.study.answers import COLUMNS
 
-__all__ = ["data_dictionary", "export", "rows_to_csv", "rows_to_json_lines"]
+# The columns of the table of raters, in the order of the export.
+RATER_COLUMNS: Mapping[str, str] = {
+    "code": "Random code of the rater, `rater` in the answers.",
+    "done": "Number of trials answered, practice and catch trials included.",
+    "total": "Number of trials of the whole sitting.",
+    "simulated": "True if a program answered instead of a person.",
+    "joined_at": "UTC time of the consent, ISO 8601.",
+    "finished_at": "UTC time of the last answer of a finished sitting; empty otherwise.",
+    "consent_sha256": "SHA-256 of the text that the rater agreed to.",
+}
+
+__all__ = [
+    "RATER_COLUMNS",
+    "data_dictionary",
+    "export",
+    "raters_to_csv",
+    "rows_to_csv",
+    "rows_to_json_lines",
+]
 
 
 def rows_to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -35,11 +53,23 @@ def data_dictionary() -> str:
     return "\n".join(lines) + "\n"
 
 
-def export(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
-    """Writes `answers.csv`, `answers.jsonl` and `data-dictionary.md` into a folder.
+def raters_to_csv(progress: Sequence[Mapping[str, Any]]) -> str:
+    """Returns rows of `Store.progress` as CSV with a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, RATER_COLUMNS, extrasaction="raise", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _format_cell(row[name]) for name in RATER_COLUMNS} for row in progress)
+    return text.getvalue()
+
+
+def export(
+    rows: Sequence[Mapping[str, Any]], folder: Path, progress: Sequence[Mapping[str, Any]] = ()
+) -> list[Path]:
+    """Writes `answers.csv`, `answers.jsonl`, `raters.csv` and `data-dictionary.md` into a folder.
 
     Args:
         rows: from `Store.rows`.
+        progress: from `Store.progress`; raters who joined and never answered are there too.
         folder: where to write; it is created if needed.
 
     Raises:
@@ -48,11 +78,21 @@ def export(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
     files = {
         "answers.csv": rows_to_csv(rows),
         "answers.jsonl": rows_to_json_lines(rows),
-        "data-dictionary.md": f"# Data dictionary\n\nOne row is one answer.\n\n{data_dictionary()}",
+        "raters.csv": raters_to_csv(progress),
+        "data-dictionary.md": (
+            f"# Data dictionary\n\nOne row of `answers` is one answer.\n\n{data_dictionary()}"
+            f"\nOne row of `raters.csv` is one rater.\n\n{_describe_raters()}"
+        ),
     }
     for name, text in files.items():
         write_atomically(folder / name, text.encode())
     return [folder / name for name in files]
+
+
+def _describe_raters() -> str:
+    lines = ["| column | meaning |", "|---|---|"]
+    lines += [f"| `{name}` | {meaning} |" for name, meaning in RATER_COLUMNS.items()]
+    return "\n".join(lines) + "\n"
 
 
 def _format_cell(value: Any) -> Any:

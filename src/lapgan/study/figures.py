@@ -83,8 +83,9 @@ def draw_thresholds(results: Results) -> str | None:
 
 
 def draw_error_rates(results: Results) -> str:
-    """Draws the error rates of this study's sources among published ones, which are hollow."""
-    published, rates = DGM_EVAL_CIFAR10_ERROR, results.error_rates
+    """Draws the sources' error rates; on CIFAR-10 among published ones, which are hollow."""
+    rates = results.error_rates
+    published = DGM_EVAL_CIFAR10_ERROR if results.is_cifar10 else {}
     values = {**published, **{name: rate.value for name, rate in rates.items()}}
     names = sorted([*published, *rates], key=lambda name: _sort_key(values[name]))
     with look():
@@ -98,13 +99,13 @@ def draw_error_rates(results: Results) -> str:
             axes.plot(_interval_of(rates[name]), [row, row], color=color, linewidth=2)
             axes.plot(rates[name].value, row, marker, color=color, markersize=8)
         axes.axvline(0.5, color=GRAY, linewidth=1, linestyle=":")
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), [_escape(name) for name in names])
         for label, name in zip(axes.get_yticklabels(), names, strict=True):
             label.set_fontweight("bold" if name in rates else "normal")
         axes.set_xlim(0, 0.62)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_xlabel("error rate (50%: cannot be told from real)")
-        return svg(figure, "Error rates, with published ones")
+        return svg(figure, "Error rates")
 
 
 def _style_of(manifest: Manifest, source: str) -> tuple[str, str]:
@@ -121,7 +122,7 @@ def _draw_lines(axes: Axes, manifest: Manifest, lines: Mapping[str, Sequence[_Po
         times, values, intervals = zip(*points, strict=True)
         low, high = np.array(intervals, dtype=float).T
         axes.fill_between(times, low, high, color=color, alpha=0.13, linewidth=0)
-        axes.plot(times, values, color=color, marker=marker, markersize=5, label=source)
+        axes.plot(times, values, color=color, marker=marker, markersize=5, label=_escape(source))
     _set_time_axis(axes, sorted({point[0] for points in lines.values() for point in points}))
 
 
@@ -129,8 +130,10 @@ def _draw_bars(axes: Axes, results: Results) -> None:
     for row, cell in enumerate(results.shares):
         color, marker = _style_of(results.manifest, cell.source)
         axes.plot([row, row], cell.share.interval, color=color, linewidth=2)
-        axes.plot(row, cell.share.share, marker, color=color, markersize=8, label=cell.source)
-    axes.set_xticks(range(len(results.shares)), [cell.source for cell in results.shares])
+        axes.plot(
+            row, cell.share.share, marker, color=color, markersize=8, label=_escape(cell.source)
+        )
+    axes.set_xticks(range(len(results.shares)), [_escape(cell.source) for cell in results.shares])
     axes.margins(x=0.2)
 
 
@@ -140,7 +143,7 @@ def _draw_fit(axes: Axes, manifest: Manifest, source: str, fit: PsychometricFit)
     line = np.geomspace(times.min(), times.max(), 200)
     axes.plot(line, fit.at(line), color=color)
     sizes = 8 + 32 * trials / trials.max()
-    axes.scatter(times, correct / trials, sizes, color=color, marker=marker, label=source)
+    axes.scatter(times, correct / trials, sizes, color=color, marker=marker, label=_escape(source))
     if fit.inside:
         axes.axvline(fit.threshold_ms, color=color, linewidth=1, linestyle="--")
 
@@ -160,6 +163,11 @@ def _set_time_axis(axes: Axes, times: Sequence[float]) -> None:
 def _add_legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=4)
+
+
+def _escape(name: str) -> str:
+    """Returns a name as matplotlib sets it as it is; between dollar signs it sets mathematics."""
+    return name.replace("$", r"\$")
 
 
 def _interval_of(estimate: Estimate) -> tuple[float, float]:

@@ -62,7 +62,9 @@ class SafeHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers[name] = value
-                headers.setdefault("Cache-Control", "no-store")
+                # The package's own files may be kept, but are asked for again by their ETag.
+                static = scope["path"].startswith("/static/")
+                headers.setdefault("Cache-Control", "no-cache" if static else "no-store")
             await send(message)
 
         await self._app(scope, receive, send_safely)
@@ -88,7 +90,12 @@ class RateLimits:
             HTTPException: 429, there were too many requests.
         """
         if not self._limiter.hit(self._rates[kind], kind, sender):
-            raise HTTPException(429, "Too many requests. Wait a moment and try again.")
+            item = self._rates[kind]
+            raise HTTPException(
+                429,
+                "Too many requests. Wait a moment and try again.",
+                {"Retry-After": str(item.get_expiry())},
+            )
 
 
 def client_address(request: Request) -> str:

@@ -10,11 +10,13 @@ import numpy.typing as npt
 from lapgan.study.answers import COLUMNS, NEUTRAL, Kind
 from lapgan.study.design import Exclusion
 
-__all__ = ["Judgements", "exclusion_reasons", "is_within_frames", "select_trials"]
+__all__ = ["Judgements", "exclusion_reasons", "is_rushed", "is_within_frames", "select_trials"]
 
 Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.float64]
 Texts = npt.NDArray[np.str_]
+
+_CLOCK_MS = 100.0  # allowed for half frames at both ends and for the clocks
 
 _DTYPES: Mapping[Kind, Any] = {
     "text": np.str_,
@@ -33,6 +35,7 @@ class Judgements:
     """
 
     rater: Texts
+    simulated: Flags
     phase: Texts
     source: Texts
     staircase: Texts
@@ -47,6 +50,7 @@ class Judgements:
     refresh_hz: Numbers
     dropped_frames: Numbers
     response_ms: Numbers
+    answered_at: Texts
 
     @classmethod
     def from_rows(cls, rows: Sequence[Mapping[str, Any]]) -> "Judgements":
@@ -69,15 +73,18 @@ class Judgements:
         return Judgements(**{item.name: getattr(self, item.name)[keep] for item in fields(self)})
 
 
-def exclusion_reasons(judgements: Judgements, rules: Exclusion) -> dict[str, list[str]]:
+def exclusion_reasons(
+    judgements: Judgements, rules: Exclusion, fixation_ms: float = 0.0
+) -> dict[str, list[str]]:
     """Returns the raters whom the rules leave out, each with the reasons.
 
     Args:
         judgements: all answers, practice and catch trials included.
         rules: the study's rules, fixed before the first answer.
+        fixation_ms: how long the cross is shown before each image.
     """
     reasons = {
-        rater: _list_reasons(judgements.where(judgements.rater == rater), rules)
+        rater: _list_reasons(judgements.where(judgements.rater == rater), rules, fixation_ms)
         for rater in dict.fromkeys(judgements.rater.tolist())
     }
     return {rater: texts for rater, texts in reasons.items() if texts}
@@ -121,6 +128,25 @@ def is_within_frames(judgements: Judgements, frames: float = 1.0) -> Flags:
     return np.isnan(error) | (error <= frames * 1000 / judgements.refresh_hz + 1)
 
 
+def is_rushed(mine: Judgements, fixation_ms: float) -> Flags:
+    """Returns which answers of one rater were stored sooner than they can have been given.
+
+    From one stored answer to the next, at least the cross, the image and the response to it must
+    pass on the server's clock; 100 ms are allowed for frames and clocks. The first answer, and
+    those of simulated raters, who do not wait, are never rushed.
+
+    Args:
+        mine: all answers of one rater, in order.
+        fixation_ms: how long the cross is shown before each image.
+    """
+    stored = np.array([text[:23] for text in mine.answered_at], dtype="datetime64[ms]")
+    gaps = np.full(len(mine), np.nan)
+    gaps[1:] = np.diff(stored) / np.timedelta64(1, "ms")
+    needed = fixation_ms + np.fmax(mine.asked_ms, mine.response_ms)
+    rushed: Flags = (gaps + _CLOCK_MS < needed) & ~mine.simulated
+    return rushed
+
+
 def _read_column(rows: Sequence[Mapping[str, Any]], name: str) -> npt.NDArray[Any]:
     kind = COLUMNS[name].kind
     # None means not applicable: no staircase (an empty text), no time limit (NaN).
@@ -128,7 +154,7 @@ def _read_column(rows: Sequence[Mapping[str, Any]], name: str) -> npt.NDArray[An
     return np.array(values, dtype=_DTYPES[kind])
 
 
-def _list_reasons(mine: Judgements, rules: Exclusion) -> list[str]:
+def _list_reasons(mine: Judgements, rules: Exclusion, fixation_ms: float) -> list[str]:
     main = mine.where(mine.phase == "main")
     reasons = []
     if len(main) < rules.min_answers:
@@ -141,6 +167,9 @@ def _list_reasons(mine: Judgements, rules: Exclusion) -> list[str]:
     fast = float((main.response_ms < rules.fast_ms).mean())
     if fast > rules.fast_share:
         reasons.append(f"{fast:.0%} of answers within {rules.fast_ms:g} ms of the onset")
+    rushed = float(is_rushed(mine, fixation_ms).mean())
+    if rushed > rules.rushed_share:
+        reasons.append(f"{rushed:.0%} of answers sooner than their images can have been shown")
     failed = int(mine.said_real[mine.phase == "catch"].sum())
     if failed > rules.failed_catch:
         reasons.append(f"{failed} catch images called real")

@@ -1,9 +1,10 @@
 """The plan of a sitting: what each rater sees, in which order, for how long.
 
-A sitting is planned from (seed, rater index) alone, so the plan of a stored study can be computed
-again and checked. With T trials and D durations, every duration is shown T/D times (rounded up or
-down), every source according to its weight, and all (source, duration) cells of one source equally
-often, give or take one.
+A sitting is planned from (seed, rater index, salt) alone, so the plan of a stored study can be
+computed again and checked. The salt is in the study's manifest, which is not served: without it,
+the package is no key to the answers. With T trials and D durations, every duration is shown T/D
+times (rounded up or down), every source according to its weight, and all (source, duration) cells
+of one source equally often, give or take one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,7 +69,7 @@ def real_is_left(design: Design, rater_index: int) -> bool:
 
 
 def plan_sitting(
-    design: Design, fakes: Sequence[str], pools: Pools, rater_index: int
+    design: Design, fakes: Sequence[str], pools: Pools, rater_index: int, salt: str = ""
 ) -> list[PlannedTrial]:
     """Plans one rater's sitting: practice, then blocks of main and catch trials.
 
@@ -80,8 +81,10 @@ def plan_sitting(
         fakes: names of the fake sources.
         pools: frozen stimuli by phase and source, of the sizes of `pool_sizes`.
         rater_index: 0, 1, ... in order of arrival.
+        salt: the study's secret, hexadecimal; empty in studies that were frozen without one.
     """
-    rng = np.random.default_rng([design.seed, rater_index, 1])
+    secret = [int(salt, 16)] if salt else []
+    rng = np.random.default_rng([design.seed, rater_index, 1, *secret])
     main = _deal_main(design, fakes, pools["main"], rater_index, rng)
     rng.shuffle(main)
     blocks = [list(part) for part in np.array_split(np.arange(len(main)), design.blocks)]

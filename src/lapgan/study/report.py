@@ -18,7 +18,11 @@ __all__ = ["render_html", "write_report"]
 
 
 def write_report(
-    manifest: Manifest, rows: Sequence[Mapping[str, Any]], folder: Path, replicates: int = 2000
+    manifest: Manifest,
+    rows: Sequence[Mapping[str, Any]],
+    folder: Path,
+    replicates: int = 2000,
+    progress: Sequence[Mapping[str, Any]] = (),
 ) -> list[Path]:
     """Writes `report.html` and `report.json` into a folder.
 
@@ -27,13 +31,14 @@ def write_report(
         rows: from `Store.rows`.
         folder: where to write; it is created if needed.
         replicates: number of bootstrap samples of the raters.
+        progress: from `Store.progress`, for the numbers of raters who joined and finished.
 
     Raises:
         LapganError: there are no answers yet, or a file cannot be written.
     """
     if not rows:
         raise LapganError("no answers yet, so there is nothing to report. Let raters take part.")
-    results = compute_results(manifest, rows, replicates)
+    results = compute_results(manifest, rows, replicates, progress)
     as_json, as_page = folder / "report.json", folder / "report.html"
     write_json(as_json, results_to_json(results))
     write_atomically(as_page, render_html(results).encode())

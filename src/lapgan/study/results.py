@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from lapgan.study.analysis import (
     krippendorff_alpha,
     measure_timing,
     sensitivity,
+    share_difference,
     share_judged_real,
 )
 from lapgan.study.design import REAL
@@ -29,6 +31,7 @@ from lapgan.study.stimuli import Manifest
 from lapgan.study.thresholds import PsychometricFit, fit_threshold
 
 __all__ = [
+    "Difference",
     "RaterCounts",
     "Results",
     "SensitivityCell",
@@ -42,12 +45,27 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RaterCounts:
-    """Numbers of raters. `left_out` gives the reasons by rater."""
+    """Numbers of raters: people, or simulated raters if nobody else has taken part.
 
+    Args:
+        joined: who agreed to take part; None if it is not known.
+        joined_and_answered: who answered at least once.
+        practice_only: who stopped before the first main trial.
+        finished: who answered everything; None if it is not known.
+        analysed: who have trials that are analyzed.
+        left_out: the reasons by rater.
+        simulated: how many of the raters in this report are simulated.
+        simulated_left_out: simulated raters that are left out because people have taken part.
+    """
+
+    joined: int | None
     joined_and_answered: int
+    practice_only: int
+    finished: int | None
     analysed: int
     left_out: Mapping[str, Sequence[str]]
     simulated: int
+    simulated_left_out: int
 
 
 @dataclass(frozen=True)
@@ -75,6 +93,19 @@ class SensitivityCell:
     asked_ms: float | None
     d_prime: Estimate
     bias: Estimate
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The share judged real of one fake source less that of another, over all times.
+
+    `p_value` is that of the hypothesis that both are equal; None where it is undefined.
+    """
+
+    one: str
+    other: str
+    difference: Estimate
+    p_value: float | None
 
 
 @dataclass(frozen=True)
@@ -110,6 +141,7 @@ class Results:
         error_rates: HYPE error rates by fake source.
         thresholds: psychometric functions by fake source; None where none can be fitted.
         agreement: Krippendorff's alpha by source; None where it is undefined.
+        differences: of the shares judged real, between every two fake sources.
         timing: how precisely images were shown.
     """
 
@@ -124,45 +156,54 @@ class Results:
     error_rates: Mapping[str, Estimate]
     thresholds: Mapping[str, PsychometricFit | None]
     agreement: Mapping[str, float | None]
+    differences: Sequence[Difference]
     timing: TimingSummary
+
+    @property
+    def is_cifar10(self) -> bool:
+        """Whether the real images are CIFAR-10's, so that published figures may be compared."""
+        name = self.manifest.sources[REAL].lower().replace("-", "").replace("_", "")
+        return "cifar10" in name and "cifar100" not in name
 
 
 def compute_results(
-    manifest: Manifest, rows: Sequence[Mapping[str, Any]], replicates: int = 2000
+    manifest: Manifest,
+    rows: Sequence[Mapping[str, Any]],
+    replicates: int = 2000,
+    progress: Sequence[Mapping[str, Any]] = (),
 ) -> Results:
     """Analyzes every answer of a study by the rules that its manifest froze.
+
+    Simulated raters are never mixed with people: they are left out if anybody else has answered.
 
     Args:
         manifest: of the study.
         rows: from `Store.rows`.
         replicates: number of bootstrap samples of the raters, seeded by the design's seed.
+        progress: from `Store.progress`, for the numbers of raters who joined and finished.
     """
+    rows, programs = _leave_out_programs(rows)
     everything = Judgements.from_rows(rows)
     rules = manifest.design.exclusion
-    excluded = exclusion_reasons(everything, rules)
+    excluded = exclusion_reasons(everything, rules, manifest.design.fixation_ms)
     selected, left_out = select_trials(everything, rules, excluded)
     rng = np.random.default_rng([manifest.design.seed, 4])
     resampling = Resampling(selected.rater.tolist(), replicates, rng)
-    fakes = manifest.fakes
     times = sorted(row["answered_at"] for row in rows if row["answered_at"])
-    simulated = {row["rater"] for row in rows if row["simulated"]}
+    raters = _count_raters(rows, progress) | {"analysed": len(resampling.raters)}
     return Results(
         manifest=manifest,
         answers=len(rows),
         first_answer=times[0] if times else None,
         last_answer=times[-1] if times else None,
-        raters=RaterCounts(
-            len(set(everything.rater.tolist())), len(resampling.raters), excluded, len(simulated)
-        ),
+        raters=RaterCounts(**raters, left_out=excluded, simulated_left_out=programs),
         trials=TrialCounts(len(selected), left_out),
         shares=_compute_shares(manifest, selected, resampling),
         sensitivity=_compute_sensitivities(manifest, selected, resampling),
-        error_rates={fake: hype_error(selected, fake, resampling) for fake in fakes},
-        thresholds={fake: fit_threshold(selected, fake, resampling) for fake in fakes},
-        agreement={
-            source: krippendorff_alpha(selected.where(selected.source == source))
-            for source in manifest.sources
-        },
+        error_rates={fake: hype_error(selected, fake, resampling) for fake in manifest.fakes},
+        thresholds={fake: fit_threshold(selected, fake, resampling) for fake in manifest.fakes},
+        agreement=_measure_agreement(manifest, selected),
+        differences=_compare_sources(manifest.fakes, selected, resampling),
         timing=_summarize_timing(everything),
     )
 
@@ -172,14 +213,51 @@ def results_to_json(results: Results) -> dict[str, Any]:
     content = asdict(results)
     del content["manifest"]
     dates = {name: content.pop(name) for name in ("answers", "first_answer", "last_answer")}
+    published = {
+        "paper_at_2000_ms": dict(PAPER_AT_2000_MS),
+        "dgm_eval_cifar10_error": dict(DGM_EVAL_CIFAR10_ERROR),
+    }
     return {
-        "study": {**results.manifest.model_dump(mode="json", exclude={"stimuli"}), **dates},
+        "study": {**results.manifest.model_dump(mode="json", exclude={"stimuli", "salt"}), **dates},
         **content,
         "shares": [_share_to_json(cell) for cell in results.shares],
-        "published": {
-            "paper_at_2000_ms": dict(PAPER_AT_2000_MS),
-            "dgm_eval_cifar10_error": dict(DGM_EVAL_CIFAR10_ERROR),
-        },
+        "published": published if results.is_cifar10 else {},
+    }
+
+
+def _leave_out_programs(
+    rows: Sequence[Mapping[str, Any]],
+) -> tuple[Sequence[Mapping[str, Any]], int]:
+    """Returns the rows of people and the number of simulated raters left out, if there are people.
+
+    Without any, all rows are returned.
+    """
+    people = [row for row in rows if not row["simulated"]]
+    if not people:
+        return rows, 0
+    return people, len({row["rater"] for row in rows if row["simulated"]})
+
+
+def _measure_agreement(manifest: Manifest, selected: Judgements) -> dict[str, float | None]:
+    return {
+        source: krippendorff_alpha(selected.where(selected.source == source))
+        for source in manifest.sources
+    }
+
+
+def _count_raters(
+    rows: Sequence[Mapping[str, Any]], progress: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Counts raters of the kind that `rows` has: people or simulated ones."""
+    answered = {row["rater"] for row in rows}
+    programs = {row["rater"] for row in rows if row["simulated"]}
+    mine = [rater for rater in progress if bool(rater["simulated"]) == bool(programs)]
+    return {
+        "joined": len(mine) if progress else None,
+        "joined_and_answered": len(answered),
+        "practice_only": len(answered - {row["rater"] for row in rows if row["phase"] == "main"}),
+        "finished": sum(rater["finished_at"] is not None for rater in mine) if progress else None,
+        "simulated": len(programs),
     }
 
 
@@ -219,6 +297,16 @@ def _compute_sensitivities(
             selected.where((selected.source == fake) | (selected.source == REAL)), times
         )
     ]
+
+
+def _compare_sources(
+    fakes: Sequence[str], selected: Judgements, resampling: Resampling
+) -> list[Difference]:
+    differences = []
+    for one, other in combinations(fakes, 2):
+        estimate, p = share_difference(selected, one, other, resampling)
+        differences.append(Difference(one, other, estimate, p if np.isfinite(p) else None))
+    return differences
 
 
 def _list_times(selected: Judgements, manifest: Manifest) -> list[float]:

@@ -1,6 +1,7 @@
 """Runs the web application under uvicorn and prints its addresses."""
 
 import gc
+import signal
 import socket
 import sys
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from lapgan.study.guards import RateLimits
 from lapgan.study.stimuli import Study
 from lapgan.study.store import Store
 
+_SHORTEST_SECRET = 10
+
 __all__ = ["ServerConfig", "find_lan_address", "serve"]
 
 
@@ -30,6 +33,8 @@ class ServerConfig:
         public_url: the address for raters if a proxy is in front.
         trusted_proxy: address whose X-Forwarded-For and -Proto headers are trusted.
         rates: limits that replace the defaults (see `guards.DEFAULT_RATES`).
+        max_raters: number of raters at which nobody can join anymore.
+        secret_is_new: whether the secret was drawn for this start and is therefore printed.
     """
 
     admin_secret: str = field(repr=False)
@@ -38,10 +43,12 @@ class ServerConfig:
     public_url: str | None = None
     trusted_proxy: str | None = None
     rates: Mapping[str, str] = field(default_factory=dict)
+    max_raters: int = 1000
+    secret_is_new: bool = False
 
 
 def serve(study: Study, database: str | None, config: ServerConfig) -> None:
-    """Serves a study until it is interrupted.
+    """Serves a study until it is interrupted or terminated; the store is closed then.
 
     Args:
         study: the frozen study.
@@ -49,15 +56,21 @@ def serve(study: Study, database: str | None, config: ServerConfig) -> None:
         config: how to serve it.
 
     Raises:
-        LapganError: the port is in use, the database cannot be used, or a rate is invalid.
+        LapganError: the port is in use, the database cannot be used or written, the secret is too
+            short, or a rate is invalid.
     """
     _check_rates(config.rates)
+    _check_secret(config.admin_secret)
     store = Store(study, database)
-    listener = _listen(config.host, config.port)
-    app = build_app(study, store, config.admin_secret, config.rates)
-    _announce(config, listener.getsockname()[1])
-    gc.freeze()  # collecting what is loaded by now would halt all raters for 60 ms
+    # uvicorn raises the signal that ended it once more; by default that would end the process
+    # before the store is closed.
+    signal.signal(signal.SIGTERM, _exit_quietly)
     try:
+        store.check_writable()
+        listener = _listen(config.host, config.port)
+        app = build_app(study, store, config.admin_secret, config.rates, config.max_raters)
+        _announce(config, listener.getsockname()[1])
+        gc.freeze()  # collecting what is loaded by now would halt all raters for 60 ms
         _make_server(app, config.trusted_proxy).run(sockets=[listener])
     finally:
         store.close()
@@ -73,6 +86,18 @@ def find_lan_address() -> str | None:
         return str(probe.getsockname()[0])
 
 
+def _exit_quietly(_number: int, _frame: object) -> None:
+    raise SystemExit(0)
+
+
+def _check_secret(secret: str) -> None:
+    if len(secret) < _SHORTEST_SECRET:
+        raise LapganError(
+            f"--admin-secret: {len(secret)} characters, expected at least {_SHORTEST_SECRET}. "
+            "Choose a longer one, or none: a new one is then drawn and printed."
+        )
+
+
 def _check_rates(rates: Mapping[str, str]) -> None:
     try:
         RateLimits(rates)
@@ -82,7 +107,8 @@ def _check_rates(rates: Mapping[str, str]) -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((host, port), backlog=1024)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         raise LapganError(
             f"{host}:{port}: cannot listen there ({error.strerror}). Choose another --port."
@@ -106,13 +132,17 @@ def _make_server(app: Starlette, trusted_proxy: str | None) -> uvicorn.Server:
 
 
 def _announce(config: ServerConfig, port: int) -> None:
-    local = f"http://127.0.0.1:{port}/"
-    lan = find_lan_address() if config.host in ("0.0.0.0", "") else None
+    everywhere = config.host in ("0.0.0.0", "::", "")
+    host = "127.0.0.1" if everywhere else config.host
+    local = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    lan = find_lan_address() if everywhere else None
     shared = config.public_url or (f"http://{lan}:{port}/" if lan else None)
     print(f"On this machine   {local}")
     if shared:
         print(f"For raters        {shared}")
-    print(f"Admin             {local}admin/   secret: {config.admin_secret}")
+    # A secret of the user's own is not printed: the output may be kept in a log.
+    secret = config.admin_secret if config.secret_is_new else "the one that you gave"
+    print(f"Admin             {local}admin/   secret: {secret}")
     if shared:
         segno.make(shared, micro=False).terminal(out=sys.stdout, compact=True)
     print("Ctrl-C stops the server; every answer is stored as it arrives.", flush=True)

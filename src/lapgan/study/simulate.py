@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.special import ndtr
 
+from lapgan.errors import LapganError
 from lapgan.study.answers import MEASURED, Answer, Row, add_truth, is_correct, neutral_row
 from lapgan.study.design import REAL, Design
 from lapgan.study.planning import (
@@ -119,6 +120,7 @@ def simulate_rows(
     population: Population,
     raters: int,
     rng: np.random.Generator,
+    salt: str = "",
 ) -> list[Row]:
     """Simulates whole sittings without a server; returns rows like those of `Store.rows`.
 
@@ -128,6 +130,7 @@ def simulate_rows(
         population: where raters are drawn from.
         raters: number of raters.
         rng: source of randomness.
+        salt: of the study (see `plan_sitting`).
     """
     pools: Any = {
         phase: {source: [f"{phase}-{source}-{i}" for i in range(n)] for source, n in counts.items()}
@@ -136,7 +139,7 @@ def simulate_rows(
     rows = []
     for index in range(raters):
         identity = {"rater": f"S-{index}", "real_left": real_is_left(design, index)}
-        trials = plan_sitting(design, fakes, pools, index)
+        trials = plan_sitting(design, fakes, pools, index, salt)
         sitting = _simulate_sitting(design, trials, population.draw(rng), rng)
         rows += [{**row, **identity} for row in sitting]
     return rows
@@ -152,7 +155,15 @@ def simulate_into(
         population: where raters are drawn from.
         raters: number of raters.
         rng: source of randomness.
+
+    Raises:
+        LapganError: people have taken part already.
     """
+    if any(not rater["simulated"] for rater in store.progress()):
+        raise LapganError(
+            "simulate: people have taken part in this study, and simulated raters are never mixed "
+            "with them. Simulate into a study of its own."
+        )
     for _ in range(raters):
         token = store.join(simulated=True).result()
         rater = population.draw(rng)

@@ -25,10 +25,13 @@ __all__ = [
 ]
 
 
+Reason = Literal["unknown-rater", "unknown-trial", "out-of-order", "impossible-time"]
+
+
 class RefusedError(Exception):
     """A request that a rater may not make; `reason` is one of the words below."""
 
-    def __init__(self, reason: Literal["unknown-rater", "unknown-trial", "out-of-order"]) -> None:
+    def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
         self.reason = reason
 
@@ -76,13 +79,16 @@ class Standing:
         """Accepts an answer to the next trial, and acknowledges one to an earlier trial again.
 
         Raises:
-            RefusedError: the rater has no such trial, or it comes after the next one.
+            RefusedError: the rater has no such trial, it comes after the next one, or it was
+                answered before its image was covered.
         """
         trial = self._find_trial(answer.trial)
         repeated = trial.position < self.done
         if trial.position > self.done:
             raise RefusedError("out-of-order")
         if not repeated:
+            if trial.asked_ms is not None or trial.staircase is not None:
+                _check_times(answer)
             self._accept(trial, answer)
         following = self.next
         same_block = following is not None and following.block == trial.block
@@ -113,6 +119,12 @@ class Standing:
         identity = {"trial_id": row.id, "said_real": answer.said_real, "answered_at": utc_now()}
         self.answers.append({**identity, **answer.measured})
         self.done += 1
+
+
+def _check_times(answer: Answer) -> None:
+    """Refuses an answer to a timed image that came before the image was covered."""
+    if answer.response_ms < answer.achieved_ms:
+        raise RefusedError("impossible-time")
 
 
 # Statements of the two calls that every trial makes, built once.

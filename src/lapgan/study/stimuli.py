@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from lapgan.errors import LapganError
 from lapgan.files import atomic_folder, write_atomically
@@ -54,7 +55,11 @@ class Stimulus(Section):
 
 
 class Manifest(Section):
-    """The definition of a study: its design, the sources of its images, and each image's hash."""
+    """The definition of a study: its design, the sources of its images, and each image's hash.
+
+    `salt` is the secret part of the seed of every rater's order. It is written to no report and
+    leaves the server with no response. Studies that were frozen without one have an empty salt.
+    """
 
     format: int
     lapgan: str
@@ -65,6 +70,7 @@ class Manifest(Section):
     crop: int | None
     zoom: int
     stimuli: tuple[Stimulus, ...]
+    salt: str = Field(default="", pattern=r"^[0-9a-f]*$")
 
     @property
     def fakes(self) -> tuple[str, ...]:
@@ -149,7 +155,7 @@ def load_study(folder: Path) -> Study:
     path = folder / MANIFEST
     try:
         content = path.read_bytes()
-        manifest = Manifest.model_validate(json.loads(content))
+        manifest = Manifest.model_validate(_keep_old_rules(json.loads(content)))
     except OSError as error:
         raise LapganError(
             f"{path}: cannot be read ({error.strerror}). Create a study with `lapgan study new`."
@@ -258,10 +264,29 @@ def _write_study(
         crop=design.crop,
         zoom=zoom,
         stimuli=tuple(sorted(stimuli, key=lambda item: item.name)),
+        salt=secrets.token_hex(16),
     )
     write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
+    (folder / MANIFEST).chmod(0o600)  # it is the key to the answers
+    write_atomically(folder / CONSENT, _write_consent(design).encode())
+
+
+def _write_consent(design: Design) -> str:
+    """Returns the consent text of a design, to be edited before the first rater joins."""
     template = resources.files("lapgan.study") / "templates" / CONSENT
-    write_atomically(folder / CONSENT, template.read_bytes())
+    times = design.durations_ms if design.mode == "durations" else (design.staircase.start_ms,)
+    shown_ms = 0.0 if design.mode == "untimed" else float(np.mean(times))
+    total = design.practice_trials + design.trials + design.catch_trials
+    # Two seconds to decide, and some minutes for the instructions and the breaks.
+    minutes = max(2, round(total * (design.fixation_ms + shown_ms + 2000) / 60_000 + 2))
+    square = "gray" if design.mask == "grey" else "noisy"
+    timed = design.mode != "untimed"
+    return template.read_text(encoding="utf-8").format(
+        exposure="Each is shown briefly." if timed else "Each stays until you have answered.",
+        minutes=f"{minutes} minutes",
+        flicker="Pictures follow each other quickly"
+        + (f" and are covered by a {square} square." if timed else "."),
+    )
 
 
 def _write_stimulus(folder: Path, image: Pixels, source: str, phase: str, zoom: int) -> Stimulus:
@@ -272,6 +297,15 @@ def _write_stimulus(folder: Path, image: Pixels, source: str, phase: str, zoom: 
     os.utime(path, (0, 0))  # the order of writing would reveal the sources
     digest = hashlib.sha256(content).hexdigest()
     return Stimulus(name=name, source=source, phase=phase, sha256=digest)
+
+
+def _keep_old_rules(content: Any) -> Any:
+    """Switches off rules that were not there when a study was frozen."""
+    if isinstance(content, dict) and isinstance(content.get("design"), dict):
+        rules = content["design"].get("exclusion")
+        if isinstance(rules, dict):
+            rules.setdefault("rushed_share", 1.0)
+    return content
 
 
 def _check_stimulus(path: Path, item: Stimulus) -> None:

@@ -5,16 +5,20 @@ the first answer to a trial stands, and sending it again changes nothing.
 """
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from lapgan.errors import LapganError
+from lapgan.files import atomic_path
 from lapgan.study.answers import Answer, Receipt, Row, Sitting, add_truth
+from lapgan.study.design import Pools
 from lapgan.study.group_commit import GroupCommit
 from lapgan.study.planning import plan_sitting, real_is_left
 from lapgan.study.standing import read_images_left, read_standings, write_standings
@@ -33,9 +37,9 @@ from lapgan.study.tables import (
     utc_now,
 )
 
-__all__ = ["Store"]
+__all__ = ["Store", "back_up"]
 
-_PROGRESS = ("code", "done", "total", "simulated", "joined_at", "finished_at")
+_PROGRESS = ("code", "done", "total", "simulated", "joined_at", "finished_at", "consent_sha256")
 
 
 class Store:
@@ -76,7 +80,31 @@ class Store:
             The rater's token, once the sitting is on the disk; only its hash is stored.
         """
         token = secrets.token_urlsafe(24)
-        return self._commits.submit(lambda connection: self._join(connection, token, simulated))
+        return self._commits.submit(
+            lambda it: _add_rater(it, self._study, self._pools, token, simulated)
+        )
+
+    def remove(self, codes: Collection[str]) -> list[str]:
+        """Deletes raters with their trials and answers, for good; returns the codes found.
+
+        Backups and exports that were made before still hold them.
+        """
+        return self._commits.submit(lambda connection: _remove_raters(connection, codes)).result()
+
+    def check_writable(self) -> None:
+        """Writes to the database once, without a change.
+
+        Raises:
+            LapganError: it cannot be written.
+        """
+        same = meta.update().where(meta.c.key == "paused").values(value=meta.c.value)
+        try:
+            self._commits.submit(lambda connection: connection.execute(same)).result()
+        except DBAPIError as error:
+            raise LapganError(
+                f"{self._engine.url!r}: cannot be written ({error.orig}), so that no answer could "
+                "be stored. Make it writable, or choose another place with --database."
+            ) from error
 
     def sitting(self, token: str) -> Sitting:
         """Returns the progress of the rater with this token, and what comes next.
@@ -122,7 +150,7 @@ class Store:
             return is_paused(connection)
 
     def progress(self) -> list[Mapping[str, Any]]:
-        """Returns one row per rater: code, done, total, simulated, joined_at, finished_at."""
+        """Returns one row per rater, with the columns of `export.RATER_COLUMNS`."""
         query = sa.select(*(raters.c[name] for name in _PROGRESS)).order_by(raters.c.id)
         with self._reading() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
@@ -166,38 +194,6 @@ class Store:
         with self._engine.connect() as connection:
             yield connection.execution_options(reading=True)
 
-    def _join(self, connection: sa.Connection, token: str, simulated: bool) -> str:
-        rater_id = connection.execute(
-            raters.insert()
-            .values(
-                code=f"R-{secrets.token_hex(4)}",
-                token_sha256=digest_of(token),
-                consent_sha256=digest_of(self._study.consent),
-                simulated=simulated,
-                joined_at=utc_now(),
-            )
-            .returning(raters.c.id)
-        ).scalar_one()
-        self._plan(connection, rater_id)
-        return token
-
-    def _plan(self, connection: sa.Connection, rater_id: int) -> None:
-        index = rater_id - 1
-        design = self._study.design
-        planned = plan_sitting(design, self._study.manifest.fakes, self._pools, index)
-        connection.execute(
-            trials.insert(),
-            [
-                {"id": secrets.token_urlsafe(15), "rater_id": rater_id, **vars(trial)}
-                for trial in planned
-            ],
-        )
-        connection.execute(
-            raters.update()
-            .where(raters.c.id == rater_id)
-            .values(total=len(planned), real_left=real_is_left(design, index))
-        )
-
     def _answer_all(
         self, connection: sa.Connection, batch: Sequence[tuple[str, Answer]]
     ) -> list[Receipt]:
@@ -208,3 +204,80 @@ class Store:
         receipts = [standings[token].decide(answer) for token, answer in batch]
         write_standings(connection, standings.values())
         return receipts
+
+
+def back_up(study: Study, url: str | None, out: Path) -> None:
+    """Copies the answers into a new SQLite file; the server may be running.
+
+    `answers.sqlite` alone is not a copy: recent answers are in the `-wal` file beside it.
+
+    Args:
+        study: the frozen study.
+        url: of its database, like that of `Store`.
+        out: the new file.
+
+    Raises:
+        LapganError: `out` exists or cannot be written, there are no answers, or the database is
+            not SQLite.
+    """
+    engine = connect(url or f"sqlite:///{study.folder / 'answers.sqlite'}")
+    if engine.dialect.name != "sqlite":
+        raise LapganError(f"{engine.url!r}: not SQLite. Use the database's own pg_dump.")
+    if out.exists():
+        raise LapganError(f"{out}: already exists. Choose another file; none is overwritten.")
+    source = Path(engine.url.database or "")
+    with atomic_path(out) as temporary:
+        try:
+            connection = sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)
+            try:
+                connection.execute("VACUUM INTO ?", (str(temporary),))
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise LapganError(
+                f"{source}: cannot be copied ({error}). Check that it is the study's database and "
+                "that there is space for the copy."
+            ) from error
+    out.chmod(0o600)
+
+
+def _add_rater(
+    connection: sa.Connection, study: Study, pools: Pools, token: str, simulated: bool
+) -> str:
+    rater_id = connection.execute(
+        raters.insert()
+        .values(
+            code=f"R-{secrets.token_hex(4)}",
+            token_sha256=digest_of(token),
+            consent_sha256=digest_of(study.consent),
+            simulated=simulated,
+            joined_at=utc_now(),
+        )
+        .returning(raters.c.id)
+    ).scalar_one()
+    index, manifest = rater_id - 1, study.manifest
+    planned = plan_sitting(study.design, manifest.fakes, pools, index, manifest.salt)
+    connection.execute(
+        trials.insert(),
+        [
+            {"id": secrets.token_urlsafe(15), "rater_id": rater_id, **vars(trial)}
+            for trial in planned
+        ],
+    )
+    connection.execute(
+        raters.update()
+        .where(raters.c.id == rater_id)
+        .values(total=len(planned), real_left=real_is_left(study.design, index))
+    )
+    return token
+
+
+def _remove_raters(connection: sa.Connection, codes: Collection[str]) -> list[str]:
+    found = sa.select(raters.c.id, raters.c.code).where(raters.c.code.in_(list(codes)))
+    rows = connection.execute(found.with_for_update()).all()
+    ids = [row.id for row in rows]
+    theirs = sa.select(trials.c.id).where(trials.c.rater_id.in_(ids))
+    connection.execute(answers.delete().where(answers.c.trial_id.in_(theirs)))
+    connection.execute(trials.delete().where(trials.c.rater_id.in_(ids)))
+    connection.execute(raters.delete().where(raters.c.id.in_(ids)))
+    return [row.code for row in rows]

@@ -3,7 +3,9 @@
 import hashlib
 import sqlite3
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -102,6 +104,7 @@ def connect(url: str) -> sa.Engine:
             "postgresql://USER:PASSWORD@HOST/NAME."
         ) from error
     if engine.dialect.name == "sqlite":
+        _create_private(parsed.database)
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -150,9 +153,21 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def _create_private(database: str | None) -> None:
+    """Creates the file of a new database for its owner alone; SQLite reports what fails."""
+    path = Path(database or ":memory:")
+    if str(path) != ":memory:" and not path.exists():
+        with suppress(OSError):
+            path.touch(0o600)
+
+
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # BEGIN is ours to send, see `_begin_sqlite`
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+    # secure_delete: what a rater wants removed is overwritten with zeros.
+    for pragma in (
+        *("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"),
+        *("busy_timeout=10000", "secure_delete=ON"),
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -2,7 +2,7 @@
 
 psignifit fits a psychometric function. Its own interval assumes independent answers, so it is too
 narrow where raters differ. Whole raters are therefore resampled as well, and a fast fit of each
-sample gives the variation of the threshold between raters.
+sample gives the variation of the threshold between raters; the draw of the images widens it.
 """
 
 from collections.abc import Sequence
@@ -81,8 +81,8 @@ def fit_threshold(
     levels = np.unique(np.round(part.asked_ms, 3))
     if len(levels) < 4:
         return None
-    counts = _count_by_level(part, levels, resampling)
-    correct, trials = _balance(*(counts.sum(axis=2)))
+    flags = _flag_levels(part, levels)
+    correct, trials = _balance(*flags.sum(axis=2).astype(np.float64))
     shown = trials > 0
     if shown.sum() < 4:
         return None
@@ -93,7 +93,7 @@ def fit_threshold(
         ],
         resampling.confidence,
     )
-    return replace(fit, interval_ms=_widen_interval(fit, levels, counts, resampling))
+    return replace(fit, interval_ms=_widen_interval(fit, levels, part, resampling))
 
 
 def fit_psychometric(
@@ -135,15 +135,15 @@ def fit_psychometric(
     )
 
 
-def _count_by_level(judgements: Judgements, levels: Numbers, resampling: Resampling) -> Numbers:
-    """Counts correct reals, reals, correct fakes, fakes by time and rater: shape (4, T, R)."""
+def _flag_levels(judgements: Judgements, levels: Numbers) -> npt.NDArray[np.bool_]:
+    """Flags correct reals, reals, correct fakes, fakes by time: shape (4, T, N)."""
     at = [np.isclose(judgements.asked_ms, level, atol=1e-3) for level in levels]
     kinds = [
         kind & flags
         for kind in (judgements.real, ~judgements.real)
         for flags in (judgements.correct, True)
     ]
-    return np.array([[resampling.counts(judgements, here & kind) for here in at] for kind in kinds])
+    return np.array([[here & kind for here in at] for kind in kinds])
 
 
 def _balance(
@@ -156,14 +156,16 @@ def _balance(
 
 
 def _widen_interval(
-    fit: PsychometricFit, levels: Numbers, counts: Numbers, resampling: Resampling
+    fit: PsychometricFit, levels: Numbers, part: Judgements, resampling: Resampling
 ) -> tuple[float, float]:
     """Returns the outer ends of the raters' bootstrap interval and psignifit's, in ms."""
 
     def fit_samples(*sums: Numbers) -> Numbers:
         return _estimate_log_thresholds(fit, levels, np.array(sums).reshape(4, len(levels), -1))
 
-    estimate = resampling.estimate(fit_samples, *counts.reshape(4 * len(levels), -1))
+    estimate = resampling.estimate(
+        fit_samples, part, *_flag_levels(part, levels).reshape(4 * len(levels), -1)
+    )
     if not np.isfinite(estimate.low):
         return fit.interval_ms
     middle = np.log10(fit.threshold_ms) - estimate.value
@@ -177,7 +179,7 @@ def _estimate_log_thresholds(fit: PsychometricFit, levels: Numbers, sums: Number
     Args:
         fit: of all answers; its interval sets the range and the step of the grid.
         levels: times in ms, shape (T,).
-        sums: counts like those of `_count_by_level`, shape (4, T, B).
+        sums: counts of what `_flag_levels` flags, shape (4, T, B).
 
     Returns:
         Shape (B,).

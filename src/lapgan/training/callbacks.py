@@ -6,7 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from lapgan.errors import requires
 from lapgan.run_folder import CLASSIFIER, RunFolder
@@ -29,6 +31,9 @@ class Callback:
     `part` is a level's name, such as 28, or `classifier`.
     """
 
+    def opened(self, data: str) -> None:
+        """Called first, with a line on what was found in the data."""
+
     def started(self, part: str, images: int, seconds: float, budget: Budget) -> None:
         """Called when a part begins, or continues after `images` examples and `seconds`."""
 
@@ -45,6 +50,10 @@ class ProgressBars(Callback):
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self.tasks: dict[str, tuple[TaskID, Budget]] = {}
+
+    def opened(self, data: str) -> None:
+        """Prints above the bars."""
+        self.progress.console.print(escape(data))
 
     def started(self, part: str, images: int, seconds: float, budget: Budget) -> None:
         """Adds a bar."""
@@ -68,6 +77,10 @@ class PlainLog(Callback):
 
     def __init__(self, console: Console) -> None:
         self.console = console
+
+    def opened(self, data: str) -> None:
+        """Prints a line."""
+        self.console.print(escape(data))
 
     def started(self, part: str, images: int, seconds: float, budget: Budget) -> None:
         """Prints a line."""
@@ -119,6 +132,11 @@ class CallbackList(Callback):
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self.callbacks = callbacks
 
+    def opened(self, data: str) -> None:
+        """Passes it on."""
+        for callback in self.callbacks:
+            callback.opened(data)
+
     def started(self, part: str, images: int, seconds: float, budget: Budget) -> None:
         """Passes it on."""
         for callback in self.callbacks:
@@ -141,14 +159,16 @@ def progress_callback(console: Console) -> Iterator[Callback]:
     if not console.is_terminal:
         yield PlainLog(console)
         return
+    # In a narrow terminal the figures are cut, and the rest stays.
+    fixed, rest = Column(no_wrap=True), Column(no_wrap=True, overflow="ellipsis", ratio=1)
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.description}", table_column=fixed),
+        BarColumn(bar_width=10, table_column=Column(min_width=10)),
+        TextColumn("{task.percentage:>3.0f}%", table_column=fixed),
+        TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+        TextColumn("{task.fields[figures]}", table_column=rest),
     )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, expand=True) as progress:
         yield ProgressBars(progress)
 
 

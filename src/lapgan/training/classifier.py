@@ -31,7 +31,7 @@ from lapgan.training.folder import (
     recorded_precision,
 )
 from lapgan.training.log import ClassifierRecord
-from lapgan.training.loop import check_finite, train_task
+from lapgan.training.loop import train_task
 from lapgan.training.signals import stop_signals
 from lapgan.weights import (
     Weights,
@@ -87,6 +87,7 @@ class ClassifierState:
     optimizer: torch.optim.Optimizer
     images_seen: int = 0
     seconds: float = 0.0
+    rollbacks: int = 0
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
@@ -130,6 +131,10 @@ class ClassifierTask:
         """The name of the part."""
         return CLASSIFIER
 
+    @property
+    def limits(self) -> None:
+        """A classifier has no opponent with which it could explode."""
+
     def initial_state(self) -> ClassifierState:
         """Makes the state before the first step, from seed and data alone."""
         self._seed(-1)
@@ -138,7 +143,7 @@ class ClassifierTask:
         self.compute.place(net)
         return ClassifierState(net, _OPTIMIZER.build(net.parameters()))
 
-    def step(self, state: ClassifierState) -> dict[str, float]:
+    def step(self, state: ClassifierState) -> dict[str, Tensor]:
         """Updates the classifier once; see `Task.step`."""
         self._seed(state.images_seen)
         images, target = self.examples(state.images_seen, _BATCH)
@@ -148,10 +153,8 @@ class ClassifierTask:
         with self.compute.autocast():
             result = state.net.training_loss(images, target)
         update_weights(state.optimizer, result.loss)
-        figures = {"loss_classifier": result.loss.item(), "accuracy": result.accuracy.item()}
-        check_finite(figures)
         state.images_seen += len(images)
-        return figures
+        return {"loss_classifier": result.loss.detach(), "accuracy": result.accuracy.detach()}
 
     def examples(self, images_seen: int, count: int) -> tuple[Tensor, Tensor]:
         """Returns I_k and the classes of the examples that follow `images_seen`."""

@@ -1,7 +1,7 @@
 """The folder of a run: which run it holds, who works in it, and the cascade that comes of it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,11 @@ class RunIdentity:
         return {
             "recipe": self.recipe.model_dump(mode="json"),
             "seed": self.seed,
-            "data": {"name": self.images.name, "fingerprint": self.images.fingerprint},
+            "data": {
+                "name": self.images.name,
+                "fingerprint": self.images.fingerprint,
+                "content": self.images.content,
+            },
             "precision": self.precision,
         }
 
@@ -64,7 +68,11 @@ class RunIdentity:
         # Keys that a later version added have their defaults in an older run.
         recorded["recipe"] = recipe.model_dump(mode="json")
         recorded.setdefault("precision", self.precision)
-        differences = list(_differences(recorded, self.content()))
+        expected = self.content()
+        if _are_same(recorded["data"], self.images):
+            # Under another name, or found by other options: the images are what counts.
+            recorded["data"] = expected["data"]
+        differences = list(_differences(recorded, expected))
         if differences:
             raise LapganError(
                 f"--out {out}: this folder holds another run. It differs in "
@@ -107,7 +115,7 @@ def read_recipe_of(out: Path) -> Recipe:
 def check_images(out: Path, images: Images) -> None:
     """Raises a LapganError if a run is trained on other images than these."""
     data = _read(RunFolder(out))[0]["data"]
-    if data["fingerprint"] != images.fingerprint:
+    if not _are_same(data, images):
         raise LapganError(
             f"--data {images.name}: the run in {out} is trained on other images ({data['name']}); "
             "name those."
@@ -150,6 +158,12 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Recipe]:
     except (ValueError, AttributeError, KeyError, TypeError, LapganError) as error:
         raise LapganError(f"{path}: cannot be read ({error}); use another --out folder.") from None
     return recorded, recipe
+
+
+def _are_same(recorded: Mapping[str, Any], images: Images) -> bool:
+    if recorded["fingerprint"] == images.fingerprint:
+        return True
+    return bool(images.content) and recorded.get("content") == images.content
 
 
 def _differences(recorded: Any, expected: Any, path: str = "") -> Iterator[str]:

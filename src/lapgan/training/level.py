@@ -26,8 +26,8 @@ from lapgan.training.examples import (
 )
 from lapgan.training.figures import training_figures
 from lapgan.training.log import LevelRecord
-from lapgan.training.loop import check_finite
-from lapgan.training.update import Nets, Terms, update_nets
+from lapgan.training.rollback import Limits, Window, limits_of
+from lapgan.training.update import Nets, Terms, Update, update_nets
 from lapgan.weights import Weights, generator_tensors, normalization_tensors, write_weights
 
 __all__ = ["LevelState", "LevelTask"]
@@ -46,17 +46,22 @@ class LevelState:
         average: G with averaged weights.
         images_seen: how many examples the steps have used.
         seconds: time spent in training.
+        rollbacks: how often the level has gone back to earlier weights.
+        window: figures of the last steps, if the level may go back.
     """
 
     nets: Nets
     average: nn.Module
     images_seen: int = 0
     seconds: float = 0.0
+    rollbacks: int = 0
+    window: Window | None = None
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
         """The nets, by their names in the file."""
-        return {"g": self.nets.generator, "d": self.nets.discriminator, "average": self.average}
+        nets = {"g": self.nets.generator, "d": self.nets.discriminator, "average": self.average}
+        return nets if self.window is None else {**nets, "window": self.window}
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
@@ -99,6 +104,11 @@ class LevelTask:
         return self.level.name
 
     @property
+    def limits(self) -> Limits | None:
+        """Beyond which training counts as exploded, if the level may go back."""
+        return limits_of(self.recipe.training)
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The classes that condition the level; empty for none."""
         return self.batches.class_names if self.recipe.data.classes else ()
@@ -117,27 +127,23 @@ class LevelTask:
             optimizer.build(generator.parameters()),
             optimizer.build(discriminator.parameters()),
         )
-        return LevelState(nets, copy.deepcopy(generator).requires_grad_(False))
+        window = Window().to(self.compute.device) if self.limits else None
+        average = copy.deepcopy(generator).requires_grad_(False)
+        return LevelState(nets, average, window=window)
 
-    def step(self, state: LevelState) -> dict[str, float]:
+    def step(self, state: LevelState) -> dict[str, Tensor]:
         """Updates D, G and the averaged weights once; see `Task.step`."""
         training = self.recipe.training
         examples = self.examples(state.images_seen, training.batch)
         self._set_schedules(state)
         with self.compute.autocast():
-            terms = self._terms(state.images_seen // training.batch)
-            update = update_nets(state.nets, examples, training.objective, terms)
-        figures = {
-            "loss_d": update.loss_d.item(),
-            "loss_g": update.loss_g.item(),
-            "real_accuracy": update.real_accuracy.item(),
-            "fake_accuracy": update.fake_accuracy.item(),
-            "std_ratio": _std_ratio(fake=update.fake, real=examples.high),
-        }
-        check_finite(figures)
+            update = update_nets(state.nets, examples, training.objective, self._terms(state))
         state.images_seen += training.batch
         update_average(state.average, state.nets.generator, training.batch, state.images_seen,
-                       training.ema_half_life)  # fmt: skip
+                       training.ema_half_life, training.ema_ramp)  # fmt: skip
+        figures = _figures(update, examples)
+        if state.window is not None:
+            state.window.add(figures)
         return figures
 
     def examples(self, images_seen: int, count: int) -> Examples:
@@ -154,6 +160,7 @@ class LevelTask:
             seconds=state.seconds,
             images_per_second=rate,
             learning_rate=state.nets.generator_optimizer.param_groups[0]["lr"],
+            rollbacks=state.rollbacks,
             **means,
         )
 
@@ -206,19 +213,28 @@ class LevelTask:
 
     def _set_schedules(self, state: LevelState) -> None:
         """Sets the learning rates of this step."""
+        training, nets = self.recipe.training, state.nets
         epochs = state.images_seen / self.batches.epoch
         progress = self.budget.spent(state.images_seen, state.seconds)
-        schedule, nets = self.recipe.training.optimiser, state.nets
-        schedule.set_schedule(nets.discriminator_optimizer, epochs, progress)
-        scale = self.level.generator_rate
+        scale = 0.5**state.rollbacks
+        if training.warm_up:
+            scale *= min(1.0, (state.images_seen // training.batch + 1) / training.warm_up)
+        schedule = training.optimiser
+        schedule.set_schedule(nets.discriminator_optimizer, epochs, progress, scale)
+        scale *= self.level.generator_rate
         schedule.set_schedule(nets.generator_optimizer, epochs, progress, scale)
 
-    def _terms(self, steps: int) -> Terms:
-        """Returns the terms of the step after so many."""
-        level, penalty = self.level, self.level.penalty
-        is_due = penalty is not None and steps % penalty.every == 0
+    def _terms(self, state: LevelState) -> Terms:
+        """Returns the terms of the step that follows."""
+        level, penalty, training = self.level, self.level.penalty, self.recipe.training
+        steps = state.images_seen // training.batch
         return Terms(
-            penalty if is_due else None, level.supervised, level.instance_noise, level.augment
+            penalty=penalty if penalty is not None and steps % penalty.every == 0 else None,
+            supervised=level.supervised,
+            instance_noise=level.instance_noise,
+            augment=level.augment,
+            clip=training.clip_gradients,
+            progress=self.budget.spent(state.images_seen, state.seconds),
         )
 
     def _seed_after(self, images_seen: int) -> int:
@@ -226,7 +242,20 @@ class LevelTask:
         return seed_of(self.seed, *self.level.size, images_seen + 1)
 
 
-def _std_ratio(*, fake: Tensor, real: Tensor) -> float:
+def _figures(update: Update, examples: Examples) -> dict[str, Tensor]:
+    """Returns the figures of a step, without waiting for the device."""
+    figures = {
+        "loss_d": update.loss_d,
+        "loss_g": update.loss_g,
+        "real_accuracy": update.real_accuracy,
+        "fake_accuracy": update.fake_accuracy,
+        "std_ratio": _std_ratio(fake=update.fake, real=examples.high),
+        "gradient_d": update.gradient_d,
+        "gradient_g": update.gradient_g,
+    }
+    return figures if update.penalty is None else {**figures, "penalty": update.penalty}
+
+
+def _std_ratio(*, fake: Tensor, real: Tensor) -> Tensor:
     """Returns the standard deviation among generated examples over that among real ones."""
-    ratio = fake.float().std(dim=0).mean() / real.float().std(dim=0).mean().clamp(min=1e-8)
-    return ratio.item()
+    return fake.float().std(dim=0).mean() / real.float().std(dim=0).mean().clamp(min=1e-8)

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from lapgan.files import append_line, write_atomically
 
 __all__ = [
@@ -33,6 +36,10 @@ class LevelRecord:
         fake_accuracy: fraction of generated examples that D classified as generated.
         std_ratio: standard deviation among generated examples over that among real ones.
         learning_rate: of both nets.
+        gradient_d: norm of all gradients of D, before they were clipped.
+        gradient_g: norm of all gradients of G, before they were clipped.
+        penalty: (R1 + R2) / 2 without its weight, over the steps with a penalty; 0 if none was.
+        rollbacks: how often the level has gone back to earlier weights so far.
     """
 
     images_seen: int
@@ -44,6 +51,10 @@ class LevelRecord:
     fake_accuracy: float
     std_ratio: float
     learning_rate: float
+    gradient_d: float = 0.0
+    gradient_g: float = 0.0
+    penalty: float = 0.0
+    rollbacks: int = 0
 
     def __str__(self) -> str:
         return (
@@ -84,22 +95,39 @@ Record = LevelRecord | ClassifierRecord
 
 
 class Meter:
-    """Sums the figures of single steps, and returns their means."""
+    """Sums the figures of single steps, and returns their means.
+
+    Figures that are tensors are summed where they are, and read when the means are taken: no step
+    waits for the device.
+    """
 
     def __init__(self) -> None:
-        self.sums: dict[str, float] = {}
+        self.sums: dict[str, float | Tensor] = {}
+        self.counts: dict[str, int] = {}
         self.steps = 0
 
-    def add(self, **figures: float) -> None:
-        """Adds the figures of one step."""
+    def add(self, **figures: float | Tensor) -> None:
+        """Adds the figures of one step; a step may lack some."""
         self.steps += 1
         for name, value in figures.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        """Returns the mean of each figure over the steps that had it."""
+        tensors = {name: x for name, x in self.sums.items() if isinstance(x, Tensor)}
+        numbers = torch.stack([*tensors.values()]).tolist() if tensors else []
+        sums = {**self.sums, **dict(zip(tensors, numbers, strict=True))}
+        return {name: float(total) / self.counts[name] for name, total in sums.items()}
+
+    def clear(self) -> None:
+        """Starts anew."""
+        self.sums, self.counts, self.steps = {}, {}, 0
 
     def take(self) -> dict[str, float]:
         """Returns the means and starts anew."""
-        means = {name: total / self.steps for name, total in self.sums.items()}
-        self.sums, self.steps = {}, 0
+        means = self.means()
+        self.clear()
         return means
 
 

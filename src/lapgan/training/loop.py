@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Generic, Protocol, TypeVar
 
 import torch
+from torch import Tensor
 
 from lapgan.compute import Compute
 from lapgan.errors import LapganError
@@ -18,6 +19,7 @@ from lapgan.training.callbacks import Callback
 from lapgan.training.config import Budget, LogIntervals
 from lapgan.training.log import Meter, Record, append_record, rewind_records
 from lapgan.training.monitor import HealthMonitor
+from lapgan.training.rollback import ExplosionError, Limits, Safeguard
 from lapgan.training.state import NotFiniteError, TrainingState, load_state, save_state
 
 __all__ = ["Task", "check_finite", "train_task"]
@@ -48,14 +50,17 @@ class Task(Protocol[State]):
     def compute(self) -> Compute:
         """Where, and in which precision."""
 
+    @property
+    def limits(self) -> Limits | None:
+        """Beyond which training goes back to an earlier state; None for never."""
+
     def initial_state(self) -> State:
         """Makes the state before the first step, from seed and data alone."""
 
-    def step(self, state: State) -> dict[str, float]:
+    def step(self, state: State) -> Mapping[str, float | Tensor]:
         """Makes one step and advances `images_seen`; returns figures of the step.
 
-        Raises:
-            NotFiniteError: a figure is infinite or not a number.
+        Figures may be tensors on the device: the loop reads their means when it logs them.
         """
 
     def record(self, state: State, rate: float, means: Mapping[str, float]) -> Record:
@@ -90,10 +95,7 @@ def train_task(
             load_state(task.folder.state, state)
         rewind_records(task.folder.log, state.images_seen)
         callback.started(task.name, state.images_seen, state.seconds, task.budget)
-        try:
-            _Loop(task, state, callback).run(stopped)
-        except NotFiniteError as error:
-            raise _divergence(task, state) from error
+        _Loop(task, state, callback).run(stopped)
     return state
 
 
@@ -103,6 +105,7 @@ class _Loop(Generic[State]):
     def __init__(self, task: Task[State], state: State, callback: Callback) -> None:
         self.task, self.state, self.callback = task, state, callback
         self.meter, self.monitor = Meter(), HealthMonitor(task.name)
+        self.safeguard = Safeguard(task.folder, task.limits)
         self.begun = time.monotonic() - state.seconds
         self.logged = self.saved = state.seconds
         self.logged_images = state.images_seen
@@ -110,20 +113,36 @@ class _Loop(Generic[State]):
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Trains until the budget is spent or `stopped` returns true."""
-        task, state, every = self.task, self.state, self.task.intervals
+        self.safeguard.begin(self.state)
         while not (done := self._is_spent()) or self.meter.steps:
-            done = done or stopped()
-            if self.meter.steps and (done or state.seconds - self.logged >= every.log):
-                self._log()
-            if done or state.seconds - self.saved >= every.checkpoint:
-                self._checkpoint()
-            if done or state.seconds >= self.next_sheet:
-                task.draw_sheet(state)
-                self.next_sheet = state.seconds + every.sheet
-            if done:
-                return
-            self.meter.add(**task.step(state))
-            state.seconds = time.monotonic() - self.begun
+            try:
+                done = done or stopped()
+                self._report(done)
+                if done:
+                    return
+                self._step()
+            except (NotFiniteError, ExplosionError) as error:
+                self._go_back(error)
+
+    def _step(self) -> None:
+        self.meter.add(**self.task.step(self.state))
+        self.state.seconds = time.monotonic() - self.begun
+        self.safeguard.check(self.state)
+
+    def _report(self, done: bool) -> None:
+        """Logs, saves and draws what is due, or all of it when training is done."""
+        task, state, every = self.task, self.state, self.task.intervals
+        if self.meter.steps and (done or state.seconds - self.logged >= every.log):
+            self._log()
+        saves = done or state.seconds - self.saved >= every.checkpoint
+        draws = done or state.seconds >= self.next_sheet
+        if saves or draws:
+            check_finite(self.meter.means())
+        if saves:
+            self._checkpoint()
+        if draws:
+            task.draw_sheet(state)
+            self.next_sheet = state.seconds + every.sheet
 
     def _is_spent(self) -> bool:
         return self.task.budget.spent(self.state.images_seen, self.state.seconds) >= 1
@@ -131,7 +150,9 @@ class _Loop(Generic[State]):
     def _log(self) -> None:
         state = self.state
         rate = (state.images_seen - self.logged_images) / (state.seconds - self.logged)
-        record = self.task.record(state, rate, self.meter.take())
+        means = self.meter.take()
+        check_finite(means)
+        record = self.task.record(state, rate, means)
         append_record(self.task.folder.log, record)
         self.callback.recorded(self.task.name, record)
         for message in self.monitor.warnings(record):
@@ -143,6 +164,31 @@ class _Loop(Generic[State]):
         self.task.write_weights(self.state)
         self.saved = time.monotonic() - self.begun
 
+    def _go_back(self, error: LapganError) -> None:
+        """Goes on from an earlier state at half the learning rate, if the task may.
+
+        Raises:
+            LapganError: it may not, or not once more; the checkpoint is a good one.
+        """
+        task, state, limits = self.task, self.state, self.task.limits
+        images = state.images_seen
+        if limits is None or not self.safeguard.restore(state):
+            raise _divergence(task, images, str(error)) from error
+        is_last = state.rollbacks >= limits.rollbacks
+        state.rollbacks += not is_last
+        self._checkpoint()
+        rewind_records(task.folder.log, state.images_seen)
+        self.meter.clear()
+        self.logged, self.logged_images = state.seconds, state.images_seen
+        if is_last:
+            reason = f"{error} It had gone back {state.rollbacks} times."
+            raise _divergence(task, images, reason) from error
+        self.callback.warned(
+            f"level {task.name}: training exploded after {images:,} images: {error} It goes on "
+            f"from {state.images_seen:,} images at {0.5**state.rollbacks:g} of the learning rate "
+            f"(rollback {state.rollbacks} of {limits.rollbacks})."
+        )
+
 
 def check_finite(figures: Mapping[str, float]) -> None:
     """Raises a NotFiniteError if a figure is infinite or not a number."""
@@ -151,11 +197,10 @@ def check_finite(figures: Mapping[str, float]) -> None:
             raise NotFiniteError(f"{name} has become infinite or not a number.")
 
 
-def _divergence(task: Task[State], state: State) -> LapganError:
+def _divergence(task: Task[State], images: int, reason: str) -> LapganError:
     file = task.folder.state
     checkpoint = f"The last good checkpoint is {file}" if file.exists() else "No checkpoint yet"
     return LapganError(
-        f"{task.folder.path}: training diverged after {state.images_seen} images: a loss or weight "
-        f"is infinite or not a number. {checkpoint}. Use a lower learning rate (in a new run "
-        "folder) or another seed."
+        f"{task.folder.path}: training diverged after {images} images: {reason} {checkpoint}. Use "
+        "a lower learning rate (in a new run folder) or another seed."
     )

@@ -2,12 +2,17 @@
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
+import torch
+
+from lapgan.batches import check_image_size
 from lapgan.cascade import Cascade
 from lapgan.compute import choose_compute
 from lapgan.data import Images, open_images
 from lapgan.errors import LapganError
-from lapgan.sizes import size_text
+from lapgan.files import resolve_data_path
+from lapgan.recipe import Recipe
 from lapgan.training.callbacks import Callback
 from lapgan.training.config import RunConfig, data_source
 from lapgan.training.examples import training_batches
@@ -39,9 +44,11 @@ def train(config: RunConfig, callback: Callback | None = None) -> Cascade | None
         KeyboardInterrupt: the run was stopped by a signal, after checkpoints were written.
     """
     config, identity = _open(config)
+    callback = callback or Callback()
+    callback.opened(_describe_data(config, identity.images))
     claim(config.out, identity)
     with stop_signals() as stopped:
-        train_levels(config, identity.images, callback or Callback(), stopped)
+        train_levels(config, identity.images, callback, stopped)
         cascade = assemble(config.out)
         if stopped():
             raise KeyboardInterrupt
@@ -53,7 +60,7 @@ def plan(config: RunConfig) -> Iterator[str]:
     config, identity = _open(config)
     identity.check(config.out)
     images = identity.images
-    yield f"data: {images.name}, {len(images):,} images of {size_text(images.size)}"
+    yield _describe_data(config, images)
     num_classes = len(images.class_names) if config.recipe.data.classes else 0
     for level in config.selected_levels:
         nets = (level.build_generator(num_classes), level.build_discriminator(num_classes))
@@ -65,8 +72,17 @@ def plan(config: RunConfig) -> Iterator[str]:
 def _open(config: RunConfig) -> tuple[RunConfig, RunIdentity]:
     """Opens the data, chooses the precision, and checks that everything fits."""
     recipe = config.recipe
-    images = open_images(data_source(config.data, recipe), on_invalid=config.on_invalid)
+    source = data_source(config.data, recipe)
+    _check_place(config.out, source)
+    images = open_images(
+        source,
+        on_invalid=config.on_invalid,
+        check_size=lambda name, size: check_image_size(
+            name, size, recipe.sizes[0], corners=recipe.data.crop == "corners"
+        ),
+    )
     _check_images(config, images)
+    _check_nets(recipe, images)
     precision = recorded_precision(config.out, config.precision)
     precision = choose_compute(config.device, precision).precision
     identity = RunIdentity(recipe, config.seed, images, precision)
@@ -78,6 +94,33 @@ def _check_images(config: RunConfig, images: Images) -> None:
     if config.recipe.data.classes and not images.class_names:
         raise LapganError(
             f"{images.name}: recipe {config.recipe.name} is class-conditional (data.classes = "
-            "true) but these images have no classes; use class folders or labels, or --set "
-            "data.classes=false."
+            "true) but these images have no classes; use class folders or labels (a column of a "
+            "parquet file is named as FILE.parquet:COLUMN), or --set data.classes=false."
         )
+
+
+def _check_nets(recipe: Recipe, images: Images) -> None:
+    """Builds the nets of every level, so that none is refused after others were trained."""
+    num_classes = len(images.class_names) if recipe.data.classes else 0
+    with torch.random.fork_rng(devices=[]):
+        for level in recipe.levels:
+            try:
+                level.build_generator(num_classes)
+                level.build_discriminator(num_classes)
+            except LapganError as error:
+                raise LapganError(f"recipe {recipe.name}: levels.{level.name}: {error}") from None
+
+
+def _check_place(out: Path, source: str) -> None:
+    """Raises a LapganError if the sheets of a run would become images of its own data."""
+    folder = resolve_data_path(source)
+    if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+        raise LapganError(
+            f"--out {out}: lies in the folder of the data ({folder}), where the run's sheets of "
+            "samples would be taken for data. Choose a folder outside of it."
+        )
+
+
+def _describe_data(config: RunConfig, images: Images) -> str:
+    unused = ", not used" if images.class_names and not config.recipe.data.classes else ""
+    return f"data: {images.describe()}{unused}"

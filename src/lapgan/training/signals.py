@@ -5,12 +5,17 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from lapgan.signals import end_signals
+
 __all__ = ["stop_signals"]
 
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turns Ctrl-C and SIGTERM into a question to ask between steps; a second Ctrl-C is final."""
+    """Turns Ctrl-C, SIGTERM and a closed terminal into a question to ask between steps.
+
+    A second Ctrl-C is final.
+    """
     requested = threading.Event()
 
     def ask(number: int, frame: object) -> None:
@@ -21,7 +26,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield requested.is_set
         return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, *end_signals())}
     try:
         yield requested.is_set
     finally:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lapgan.errors import LapganError
 from lapgan.weights import write_tensors
 
-__all__ = ["NotFiniteError", "TrainingState", "load_state", "save_state"]
+__all__ = ["NotFiniteError", "TrainingState", "load_state", "save_state", "saved_images"]
 
 # Buffers that the classifier had in earlier versions; nothing is computed from them.
 _RETIRED = ".shown_norm."
@@ -31,6 +31,7 @@ class TrainingState(Protocol):
 
     images_seen: int
     seconds: float
+    rollbacks: int
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
@@ -59,6 +60,8 @@ def save_state(path: Path, state: TrainingState) -> None:
     for part, optimizer in state.optimizers.items():
         tensors |= _flatten(part, optimizer)
     metadata = {"images_seen": str(state.images_seen), "seconds": json.dumps(state.seconds)}
+    if state.rollbacks:
+        metadata["rollbacks"] = str(state.rollbacks)
     write_tensors(path, tensors, metadata)
 
 
@@ -80,9 +83,25 @@ def load_state(path: Path, state: TrainingState) -> None:
             int(metadata["images_seen"]),
             float(metadata["seconds"]),
         )
+        state.rollbacks = int(metadata.get("rollbacks", "0"))
     except (SafetensorError, OSError, RuntimeError, KeyError) as error:
         raise LapganError(
             f"{path}: cannot be used to resume ({error}). Delete it to train this part anew."
+        ) from None
+
+
+def saved_images(path: Path) -> int:
+    """Returns after how many images a state was saved.
+
+    Raises:
+        LapganError: the file is damaged.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return int(file.metadata()["images_seen"])
+    except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+        raise LapganError(
+            f"{path}: cannot be used to go back to ({error}). Delete it to go on without it."
         ) from None
 
 

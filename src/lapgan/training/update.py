@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lapgan.models.contracts import Discriminator, FeatureMaps, SupportsDistance
 from lapgan.objectives.contract import Objective
 from lapgan.optimizers import update_weights
-from lapgan.penalty import FiniteDifferencePenalty, finite_difference_penalty
+from lapgan.penalty import Penalty
 from lapgan.pyramid import image_of
 from lapgan.training.augment import augment
 from lapgan.training.examples import Examples
@@ -43,12 +43,16 @@ class Terms:
         supervised: weight of the distance to the real residual in the loss of G.
         instance_noise: standard deviation of the noise on the features that D's head sees.
         augment: D sees augmented images.
+        clip: the largest norm of all gradients of a net, or None for any.
+        progress: the fraction of the budget that is spent, for the weight of the penalty.
     """
 
-    penalty: FiniteDifferencePenalty | None = None
+    penalty: Penalty | None = None
     supervised: float = 0.0
     instance_noise: float = 0.0
     augment: bool = False
+    clip: float | None = None
+    progress: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,9 @@ class Update:
             in which the real example has the higher logit.
         fake_accuracy: fraction of generated examples that D classified as generated.
         fake: the residuals that G was updated on, (B, 3, H, W).
+        gradient_d: norm of all gradients of D, with the penalty's, before they were clipped.
+        gradient_g: norm of all gradients of G.
+        penalty: (R1 + R2) / 2 without its weight, or None in steps without a penalty.
     """
 
     loss_d: Tensor
@@ -69,6 +76,20 @@ class Update:
     real_accuracy: Tensor
     fake_accuracy: Tensor
     fake: Tensor
+    gradient_d: Tensor
+    gradient_g: Tensor
+    penalty: Tensor | None
+
+
+@dataclass(frozen=True)
+class _DiscriminatorUpdate:
+    """The result of one update of D: loss, logits, and the rest as in `Update`."""
+
+    loss: Tensor
+    real: Tensor
+    fake: Tensor
+    gradient: Tensor
+    penalty: Tensor | None
 
 
 def update_nets(
@@ -90,14 +111,14 @@ def _update_on_pairs(nets: Nets, examples: Examples, objective: Objective, terms
         real_maps = _features(nets.discriminator, examples.high, examples.low, terms)
         fake_maps = _features(nets.discriminator, fake, examples.low, terms)
     label = None if examples.label is None else examples.label.repeat(2)
-    loss_d, real, generated = _update_discriminator(
+    d = _update_discriminator(
         nets, real_maps, tuple(x.detach() for x in fake_maps), label, objective, terms
     )
-    loss_g = _update_generator(nets, examples, fake, fake_maps, real, (objective, terms))
-    return Update(
-        loss_d, loss_g, (real > generated).float().mean(), (generated < real).float().mean(),
-        fake.detach(),
-    )  # fmt: skip
+    loss_g, gradient_g = _update_generator(
+        nets, examples, fake, fake_maps, d.real, (objective, terms)
+    )
+    right = (d.real > d.fake).float().mean()
+    return Update(d.loss, loss_g, right, right, fake.detach(), d.gradient, gradient_g, d.penalty)
 
 
 def _update_on_halves(nets: Nets, examples: Examples, objective: Objective, terms: Terms) -> Update:
@@ -111,7 +132,7 @@ def _update_on_halves(nets: Nets, examples: Examples, objective: Objective, term
     first, second = examples[:half], examples[half:]
     with torch.no_grad():
         fake = second.generate(nets.generator)
-    loss_d, real, generated = _update_discriminator(
+    d = _update_discriminator(
         nets,
         _features(nets.discriminator, first.high, first.low, terms),
         _features(nets.discriminator, fake, second.low, terms),
@@ -122,10 +143,11 @@ def _update_on_halves(nets: Nets, examples: Examples, objective: Objective, term
     fake = examples.generate(nets.generator)
     with _freeze(nets.discriminator):
         fake_maps = _features(nets.discriminator, fake, examples.low, terms)
-    loss_g = _update_generator(nets, examples, fake, fake_maps, real, (objective, terms))
-    return Update(
-        loss_d, loss_g, (real > 0).float().mean(), (generated < 0).float().mean(), fake.detach()
+    loss_g, gradient_g = _update_generator(
+        nets, examples, fake, fake_maps, d.real, (objective, terms)
     )
+    right = (d.real > 0).float().mean(), (d.fake < 0).float().mean()
+    return Update(d.loss, loss_g, *right, fake.detach(), d.gradient, gradient_g, d.penalty)
 
 
 def _update_discriminator(
@@ -135,8 +157,8 @@ def _update_discriminator(
     label: Tensor | None,
     objective: Objective,
     terms: Terms,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Makes one step of D; returns its loss and the logits of real and of generated examples."""
+) -> _DiscriminatorUpdate:
+    """Makes one step of D."""
     head = cast(Discriminator, nets.discriminator).head
     maps = tuple(
         add_noise(torch.cat((real, fake.to(real.dtype))), terms.instance_noise)
@@ -145,32 +167,31 @@ def _update_discriminator(
     logits = head(maps, label).float()
     real, fake = logits.tensor_split((len(real_maps[0]),))
     loss = objective.discriminator_loss(real=real, fake=fake)
-    total = loss
+    total, measured = loss, None
     if terms.penalty is not None:
-        total = loss + _penalty(nets.discriminator, maps, label, logits, terms.penalty)
-    update_weights(nets.discriminator_optimizer, total)
-    return loss.detach(), real.detach(), fake.detach()
+        measured = _measure_penalty(nets.discriminator, maps, label, logits, terms.penalty)
+        # The mean runs over real and generated examples, so it is half of R1 + R2.
+        strength = terms.penalty.weight_at(terms.progress) * terms.penalty.every
+        total = loss + strength * measured
+    gradient = update_weights(nets.discriminator_optimizer, total, terms.clip)
+    measured = None if measured is None else measured.detach()
+    return _DiscriminatorUpdate(loss.detach(), real.detach(), fake.detach(), gradient, measured)
 
 
-def _penalty(
-    net: nn.Module,
-    maps: FeatureMaps,
-    label: Tensor | None,
-    logits: Tensor,
-    penalty: FiniteDifferencePenalty,
+def _measure_penalty(
+    net: nn.Module, maps: FeatureMaps, label: Tensor | None, logits: Tensor, penalty: Penalty
 ) -> Tensor:
-    """Computes weight / 2 (R1 + R2) of D without its dropout, times the steps between penalties.
+    """Computes (R1 + R2) / 2 of D without its dropout.
 
     With dropout the two passes would differ by their masks, far more than by the perturbation.
     """
-    head = cast(Discriminator, net).head
     dropouts = [m for m in net.modules() if isinstance(m, nn.Dropout) and m.training]
+
+    def head(maps: FeatureMaps) -> Tensor:
+        return cast(Discriminator, net).head(maps, label).float()
+
     with _disable(dropouts):
-        logits = head(maps, label).float() if dropouts else logits
-        perturbed = head(tuple(add_noise(x, penalty.scale) for x in maps), label).float()
-    # The mean runs over real and generated examples, so it is half of R1 + R2.
-    strength = penalty.weight * penalty.every
-    return strength * finite_difference_penalty(logits, perturbed, penalty.scale)
+        return penalty.measure(head, maps, None if dropouts else logits, net)
 
 
 def _update_generator(
@@ -180,8 +201,12 @@ def _update_generator(
     fake_maps: FeatureMaps,
     real_logits: Tensor,
     loss: tuple[Objective, Terms],
-) -> Tensor:
-    """Makes one step of G on residuals that it generated; returns its adversarial loss."""
+) -> tuple[Tensor, Tensor]:
+    """Makes one step of G on residuals that it generated.
+
+    Returns:
+        Its adversarial loss, and the norm of all its gradients.
+    """
     objective, terms = loss
     with _freeze(nets.discriminator):
         maps = tuple(add_noise(x, terms.instance_noise) for x in fake_maps)
@@ -190,8 +215,8 @@ def _update_generator(
         total = adversarial
         if terms.supervised:
             total = total + terms.supervised * distance(nets.generator, fake, examples.high)
-        update_weights(nets.generator_optimizer, total)
-    return adversarial.detach()
+        gradient = update_weights(nets.generator_optimizer, total, terms.clip)
+    return adversarial.detach(), gradient
 
 
 def distance(generator: nn.Module, high: Tensor, other: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +10,11 @@ from typing import ClassVar
 
 from lapgan.data.fingerprint import files_fingerprint
 from lapgan.data.sources.base import Item
+from lapgan.data.sources.splits import canonical_split, named_split
 from lapgan.errors import LapganError
-from lapgan.files import resolve_data_path
+from lapgan.files import resolve_data_path, safe_file_names
 
-__all__ = ["FORM", "ImageFolder", "find", "list_files", "read_folder"]
+__all__ = ["FORM", "ImageFolder", "class_folders", "find", "list_files", "read_folder"]
 
 FORM = {"FOLDER": "image files, loose or in one sub-folder per class"}
 
@@ -22,7 +23,6 @@ _SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pnm", ".heic", ".heif", ".avif", ".jp2", ".jxl"),
 )
-_SPLITS = ("train", "test", "val", "validation")
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,9 @@ def find(text: str, split: str) -> ImageFolder | None:
 def read_folder(folder: Path, split: str, name: str) -> ImageFolder:
     """Lists the images of a split below a folder, with or without class folders.
 
-    The images of a split are in the sub-folder of that name; without such sub-folders, all images
-    are `train`. Files and folders whose names start with a dot are ignored.
+    The images of a split are in the sub-folder of that name, in any case (`Train`, `training`);
+    without such sub-folders, all images are `train`. Files and folders whose names start with a dot
+    are ignored.
 
     Args:
         folder: the folder.
@@ -83,12 +84,12 @@ def read_folder(folder: Path, split: str, name: str) -> ImageFolder:
         name: a short name for people.
 
     Raises:
-        LapganError: there are no images or no such split, a class folder has no images, or there
-            are images beside class folders.
+        LapganError: there are no images or no such split, a class folder has no images, there are
+            images beside class folders, or a folder may be a split as well as a class.
     """
     folder = _split_folder(folder, split)
     paths = list_files(folder)
-    files = tuple(path for path in paths if path.lower().endswith(_SUFFIXES))
+    files = tuple(filter(_is_image_name, paths))
     if not files:
         raise LapganError(_describe_no_images(folder, paths))
     loose = [file for file in files if os.sep not in file]
@@ -103,38 +104,104 @@ def read_folder(folder: Path, split: str, name: str) -> ImageFolder:
     return ImageFolder(folder, files, _class_names(folder, files), name)
 
 
+def class_folders(class_names: Iterable[str]) -> tuple[str, ...]:
+    """Returns the name of each class's folder: no two the same, and none read as a split."""
+    return safe_file_names(f"{name}_" if named_split(name) else name for name in class_names)
+
+
 def list_files(folder: Path) -> list[str]:
-    """Returns the files below a folder, relative to it and sorted, without hidden ones."""
-    paths = []
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = os.path.relpath(place, folder)
-        prefix = "" if below == "." else below + os.sep
-        paths += [prefix + name for name in files if not name.startswith(".")]
+    """Returns the files below a folder, relative to it and sorted, without hidden ones.
+
+    Links are followed, but each real folder is listed once, so a link to a parent adds nothing.
+    """
+    paths: list[str] = []
+    visited: set[tuple[int, int]] = set()
+    starts = [""]
+    for start in starts:  # grows by the links that are met: real folders come before links to them
+        for place, folders, files in os.walk(folder / start):
+            stat = os.stat(place)  # noqa: PTH116 (one of many)
+            if (stat.st_dev, stat.st_ino) in visited:
+                folders.clear()
+                continue
+            visited.add((stat.st_dev, stat.st_ino))
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            below = os.path.relpath(place, folder)
+            prefix = "" if below == "." else below + os.sep
+            starts += [prefix + name for name in folders if Path(place, name).is_symlink()]
+            paths += [prefix + name for name in files if not name.startswith(".")]
     return sorted(paths)
 
 
 def _split_folder(folder: Path, split: str) -> Path:
-    if (folder / split).is_dir():
-        return folder / split
-    others = [other for other in _SPLITS if (folder / other).is_dir()]
-    if others:
+    inside = [path for path in sorted(folder.iterdir()) if _is_visible_folder(path)]
+    splits = [path for path in inside if named_split(path.name)]
+    if not splits or (not named_split(split) and (folder / split).is_dir()):
+        return _unnamed_folder(folder, split)
+    found = {path: canonical_split(path.name) for path in splits}
+    _refuse_ambiguous(folder, found, [path for path in inside if path not in found])
+    chosen = [path for path in inside if canonical_split(path.name) == canonical_split(split)]
+    if not chosen:
         raise LapganError(
             f"{folder}: expected a folder {split} for the split '{split}', found "
-            f"{', '.join(others)}. Choose one of these splits."
+            f"{', '.join(sorted(path.name for path in splits))}. Choose one of these splits."
         )
-    if split != "train":
+    return chosen[0]
+
+
+def _unnamed_folder(folder: Path, split: str) -> Path:
+    """Returns the folder of a split where no sub-folder is named train, test or val."""
+    if split == "train":
+        return folder
+    if (folder / split).is_dir():
+        return folder / split
+    raise LapganError(
+        f"{folder}: there is no split '{split}'. Put its images into {folder / split} and the "
+        f"others into {folder / 'train'}, or give another folder."
+    )
+
+
+def _refuse_ambiguous(folder: Path, splits: Mapping[Path, str], others: Sequence[Path]) -> None:
+    """Raises a LapganError where images would be left out that may well be meant.
+
+    Args:
+        folder: the folder that holds the others.
+        splits: the folders named after splits, and which each is named after.
+        others: the other folders.
+    """
+    counts = Counter(splits.values())
+    for split, count in counts.items():
+        if count > 1:
+            names = " and ".join(path.name for path in splits if splits[path] == split)
+            raise LapganError(f"{folder}: {names} are the same split. Put their images together.")
+    loose = [path.name for path in folder.iterdir() if _is_image_name(path.name) and path.is_file()]
+    if loose:
         raise LapganError(
-            f"{folder}: there is no split '{split}'. Put its images into {folder / split} and the "
-            f"others into {folder / 'train'}, or give another folder."
+            f"{folder}: {len(loose)} images such as {min(loose)} lie beside the folder "
+            f"{min(splits).name}, which is named after a split. Move them into a split."
         )
-    return folder
+    classes = [path.name for path in others if any(map(_is_image_name, list_files(path)))]
+    if classes and len(counts) == 1:
+        name = min(splits).name
+        raise LapganError(
+            f"{folder}: {name} may be a split or a class beside {', '.join(classes[:5])}. If it is "
+            f"a class, put all class folders into a new folder {folder / 'train'}; if it is the "
+            "split, move the other folders elsewhere."
+        )
+
+
+def _is_visible_folder(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
+def _is_image_name(path: str) -> bool:
+    name = path.rsplit(os.sep, 1)[-1]
+    return not name.startswith(".") and name.lower().endswith(_SUFFIXES)
 
 
 def _class_names(folder: Path, files: tuple[str, ...]) -> tuple[str, ...]:
     names = sorted({_first_folder(file) for file in files})
     for inside in sorted(folder.iterdir()):
-        if inside.is_dir() and not inside.name.startswith(".") and inside.name not in names:
+        if _is_visible_folder(inside) and inside.name not in names:
             raise LapganError(
                 f"{inside}: expected images, as in the class folder {names[0]} beside it, but "
                 "there are none. Add some or remove the folder."

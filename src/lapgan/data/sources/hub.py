@@ -7,7 +7,14 @@ from typing import Any, ClassVar
 
 from lapgan.data.fingerprint import files_fingerprint
 from lapgan.data.sources.base import Item
-from lapgan.data.sources.parquet import ROWS_PER_BATCH, Columns, find_columns, read_rows
+from lapgan.data.sources.parquet import (
+    ROWS_PER_BATCH,
+    Columns,
+    describe_classes,
+    find_columns,
+    number_classes,
+    read_rows,
+)
 from lapgan.errors import LapganError, requires
 
 __all__ = ["FORM", "HubImages", "find"]
@@ -35,13 +42,13 @@ class HubImages:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of the data set's ClassLabel, if it has one."""
+        """The names of the data set's ClassLabel, or the values of its label column."""
         return self.columns.class_names
 
     def fingerprint(self, memory: Path) -> str:
         """Returns a hash of the files that the library stores."""
         files = [("", str(file["filename"])) for file in self.dataset.cache_files]
-        return files_fingerprint(files, memory)
+        return files_fingerprint(files, memory) + describe_classes(self.columns)
 
     def items(self) -> Iterator[Item]:
         """Yields the rows without decoding them, reading a few hundred at a time."""
@@ -71,4 +78,7 @@ def find(text: str, split: str) -> HubImages | None:
             f"{text}: the split '{split}' cannot be downloaded ({error}). Check the name and the "
             "network, or give the path of a local copy."
         ) from error
-    return HubImages(dataset, find_columns(dataset.features.arrow_schema, text), name)
+    columns = find_columns(dataset.features.arrow_schema, text)
+    if columns.label is not None and not columns.class_names:
+        columns = number_classes(columns, dataset.unique(columns.label), text)
+    return HubImages(dataset, columns, name)

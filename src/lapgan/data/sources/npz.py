@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +26,13 @@ class NpzArrays(NamedTuple):
 
     Args:
         images: uint8 (N, H, W, 3), RGB.
-        labels: integers (N,), -1 for images without a label; None if the archive has none.
+        labels: integers (N,), -1 for images without a label, or strings (N,); None if the archive
+            has none.
         class_names: strings (classes,); empty if the archive has none.
     """
 
     images: NDArray[np.uint8]
-    labels: NDArray[np.integer] | None
+    labels: NDArray[np.integer | np.str_] | None
     class_names: NDArray[np.str_]
 
 
@@ -60,8 +60,8 @@ class NpzImages:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names in the archive, if it has any."""
-        return tuple(map(str, self.arrays.class_names))
+        """The names in the archive, or the different labels."""
+        return tuple(map(str, self.arrays.class_names)) or tuple(map(str, self._values))
 
     def __len__(self) -> int:
         return len(self.arrays.images)
@@ -72,10 +72,18 @@ class NpzImages:
 
     def items(self) -> Iterator[Item]:
         """Yields the images."""
-        images, labels, _ = self.arrays
+        images, labels, names = self.arrays
+        numbers = {} if len(names) else {value: index for index, value in enumerate(self._values)}
         for index, image in enumerate(images):
-            label = -1 if labels is None else int(labels[index])
-            yield Item(f"{self.file}: image {index}", image, None if label == -1 else label)
+            label = -1 if labels is None else labels[index].item()
+            number = None if label == -1 else numbers.get(label, label)
+            yield Item(f"{self.file}: image {index}", image, number)
+
+    @cached_property
+    def _values(self) -> list[int | str]:
+        """The different labels, in their order."""
+        labels = self.arrays.labels
+        return [] if labels is None else [v for v in np.unique(labels).tolist() if v != -1]
 
 
 def find(text: str, split: str) -> NpzImages | None:
@@ -106,9 +114,11 @@ def read_arrays(file: Path) -> NpzArrays:
     images, labels = arrays["images"], arrays.get("labels")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         raise _describe(file, "images", "uint8 (N, H, W, 3)", images)
-    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]):
-        raise _describe(file, "labels", f"integers ({len(images)},)", labels)
     class_names = arrays.get("class_names", np.empty(0, np.str_))
+    kinds = "iu" if len(class_names) else "iuU"
+    if labels is not None and (labels.dtype.kind not in kinds or labels.shape != images.shape[:1]):
+        expected = f"integers {'' if len(class_names) else 'or strings '}({len(images)},)"
+        raise _describe(file, "labels", expected, labels)
     if class_names.dtype.kind != "U" or class_names.ndim != 1:
         raise _describe(file, "class_names", "strings (classes,)", class_names)
     return NpzArrays(images, labels, class_names)
@@ -122,7 +132,7 @@ def _load(file: Path) -> dict[str, NDArray[Any]]:
             if isinstance(archive, np.ndarray):
                 raise ValueError("it is a single array without a name")
             return {name: archive[name] for name in NpzArrays._fields if name in archive}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+    except Exception as error:  # numpy and zipfile raise almost anything on broken files
         raise LapganError(
             f"{file}: cannot be read as a NumPy archive ({error}). Download or write it again."
         ) from error

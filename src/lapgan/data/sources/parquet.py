@@ -1,12 +1,14 @@
-"""Parquet files in the Hugging Face layout: images as {bytes, path}, labels as numbers."""
+"""Parquet files in the Hugging Face layout: images as {bytes, path}, labels in a column."""
 
 import glob
 import json
+import logging
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from lapgan.data.fingerprint import files_fingerprint
 from lapgan.data.sources.base import Item
@@ -18,15 +20,30 @@ from lapgan.files import resolve_data_path
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FORM", "Columns", "ParquetImages", "find", "find_columns", "read_rows"]
+__all__ = [
+    "FORM",
+    "Columns",
+    "ParquetImages",
+    "describe_classes",
+    "find",
+    "find_columns",
+    "number_classes",
+    "read_rows",
+]
 
 FORM = {
     "FILE.parquet": "images as on the Hugging Face Hub; also a folder of such files",
     "'train-*.parquet'": "all parquet files that match a pattern",
+    "FILE.parquet:COLUMN": "with the classes that stand in this column",
 }
 ROWS_PER_BATCH = 512
 _IMAGE_NAMES = ("image", "img")
 _LABEL_NAMES = ("label", "labels", "fine_label")
+_MAX_CLASSES = 4096
+
+_Any = TypeVar("_Any")
+
+_log = logging.getLogger("lapgan.data")
 
 
 @dataclass(frozen=True)
@@ -36,12 +53,27 @@ class Columns:
     Args:
         image: the name of the column of images.
         label: the name of the column of labels, None if there is none.
-        class_names: the name of each label; empty if there are no labels, or labels without names.
+        class_names: the name of each class; empty if there are no labels.
+        values: what stands for each class in the column of labels; empty if its index does.
+        chosen: whether the user named the column of labels.
     """
 
     image: str
     label: str | None
     class_names: tuple[str, ...]
+    values: tuple[Any, ...] = ()
+    chosen: bool = False
+
+    @cached_property
+    def numbers(self) -> dict[Any, int]:
+        """The index of each class by what stands for it."""
+        return {value: index for index, value in enumerate(self.values)}
+
+    def class_of(self, label: Any) -> int | None:
+        """Returns the index of a row's class; None for null and -1, which mean no label."""
+        if label is None or label == -1:
+            return None
+        return self.numbers[label] if self.values else int(label)
 
 
 @dataclass(frozen=True)
@@ -66,12 +98,13 @@ class ParquetImages:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names in the schema's `huggingface` metadata, if it has any."""
+        """The names in the schema's `huggingface` metadata, or the values in the column."""
         return self.columns.class_names
 
     def fingerprint(self, memory: Path) -> str:
         """Returns a hash of the contents of the files, whatever their names are."""
-        return files_fingerprint([("", str(file.absolute())) for file in self.files], memory)
+        content = files_fingerprint([("", str(file.absolute())) for file in self.files], memory)
+        return content + describe_classes(self.columns)
 
     def items(self) -> Iterator[Item]:
         """Yields the rows, reading a few hundred at a time."""
@@ -88,43 +121,91 @@ def find(text: str, split: str) -> ParquetImages | None:
     Raises:
         LapganError: no such split, a broken file, or columns other than expected.
     """
-    path = resolve_data_path(text)
-    if path.is_dir():
-        files = [path / file for file in list_files(path) if file.endswith(".parquet")]
-        return _read_files(files, split, path.resolve().name or text) if files else None
-    files = [path] if path.exists() else _match_pattern(text)
-    files = [file for file in files if file.suffix == ".parquet"]
-    return _read_files(files, split, text) if files else None
+    head, _, column = text.rpartition(":")
+    for name, label in ((text, None), (head, column)):
+        files = _find_files(name) if name else []
+        if files:
+            path = resolve_data_path(name)
+            short = path.resolve().name or text if path.is_dir() else name
+            return _read_files(files, split, short, label)
+    return None
 
 
-def find_columns(schema: "pa.Schema", where: str) -> Columns:
+def find_columns(schema: "pa.Schema", where: str, label: str | None = None) -> Columns:
     """Returns the image and the label column of a schema.
 
     The image column is a struct of `bytes` and `path`; the label column is a ClassLabel of the
-    `huggingface` metadata, or an integer column named label, labels or fine_label.
+    `huggingface` metadata, or a column named label, labels or fine_label. Labels are integers,
+    strings or booleans; a column of anything else is left out with a warning.
 
     Args:
         schema: the schema of the table.
         where: what errors begin with, such as the file.
+        label: the name of the label column, if it has another.
 
     Raises:
-        LapganError: there is no image column, or several and none is named image or img.
+        LapganError: there is no image column, several and none is named image or img, or no label
+            column of the given name and a type that tells classes.
     """
-    import pyarrow as pa
-
     images = [field.name for field in schema if _is_image(field.type)]
     candidates = [name for name in _IMAGE_NAMES if name in images][:1] or images
     if len(candidates) != 1:
-        columns = ", ".join(f"{field.name}: {field.type}" for field in schema)
         raise LapganError(
             f"{where}: expected one image column, struct<bytes: binary, path: string>, named image "
-            f"or img if there are several; found {columns or 'no columns'}."
+            f"or img if there are several; found {_list_columns(schema)}."
         )
     classes = _class_labels(schema)
-    integers = {field.name for field in schema if pa.types.is_integer(field.type)}
-    labels = [name for name in (*_LABEL_NAMES, *classes) if name in integers]
-    label = labels[0] if labels else None
-    return Columns(candidates[0], label, classes.get(label, ()) if label else ())
+    names = [label] if label else [n for n in (*_LABEL_NAMES, *classes) if n in schema.names]
+    labels = [name for name in names if name in schema.names and _is_class(schema.field(name).type)]
+    if not labels and label:
+        raise LapganError(
+            f"{where}: expected a column {label} of integers, strings or booleans for the classes; "
+            f"found {_list_columns(schema)}."
+        )
+    if not labels and names:
+        _log.warning(
+            "%s: the column %s holds %s; classes are integers, strings or booleans, so the images "
+            "have none. Another column is named as %s:COLUMN.",
+            *(where, names[0], schema.field(names[0]).type, where),
+        )
+    if not labels:
+        return Columns(candidates[0], None, ())
+    return Columns(candidates[0], labels[0], classes.get(labels[0], ()), chosen=label is not None)
+
+
+def number_classes(columns: Columns, values: Iterable[Any], where: str) -> Columns:
+    """Returns columns whose classes are the different values of the label column, in their order.
+
+    More than a few thousand values are no classes but numbers of images or the like; a warning says
+    so, and the images have no classes.
+
+    Args:
+        columns: with a label column; returned as they are if the classes have names.
+        values: what stands in the label column; null and -1 mean no label.
+        where: what messages begin with, such as the file.
+    """
+    if columns.class_names:
+        return columns
+    classes = sorted({value for value in values if value is not None and value != -1})
+    if len(classes) > _MAX_CLASSES:
+        _log.warning(
+            "%s: the column %s holds %s different values, more than the %s that are taken for "
+            "classes; the images have none.",
+            *(where, columns.label, f"{len(classes):,}", f"{_MAX_CLASSES:,}"),
+        )
+        return replace(columns, label=None)
+    return replace(columns, class_names=tuple(map(str, classes)), values=tuple(classes))
+
+
+def describe_classes(columns: Columns) -> str:
+    """Returns what a hash of files does not tell of the classes.
+
+    It is empty for the integers 0, 1, 2, ... in the usual column, as it always was for them.
+    """
+    usual = all(type(value) is int and value == i for i, value in enumerate(columns.values))
+    if usual and not columns.chosen:
+        return ""
+    return repr((columns.label, columns.values))
 
 
 def read_rows(batches: Iterator[Any], columns: Columns, where: str) -> Iterator[Item]:
@@ -141,8 +222,11 @@ def read_rows(batches: Iterator[Any], columns: Columns, where: str) -> Iterator[
         labels = batch.column(columns.label).to_pylist() if columns.label else [None] * len(images)
         for image, label in zip(images, labels, strict=True):
             path = (image or {}).get("path")
-            name = f"{where}: row {index}" + (f" ({path})" if path else "")
-            yield Item(name, (image or {}).get("bytes") or b"", None if label == -1 else label)
+            content = (image or {}).get("bytes") or b""
+            name = f"{where}: row {index}"
+            if path:
+                name += f" ({path})" if content else f" (a path, {path}, and no bytes; embed them)"
+            yield Item(name, content, columns.class_of(label))
             index += 1
 
 
@@ -156,17 +240,49 @@ def _match_pattern(text: str) -> list[Path]:
     return []
 
 
-def _read_files(files: Sequence[Path], split: str, name: str) -> ParquetImages:
+def _find_files(text: str) -> list[Path]:
+    """Returns the parquet files of a path, a folder or a pattern."""
+    path = resolve_data_path(text)
+    if path.is_dir():
+        return [path / file for file in list_files(path) if file.endswith(".parquet")]
+    files = [path] if path.exists() else _match_pattern(text)
+    return [file for file in files if file.suffix == ".parquet"]
+
+
+def _read_files(files: Sequence[Path], split: str, name: str, label: str | None) -> ParquetImages:
     chosen = choose_files(files, split)
     columns, count = [], 0
+    values: set[Any] = set()
     for file in chosen:
         with _open(file) as parquet:
-            columns.append(find_columns(parquet.schema_arrow, str(file)))
+            columns.append(find_columns(parquet.schema_arrow, str(file), label))
             count += parquet.metadata.num_rows
+            if columns[0].label == columns[-1].label is not None and not columns[-1].class_names:
+                values.update(_explain_errors(_read_values(parquet, columns[-1].label), file))
     for file, other in zip(chosen, columns, strict=True):
         if other != columns[0]:
             raise LapganError(f"{file}: expected {columns[0]} as in {chosen[0]}, found {other}.")
-    return ParquetImages(tuple(chosen), columns[0], count, name)
+    found = number_classes(columns[0], values, str(chosen[0])) if columns[0].label else columns[0]
+    return ParquetImages(tuple(chosen), found, count, name)
+
+
+def _read_values(parquet: Any, column: str) -> Iterator[Any]:
+    """Yields the different values of a column, group by group."""
+    for batch in parquet.iter_batches(1 << 16, columns=[column]):
+        yield from batch.column(column).unique().to_pylist()
+
+
+def _is_class(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    types = pa.types
+    value = kind.value_type if types.is_dictionary(kind) else kind
+    tests = (types.is_integer, types.is_boolean, types.is_string, types.is_large_string)
+    return any(test(value) for test in tests)
+
+
+def _list_columns(schema: "pa.Schema") -> str:
+    return ", ".join(f"{field.name}: {field.type}" for field in schema) or "no columns"
 
 
 def _is_image(kind: "pa.DataType") -> bool:
@@ -201,7 +317,7 @@ def _open(file: Path) -> Any:
         raise _describe_broken(file, error) from error
 
 
-def _explain_errors(items: Iterator[Item], file: Path) -> Iterator[Item]:
+def _explain_errors(items: Iterator[_Any], file: Path) -> Iterator[_Any]:
     try:
         yield from items
     except (OSError, ValueError) as error:  # pyarrow's own errors derive from these

@@ -20,7 +20,7 @@ export async function expose(draw, refreshHz, isOver) {
   const onset = await frame();
   draw();
   let [now, frames, dropped] = [onset, 0, 0];
-  while (!isOver(now - onset, period)) {
+  while (frames === 0 || !isOver(now - onset, period)) {
     const last = now;
     now = await frame();
     frames += 1;
@@ -31,13 +31,17 @@ export async function expose(draw, refreshHz, isOver) {
 
 // Draws what a trial shows; `data-shows` tells observers what that is.
 export class Painter {
-  constructor(canvas, mask) {
+  constructor(canvas, mask, zoom) {
     this.canvas = canvas;
     this.masked = mask;
     this.context = canvas.getContext("2d", { alpha: false });
-    this.noise = this.context.createImageData(canvas.width, canvas.height);
-    const words = new Uint32Array(this.noise.data.buffer);
+    // Noise in blocks of one image pixel: finer noise would hide coarse pictures badly.
+    this.noise = Object.assign(document.createElement("canvas"), { width: canvas.width / zoom, height: canvas.height / zoom });
+    const context = this.noise.getContext("2d", { alpha: false });
+    const pixels = context.createImageData(this.noise.width, this.noise.height);
+    const words = new Uint32Array(pixels.data.buffer);
     for (let i = 0; i < words.length; i++) words[i] = 0xff000000 | (Math.random() * 0xffffff);
+    context.putImageData(pixels, 0, 0);
   }
   fill(color, what) {
     this.context.fillStyle = color;
@@ -57,6 +61,8 @@ export class Painter {
   }
   mask() {
     this.fill("#808080", "mask");
-    if (this.masked === "noise") this.context.putImageData(this.noise, 0, 0);
+    if (this.masked !== "noise") return;
+    this.context.imageSmoothingEnabled = false;
+    this.context.drawImage(this.noise, 0, 0, this.canvas.width, this.canvas.height);
   }
 }

@@ -3,8 +3,10 @@
 import { Painter, estimateRefresh, expose } from "./exposure.js";
 
 const token = location.hash.slice(1) || localStorage.getItem("lapgan-study-token") || "";
+const forget = () => Object.values(STORED).forEach((key) => localStorage.removeItem(key));
 const stage = document.getElementById("stage");
 const jsPsych = jsPsychModule.initJsPsych({ display_element: stage });
+const STORED = { token: "lapgan-study-token", shown: "lapgan-study-shown", pending: "lapgan-study-pending" };
 const SIDES = { ArrowLeft: "left", KeyF: "left", ArrowRight: "right", KeyJ: "right" };
 const images = new Map();
 let state = {}; // the server's view of this sitting
@@ -41,11 +43,20 @@ async function refresh() {
 }
 
 async function submit(answer) {
+  // Until it is acknowledged, the answer outlives a reload.
+  localStorage.setItem(STORED.pending, JSON.stringify({ token, answer }));
   const { status, data } = await call("/api/answers", answer);
+  localStorage.removeItem(STORED.pending);
   if (status === 200) Object.assign(state, data);
   // Paused, or another device went on with this sitting: ask again where it stands.
   if (status !== 200 || state.paused) arriving = true;
   showProgress();
+}
+
+async function resend() {
+  const pending = JSON.parse(localStorage.getItem(STORED.pending) ?? "null");
+  if (pending?.token === token) await call("/api/answers", pending.answer);
+  localStorage.removeItem(STORED.pending);
 }
 
 // ---- page -------------------------------------------------------------------------------------
@@ -74,6 +85,15 @@ function show(id, place = jsPsych.getDisplayElement() ?? stage) {
     node[side === "left" ? "prepend" : "append"](key);
     node.dataset.answer = word(side);
   }
+  for (const button of stage.querySelectorAll("[data-withdraw]")) button.addEventListener("click", withdraw);
+}
+
+async function withdraw() {
+  if (!window.confirm("Delete all your answers? This cannot be undone.")) return;
+  const { status } = await call("/api/withdraw", {});
+  if (status !== 200) return;
+  forget();
+  show("removed", stage);
 }
 
 // jsPsych builds its trials from classes like this one.
@@ -105,8 +125,9 @@ async function loadImages() {
 
 // ---- trial ------------------------------------------------------------------------------------
 
-// Listens for one answer by key, finger or mouse; resolves with it and the time it came.
-function listen() {
+// Listens for one answer by key, finger or mouse that came no sooner than `since`.
+function listen(since = 0) {
+  stage.querySelector(".question").textContent = "Real or fake?";
   return new Promise((resolve) => {
     const buttons = stage.querySelectorAll("button[data-side]");
     const done = (side, input, time) => {
@@ -116,7 +137,8 @@ function listen() {
       resolve({ answer: word(side), input, time });
     };
     const onKey = (event) => {
-      if (event.repeat || !(event.code in SIDES)) return;
+      if (event.repeat || event.ctrlKey || event.altKey || event.metaKey) return;
+      if (!(event.code in SIDES) || event.timeStamp < since) return;
       event.preventDefault();
       done(SIDES[event.code], "keyboard", event.timeStamp);
     };
@@ -124,7 +146,7 @@ function listen() {
     document.addEventListener("keydown", onKey);
     for (const button of buttons) {
       button.disabled = false;
-      button.onclick = (event) => done(button.dataset.side, event.detail ? pointer : "keyboard", event.timeStamp);
+      button.onclick = (event) => event.timeStamp >= since && done(button.dataset.side, event.detail ? pointer : "keyboard", event.timeStamp);
     }
   });
 }
@@ -139,22 +161,22 @@ async function feedback(answer) {
 
 const Exposure = plugin("exposure", async () => {
   const { trial, image, asked_ms: asked, practice } = state.next;
-  const resumed = localStorage.getItem("lapgan-study-shown") === trial;
+  const resumed = localStorage.getItem(STORED.shown) === trial;
   show("trial");
-  const painter = new Painter(stage.querySelector("canvas"), stage.dataset.mask);
+  const painter = new Painter(stage.querySelector("canvas"), stage.dataset.mask, Number(stage.dataset.zoom));
   let hidden = document.hidden;
   const watch = () => { hidden = true; };
   document.addEventListener("visibilitychange", watch);
   const fixation = Number(stage.dataset.fixation);
   await expose(() => painter.fixation(), refreshHz, (shown, period) => shown >= fixation - period / 2);
 
-  localStorage.setItem("lapgan-study-shown", trial);
+  localStorage.setItem(STORED.shown, trial);
   let given = null; // without a time limit the answer ends the image, else it comes after it
   if (asked === null) listen().then((answer) => { given = answer; });
   const { onset, ...timing } = await expose(() => painter.image(images.get(image)), refreshHz,
     (shown, period) => (asked === null ? given !== null : shown >= asked - period / 2));
   painter.mask();
-  const { answer, input, time } = given ?? await listen();
+  const { answer, input, time } = given ?? await listen(onset + timing.achieved_ms);
 
   document.removeEventListener("visibilitychange", watch);
   const response_ms = Math.max(0, time - onset);
@@ -165,10 +187,12 @@ const Exposure = plugin("exposure", async () => {
 // ---- sitting ----------------------------------------------------------------------------------
 
 const Prepare = plugin("prepare", async () => {
-  tell("Getting ready…");
-  while (!await loadImages().then(() => true, () => false)) await sleep(1000);
+  show("ready");
+  while (!await loadImages().then(() => true, () => false)) {
+    stage.querySelector(".note").textContent = "The pictures cannot be loaded. Trying again…";
+    await sleep(1000);
+  }
   refreshHz = await estimateRefresh();
-  tell("");
   arriving = false;
 });
 
@@ -191,10 +215,11 @@ const block = {
   loop_function: () => state.next !== null,
 };
 
-refresh().then(async () => {
+resend().then(refresh).then(async () => {
   if (state.lost) return show("lost", stage);
-  localStorage.setItem("lapgan-study-token", token);
+  localStorage.setItem(STORED.token, token);
   history.replaceState(null, "", `#${token}`);
   await jsPsych.run([block]);
-  return show(state.lost ? "lost" : "thanks", stage);
+  show(state.lost ? "lost" : "thanks", stage);
+  return forget(); // the next person at this computer starts anew
 });
