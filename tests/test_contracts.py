@@ -297,7 +297,13 @@ def test_the_descent_makes_all_its_tensors_on_the_device_of_the_nets(kind: Any):
     with FakeTensorMode():
         with torch.device("cuda"):
             nets = {size: build_generator(kind, size, 2) for size, kind in kinds.items()}
-        levels = [Level(size, kinds[size].takes_noise[0](), net) for size, net in nets.items()]
+        levels = [
+            Level(
+                *(size, kinds[size].takes_noise[0](), net),
+                sigma=0.1 if kinds[size].takes_sigma else None,
+            )
+            for size, net in nets.items()
+        ]
         sampler = BlockSampler(levels, "burt-adelson", CUDA, None, 1)
         coarse, fine = sampler.run(None, torch.zeros(64, dtype=torch.int64), (0, 0), 0)
     assert {x.device.type for x in (*coarse[1:], *fine)} == {"cuda"}
