@@ -129,7 +129,9 @@ def test_every_metric_of_a_cascade_with_classes(
     assert "-3572" not in page  # published values are CIFAR-10's, and these are other data
     links = re.findall(r'(?:src|href)="([^"#][^"]*)"', page)
     assert all(link.startswith("data:image/png;base64,") for link in links)
-    assert len(links) == 2
+    # Held-out images, samples and neighbors, before any figure.
+    assert len(links) == 3
+    assert page.index("<img") < page.index("<h2")
     HTMLParser().feed(page)
 
 
@@ -284,7 +286,8 @@ def test_the_report_says_when_only_some_images_were_used(
     evaluation = run(Context([model], training, held_out, COUNTS), "parzen")
     page = write_report(evaluation, tmp_path)[0].read_text()
     assert "folder: 24 of 200 images, drawn by seed 0." in page
-    assert evaluation.pictures[0].caption == "folder: 24 of 24 of 200 images, drawn by seed 0"
+    assert evaluation.pictures[0].caption.startswith("real held-out images")
+    assert evaluation.pictures[1].caption == "folder: 24 of 24 of 200 images, drawn by seed 0"
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_any_work(

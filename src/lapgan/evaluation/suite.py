@@ -10,10 +10,11 @@ import torch
 
 from lapgan.evaluation.config import EvaluationConfig
 from lapgan.evaluation.context import Context, EvaluatedModel, open_context
-from lapgan.evaluation.measurement import Measurement, Picture
+from lapgan.evaluation.measurement import HELD_OUT, Measurement, Picture
 from lapgan.evaluation.metrics import find_metrics, load_metrics
 from lapgan.evaluation.metrics.base import Metric
 from lapgan.pictures import encode_png, sheet
+from lapgan.sizes import Size
 
 __all__ = ["Evaluation", "choose_usual_metrics", "evaluate", "evaluate_models"]
 
@@ -100,6 +101,7 @@ def _check(context: Context, metrics: Sequence[Metric]) -> None:
 def _measure(context: Context, metrics: Sequence[Metric]) -> Iterator[Measurement | Picture]:
     """Measures the models of each size, after their references."""
     for size in dict.fromkeys(model.size for model in context.models):
+        yield _draw_real(context, size)
         for metric in metrics:
             yield from metric.measure_references(context, size)
         for model in context.models:
@@ -109,6 +111,12 @@ def _measure(context: Context, metrics: Sequence[Metric]) -> Iterator[Measuremen
                     yield from metric.measure(context, model)
                 context.forget(model)
         context.forget(size)
+
+
+def _draw_real(context: Context, size: Size) -> Picture:
+    """Draws held-out images, to be seen beside the samples."""
+    n = min(_SHOWN, len(context.held_out))
+    return Picture(f"{HELD_OUT}: {n}", encode_png(sheet(context.real(size).test(n)), zoom=2))
 
 
 def _draw_samples(context: Context, metrics: Sequence[Metric], model: EvaluatedModel) -> Picture:
