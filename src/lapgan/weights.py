@@ -118,8 +118,7 @@ def classifier_tensors(net: nn.Module) -> dict[str, Tensor]:
 
 def classifier_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns a classifier's state from a file's tensors: what `classifier_tensors` was given."""
-    state = _strip(_CLASSIFIER, tensors)
-    return {name: tensor for name, tensor in state.items() if _RETIRED not in name}
+    return _strip(_CLASSIFIER, tensors)
 
 
 def normalization_tensors(normalization: Normalization) -> dict[str, Tensor]:
@@ -303,6 +302,7 @@ def _read_file(path: Path) -> Weights:
             "damaged after it was written. Copy or download it again."
         )
     content = json.loads(text)
+    tensors = {name: tensor for name, tensor in tensors.items() if _RETIRED not in name}
     return Weights(
         tensors=_from_int8(path, tensors),
         recipe=check_recipe(content["recipe"], f"in {path}"),
