@@ -71,3 +71,15 @@ def test_about_half_of_the_examples_are_mirrored_and_mirrored_only_left_to_right
 def test_images_of_another_size_are_refused(size: tuple[int, int], corners: bool, message: str):
     with pytest.raises(LapganError, match=message):
         Batches(numbered(3, 8), size, seed=0, corners=corners)
+
+
+def test_with_replacement_a_batch_follows_from_its_place_and_has_repeats():
+    batches = Batches(numbered(24, 4), (4, 4), seed=0, replacement=True)
+    pixels, _ = batches.at(20, 240)
+    assert torch.equal(pixels, batches.at(20, 240)[0])
+    assert not torch.equal(pixels, batches.at(260, 240)[0])
+    counts = pixels[:, 0, 0, 0].long().bincount(minlength=24)
+    # Of 240 draws from 24 images each has 10 +- 3.1; without replacement each would have 10.
+    assert len(counts) == 24
+    assert counts.min() < 10 < counts.max()
+    assert (counts - 10).abs().max() < 5 * 3.1

@@ -50,7 +50,8 @@ class TrainingSet(Protocol):
 class Batches:
     """Shuffled training examples of one size, without end.
 
-    Each epoch runs through all examples once, in an order of its own.
+    Each epoch runs through all examples once, in an order of its own; with `replacement` each
+    example of a minibatch is drawn from all.
 
     Args:
         images: the training images.
@@ -59,6 +60,7 @@ class Batches:
         corners: take the four corner crops of each image (Denton et al., 2015, section 4.1);
             otherwise images must have the size already.
         flip: mirror an example left to right with probability 1/2.
+        replacement: draw with replacement, as the authors' code does.
 
     Raises:
         LapganError: the images do not have the size, or are smaller than the crops.
@@ -69,6 +71,7 @@ class Batches:
     seed: int
     corners: bool = False
     flip: bool = False
+    replacement: bool = False
 
     def __post_init__(self) -> None:
         check_image_size(self.images.name, self.images.size, self.size, corners=self.corners)
@@ -114,6 +117,8 @@ class Batches:
         return self.images.pixels[examples], None if labels is None else labels[examples]
 
     def _examples(self, images_seen: int, count: int) -> NDArray[np.int64]:
+        if self.replacement:
+            return _random(self.seed, 2, images_seen).integers(self.epoch, size=count)
         positions = np.arange(images_seen, images_seen + count)
         epochs, offsets = np.divmod(positions, self.epoch)
         return np.concatenate([

@@ -39,6 +39,8 @@ class DataRecipe(Section):
         crop: `corners` takes the four corner crops of the finest size from each image, as the paper
             does with CIFAR-10.
         flip: mirror an example left to right with probability 1/2.
+        replacement: draw the examples of a minibatch with replacement, as the authors' code does;
+            by default each epoch has every example once.
         normalisation: `standardised` is zero mean and unit variance at each pixel, `symmetric` is
             [-1, 1].
         classes: condition every level on the class.
@@ -47,6 +49,7 @@ class DataRecipe(Section):
     source: str | None = None
     crop: Literal["none", "corners"] = "none"
     flip: bool = False
+    replacement: bool = False
     normalisation: Literal["symmetric", "standardised"] = "symmetric"
     classes: bool = False
 

@@ -62,7 +62,14 @@ class Examples:
 def training_batches(recipe: Recipe, images: Images, seed: int) -> Batches:
     """Returns the minibatches of a recipe; a LapganError if the images do not fit it."""
     data = recipe.data
-    return Batches(images, recipe.sizes[0], seed, corners=data.crop == "corners", flip=data.flip)
+    return Batches(
+        images,
+        recipe.sizes[0],
+        seed,
+        corners=data.crop == "corners",
+        flip=data.flip,
+        replacement=data.replacement,
+    )
 
 
 def normalization_of(recipe: Recipe, images: Images) -> Normalization:
