@@ -41,6 +41,7 @@ __all__ = [
     "Weights",
     "classifier_state",
     "classifier_tensors",
+    "drop_retired",
     "generator_state",
     "generator_tensors",
     "halve_precision",
@@ -194,6 +195,11 @@ def _is_net(name: str, tensor: Tensor) -> bool:
     return name.startswith(("levels.", _CLASSIFIER)) and tensor.is_floating_point()
 
 
+def drop_retired(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns a file's tensors without buffers that only earlier versions had."""
+    return {name: tensor for name, tensor in tensors.items() if _RETIRED not in name}
+
+
 def pretrained_names() -> list[str]:
     """Returns the names of the trained models that come with the package."""
     return sorted(
@@ -302,9 +308,8 @@ def _read_file(path: Path) -> Weights:
             "damaged after it was written. Copy or download it again."
         )
     content = json.loads(text)
-    tensors = {name: tensor for name, tensor in tensors.items() if _RETIRED not in name}
     return Weights(
-        tensors=_from_int8(path, tensors),
+        tensors=_from_int8(path, drop_retired(tensors)),
         recipe=check_recipe(content["recipe"], f"in {path}"),
         class_names=tuple(content["class_names"]),
         training=content["training"],

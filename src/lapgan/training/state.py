@@ -11,12 +11,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from lapgan.errors import LapganError
-from lapgan.weights import write_tensors
+from lapgan.weights import drop_retired, write_tensors
 
 __all__ = ["NotFiniteError", "TrainingState", "load_state", "save_state", "saved_images"]
-
-# Buffers that the classifier had in earlier versions; nothing is computed from them.
-_RETIRED = ".shown_norm."
 
 
 class NotFiniteError(LapganError):
@@ -107,11 +104,8 @@ def saved_images(path: Path) -> int:
 
 def _within(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     prefix = f"{part}."
-    return {
-        k.removeprefix(prefix): v
-        for k, v in tensors.items()
-        if k.startswith(prefix) and _RETIRED not in k
-    }
+    kept = drop_retired(tensors)
+    return {k.removeprefix(prefix): v for k, v in kept.items() if k.startswith(prefix)}
 
 
 def _flatten(part: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
