@@ -11,7 +11,10 @@ from typing import Any
 from lapgan.evaluation.measurement import HELD_OUT, Measurement
 
 __all__ = [
+    "COUNT_COLUMN",
+    "ERROR_COLUMN",
     "SCORES",
+    "VALUE_COLUMN",
     "Column",
     "Dot",
     "Plot",
@@ -220,6 +223,10 @@ def format_count(n: int) -> str:
     return f"{n:,}"
 
 
+VALUE_COLUMN = Column("value", lambda m: format_number(m.value))
+ERROR_COLUMN = Column("±", lambda m: format_number(m.error, 2))
+COUNT_COLUMN = Column("n", lambda m: format_count(m.n))
+
 SCORES = ReportSection(
     name="scores",
     title="Scores on features",
@@ -232,10 +239,10 @@ SCORES = ReportSection(
     ),
     tabulate=tabulate_by_metric(
         Column("images", lambda m: m.subject, left=True),
-        Column("value", lambda m: format_number(m.value)),
-        Column("±", lambda m: format_number(m.error, 2)),
+        VALUE_COLUMN,
+        ERROR_COLUMN,
         Column("± is the", lambda m: str(m.details.get("error_is", "")), left=True),
-        Column("n", lambda m: format_count(m.n)),
+        COUNT_COLUMN,
     ),
     plot=plot_each_metric,
 )

@@ -15,9 +15,11 @@ from lapgan.evaluation.metrics import frechet, kernel
 from lapgan.evaluation.metrics.base import Metric
 from lapgan.evaluation.metrics.feature_scores import check_counts, report_scores
 from lapgan.evaluation.sections import (
+    COUNT_COLUMN,
+    ERROR_COLUMN,
+    VALUE_COLUMN,
     Column,
     ReportSection,
-    format_count,
     format_number,
     tabulate_by_metric,
 )
@@ -247,11 +249,11 @@ SECTION = ReportSection(
     ),
     tabulate=tabulate_by_metric(
         Column("model", lambda m: m.subject, left=True),
-        Column("value", lambda m: format_number(m.value)),
-        Column("±", lambda m: format_number(m.error, 2)),
+        VALUE_COLUMN,
+        ERROR_COLUMN,
         Column("real held-out", _show_detail(_ON_HELD_OUT)),
         Column("real training", _show_detail(_ON_TRAINING)),
-        Column("n", lambda m: format_count(m.n)),
+        COUNT_COLUMN,
     ),
 )
 METRIC = Metric("classes", SECTION, _measure, check=_check, needs="features")

@@ -24,10 +24,11 @@ from lapgan.evaluation.context import Context, EvaluatedModel
 from lapgan.evaluation.measurement import HELD_OUT, Estimate, Measurement
 from lapgan.evaluation.metrics.base import Metric
 from lapgan.evaluation.sections import (
+    COUNT_COLUMN,
+    ERROR_COLUMN,
+    VALUE_COLUMN,
     Column,
     ReportSection,
-    format_count,
-    format_number,
     plot_each_metric,
     tabulate_by_metric,
 )
@@ -184,10 +185,10 @@ SECTION = ReportSection(
     ),
     tabulate=tabulate_by_metric(
         Column("images", lambda m: m.subject, left=True),
-        Column("value", lambda m: format_number(m.value)),
-        Column("±", lambda m: format_number(m.error, 2)),
+        VALUE_COLUMN,
+        ERROR_COLUMN,
         Column("± is the", lambda m: str(m.details["error_is"]), left=True),
-        Column("n", lambda m: format_count(m.n)),
+        COUNT_COLUMN,
     ),
     plot=plot_each_metric,
 )

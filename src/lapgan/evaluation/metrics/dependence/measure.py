@@ -30,7 +30,7 @@ from lapgan.evaluation.metrics.dependence.diversity import Diversity, measure_di
 from lapgan.evaluation.metrics.dependence.pairs import (
     cycle_blocks,
     generate_pairs,
-    generator_of,
+    make_generator,
     round_down,
     spawn_seeds,
     split_real,
@@ -93,7 +93,7 @@ def measure_dependence(
         return []
     n, training = round_down(n, min(n - n % BLOCK, CANDIDATES)), round_down(training, BLOCK)
     order, first, second, third, critics, real_critics = spawn_seeds(seed, 6)
-    real = images[torch.randperm(len(images), generator=generator_of(order))]
+    real = images[torch.randperm(len(images), generator=make_generator(order))]
     generated_ties = _measure_generated(cascade, n, training, (first, second, critics))
     real_ties = _measure_real(cascade, real, n, training, real_critics)
     diversities = measure_diversity(cascade, max(n // 4, BLOCK), real[:n], third)

@@ -27,7 +27,7 @@ __all__ = [
     "couple",
     "cycle_blocks",
     "generate_pairs",
-    "generator_of",
+    "make_generator",
     "round_down",
     "spawn_seeds",
     "split_real",
@@ -91,7 +91,7 @@ def _clone(stage: Stage) -> Stage:
 def balance_labels(cascade: Cascade, n: int, seed: int) -> Tensor | None:
     """Returns balanced labels in random order, so that neighbors are independent."""
     labels = cascade.labels(n)
-    return None if labels is None else labels[torch.randperm(n, generator=generator_of(seed))]
+    return None if labels is None else labels[torch.randperm(n, generator=make_generator(seed))]
 
 
 def cycle_blocks(images: Tensor, n: int) -> Iterator[Tensor]:
@@ -123,6 +123,6 @@ def spawn_seeds(seed: int, count: int) -> list[int]:
     return [int(s) for s in np.random.SeedSequence(seed).generate_state(count)]
 
 
-def generator_of(seed: int) -> torch.Generator:
+def make_generator(seed: int) -> torch.Generator:
     """Returns a generator with this very seed."""
     return torch.Generator().manual_seed(seed)

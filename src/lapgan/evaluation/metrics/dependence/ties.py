@@ -17,7 +17,7 @@ from lapgan.evaluation.metrics.dependence.pairs import (
     Pairs,
     PairStream,
     couple,
-    generator_of,
+    make_generator,
     spawn_seeds,
 )
 from lapgan.pyramid import Operator, downsample, image_of, size_of, upsample
@@ -154,7 +154,7 @@ class _RelationProbe:
     def __init__(self, compute: Compute, seed: int) -> None:
         whole, local, places = spawn_seeds(seed, 3)
         self.whole, self.local = Critic(whole, compute), Critic(local, compute)
-        self.places = generator_of(places)
+        self.places = make_generator(places)
         self.latest: _Block | None = None
         self.pending: list[_Block] = []
         self.whole_scores: list[Tensor] = []

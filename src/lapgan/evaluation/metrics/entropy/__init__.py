@@ -7,9 +7,10 @@ from lapgan.evaluation.measurement import HELD_OUT, Detail, Estimate, Measuremen
 from lapgan.evaluation.metrics.base import Metric
 from lapgan.evaluation.metrics.entropy.levels import EntropyConfig, LevelEntropy, measure_entropy
 from lapgan.evaluation.sections import (
+    COUNT_COLUMN,
+    ERROR_COLUMN,
     Column,
     ReportSection,
-    format_count,
     format_number,
     tabulate_by_metric,
 )
@@ -88,9 +89,9 @@ SECTION = ReportSection(
     tabulate=tabulate_by_metric(
         Column("of", lambda m: m.subject, left=True),
         Column("value", lambda m: format_number(m.value, 3)),
-        Column("±", lambda m: format_number(m.error, 2)),
+        ERROR_COLUMN,
         Column("unit", lambda m: m.unit, left=True),
-        Column("n", lambda m: format_count(m.n)),
+        COUNT_COLUMN,
     ),
 )
 METRIC = Metric("entropy", SECTION, _measure, is_usual=_is_usual)
