@@ -9,9 +9,11 @@ from lapgan.cascade.best_of import Candidate, ClassifierGuide, keep_best
 from lapgan.cascade.blocks import BLOCK, pad_block
 from lapgan.cascade.levels import Level, descend
 from lapgan.compute import Compute
+from lapgan.models.contracts import generate
 from lapgan.noise import draw_normal
 from lapgan.pyramid import Operator, Stage, size_of
 from lapgan.seeds import generator_of
+from lapgan.sizes import Size
 
 __all__ = ["BlockSampler"]
 
@@ -54,13 +56,13 @@ class BlockSampler:
             stages = keep_best(self._draw_candidates(stages, label, key))
         stages = self._extend(stages, label, (*key, 0), finest)
         # The classifier's level may be finer than `finest`.
-        return [stage for stage in stages if self._index(stage.image) >= finest]
+        return [stage for stage in stages if self._index(size_of(stage.image)) >= finest]
 
     def residual(self, k: int, low: Tensor, label: Tensor | None, key: tuple[int, int]) -> Tensor:
         """Generates h~_k = G_k(z_k, l_k) of a full block from up to 64 low-pass images."""
         z, _ = self._draw(k, (*key, 0))
         with self.compute.autocast():
-            high: Tensor = self.levels[k].generator(self._fill(low), z, self._fill(label))
+            high = generate(self.levels[k].generator, self._fill(low), z, self._fill(label))
         return high.float()
 
     def _draw_candidates(
@@ -69,7 +71,7 @@ class BlockSampler:
         """Yields candidates down to the classifier's level, each with its scores."""
         assert self.guide is not None
         assert label is not None
-        finest = [level.size for level in self.levels].index(self.guide.size)
+        finest = self._index(self.guide.size)
         for candidate in range(self.candidates):
             drawn = self._extend(stages, label, (*key, candidate), finest)
             yield drawn, self.guide.score(drawn[-1].image, label, self.compute)
@@ -79,7 +81,7 @@ class BlockSampler:
     ) -> list[Stage]:
         """Adds the levels down to `finest`."""
         start = stages[-1].image if stages else None
-        reached = len(self.levels) if start is None else self._index(start)
+        reached = len(self.levels) if start is None else self._index(size_of(start))
         indices = list(reversed(range(finest, reached)))
         noise = [self._draw(k, key) for k in indices]
         z, epsilon = [pair[0] for pair in noise], [pair[1] for pair in noise]
@@ -100,9 +102,9 @@ class BlockSampler:
         e = draw_normal((BLOCK, 3, *self.levels[k + 1].size), generator)
         return z, e.to(self.compute.device)
 
-    def _index(self, image: Tensor) -> int:
-        """Returns the level of images by their size."""
-        return [level.size for level in self.levels].index(size_of(image))
+    def _index(self, size: Size) -> int:
+        """Returns the index of the level of a size."""
+        return [level.size for level in self.levels].index(size)
 
     def _fill(self, x: Tensor | None) -> Tensor | None:
         return None if x is None else pad_block(x).to(self.compute.device)
