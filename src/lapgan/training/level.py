@@ -180,9 +180,8 @@ class LevelTask:
         One column per example: real, low-pass, generated. At the coarsest level, generated images
         only.
         """
-        pixels, labels = self.batches.at(0, self.recipe.training.batch)
-        labels = None if labels is None else labels[:_SHEET_EXAMPLES]
-        examples = self._make_examples(pixels[:_SHEET_EXAMPLES], labels, 0)
+        pixels, labels = self.batches.at(0, min(_SHEET_EXAMPLES, self.recipe.training.batch))
+        examples = self._make_examples(pixels, labels, 0)
         low, columns = examples.low, len(examples)
         with torch.no_grad(), self.compute.autocast():
             fake = examples.generate(state.average.eval()).float()
