@@ -4,26 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from records import FINE
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from lapgan.training.log import (
-    LevelRecord,
     Meter,
     append_record,
     read_records,
     rewind_records,
-)
-
-FINE = LevelRecord(
-    images_seen=128,
-    seconds=2.0,
-    images_per_second=64.0,
-    loss_d=0.69,
-    loss_g=0.7,
-    real_accuracy=0.5,
-    fake_accuracy=0.5,
-    std_ratio=1.0,
-    learning_rate=0.02,
 )
 
 

@@ -1,21 +1,10 @@
 from dataclasses import replace
 
 import pytest
+from records import FINE
 
-from lapgan.training.log import ClassifierRecord, LevelRecord
+from lapgan.training.log import ClassifierRecord
 from lapgan.training.monitor import HealthMonitor
-
-FINE = LevelRecord(
-    images_seen=128,
-    seconds=2.0,
-    images_per_second=64.0,
-    loss_d=0.69,
-    loss_g=0.7,
-    real_accuracy=0.5,
-    fake_accuracy=0.5,
-    std_ratio=1.0,
-    learning_rate=0.02,
-)
 
 
 @pytest.mark.parametrize(
