@@ -212,8 +212,8 @@ class Recipe(Section):
         if coarsest.generator.takes_low:
             raise ValueError(
                 f"levels.{coarsest.name}.generator: {coarsest.generator.kind!r} needs a low-pass "
-                "image, but the coarsest level has none; use 'modern-dense', 'paper-dense' or "
-                "'residual-coarsest'"
+                "image, but the coarsest level has none; use 'modern-dense', 'paper-dense', "
+                "'paper-lsun-coarsest' or 'residual-coarsest'"
             )
         if coarsest.supervised:
             raise ValueError(
