@@ -15,7 +15,7 @@ from lapgan.files import resolve_data_path
 
 __all__ = ["SOURCES", "Item", "Source", "describe_sources", "find_source"]
 
-SOURCES = ("dead_leaves", "hub", "cifar10", "stl10", "parquet", "npz", "folder")
+SOURCES = ("dead_leaves", "hub", "cifar10", "stl10", "lsun", "parquet", "npz", "folder")
 
 
 def find_source(text: str, split: str) -> Source:
