@@ -44,7 +44,10 @@ def test_images_come_in_the_order_of_torchvisions_reader(lsun, monkeypatch, tmp_
 
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")  # torchvision leaves a pickle where it is called
-    official = LSUN(str(lsun), classes=["bedroom_train", "tower_train"])
+    reader = LSUN(str(lsun), classes=["bedroom_train", "tower_train"])
+    official = [reader[index] for index in range(len(reader))]
+    for database in reader.dbs:
+        database.env.close()
     images = open_images(lsun)
     assert images.class_names == ("bedroom", "tower")
     assert images.labels.tolist() == [label for _, label in official] == [0] * 5 + [1] * 3
