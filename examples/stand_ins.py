@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import lmdb
 import numpy as np
 import typer
 from numpy.typing import NDArray
@@ -55,6 +54,7 @@ def encode_planes(pixels: Pixels) -> bytes:
 
 
 def class_names(images: Images) -> list[str]:
+    """Returns ten names, those of the images first."""
     return [*images.class_names, *map(str, range(10))][:10]
 
 
@@ -70,6 +70,7 @@ def write_lsun(folder: Path, train: Images, val: Images) -> None:
 
 
 def encode_webp(images: Images, chosen: Sequence[int]) -> Iterator[tuple[bytes, bytes]]:
+    """Yields keys and WebP files."""
     for index in chosen:
         file = io.BytesIO()
         Image.fromarray(images.pixels[index].transpose(1, 2, 0)).save(file, "WEBP", quality=95)
@@ -79,6 +80,9 @@ def encode_webp(images: Images, chosen: Sequence[int]) -> Iterator[tuple[bytes, 
 
 
 def write_database(folder: Path, pairs: Iterator[tuple[bytes, bytes]]) -> None:
+    """Writes one LMDB database."""
+    import lmdb
+
     folder.mkdir(parents=True)
     with (
         lmdb.open(str(folder), map_size=2**40, writemap=False) as environment,

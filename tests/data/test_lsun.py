@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import pickle
 
-import lmdb
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,13 +13,17 @@ from lapgan.data import find_source, open_images, prepare_images
 from lapgan.data.sources import lsun as module
 from lapgan.errors import LapganError
 
+lmdb = pytest.importorskip("lmdb")
+
 
 def write_database(folder, contents):
     folder.mkdir(parents=True)
-    with lmdb.open(str(folder), map_size=2**24) as environment:
-        with environment.begin(write=True) as transaction:
-            for key, content in contents:
-                transaction.put(key, content)
+    with (
+        lmdb.open(str(folder), map_size=2**24) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        for key, content in contents:
+            transaction.put(key, content)
 
 
 @pytest.fixture
@@ -101,7 +104,7 @@ def test_the_word_finds_the_folder_below_the_data(lsun, monkeypatch):
 def test_unknown_classes_and_splits_are_refused(lsun):
     with pytest.raises(LapganError, match="kitchen_train_lmdb, found bedroom, tower there"):
         open_images(f"{lsun}:bedroom,kitchen:8")
-    with pytest.raises(LapganError, match="no split 'fold-1'. Choose train, val, test"):
+    with pytest.raises(LapganError, match=r"no split 'fold-1'\. Choose train, val, test"):
         open_images(lsun, split="fold-1")
 
 
@@ -152,7 +155,7 @@ def test_broken_images_and_databases_are_named(lsun, encode, pixels):
 
 
 def test_photographs_smaller_than_the_size_are_named(lsun):
-    with pytest.raises(LapganError, match="is 14x10 pixels .* smaller than 12x12"):
+    with pytest.raises(LapganError, match=r"is 14x10 pixels .* smaller than 12x12"):
         open_images(f"{lsun}:tower:12")
 
 

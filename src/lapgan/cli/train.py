@@ -46,6 +46,10 @@ def train(
     device: Device = "auto",
     precision: Precision = "auto",
     skip_invalid: SkipInvalid = False,
+    workers: Annotated[
+        int,
+        typer.Option(min=0, help="Processes that decode the images of stream:SOURCE; 0: a thread."),
+    ] = 0,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard event files too.")
     ] = False,
@@ -73,6 +77,7 @@ def train(
         device=device,
         precision=precision,
         on_invalid=on_invalid(skip_invalid),
+        workers=workers,
     )
     if dry_run:
         _print_plan(config)

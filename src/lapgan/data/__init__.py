@@ -6,13 +6,17 @@ from lapgan.data.images import Images
 from lapgan.data.opening import open_images
 from lapgan.data.prepare import prepare_images
 from lapgan.data.reading import OnInvalid
+from lapgan.data.shards import write_shards
 from lapgan.data.sources import describe_sources, find_source
 from lapgan.data.sources.folder import class_folders
+from lapgan.data.streams import ImageStream, ShardOrder, is_stream, open_stream
 
 __all__ = [
     "CornerCrops",
+    "ImageStream",
     "Images",
     "OnInvalid",
+    "ShardOrder",
     "check_crop_size",
     "class_folders",
     "corner_crops",
@@ -20,6 +24,9 @@ __all__ = [
     "default_cache",
     "describe_sources",
     "find_source",
+    "is_stream",
     "open_images",
+    "open_stream",
     "prepare_images",
+    "write_shards",
 ]

@@ -15,7 +15,7 @@ from lapgan.errors import LapganError
 from lapgan.files import atomic_folder
 from lapgan.sizes import Size
 
-__all__ = ["prepare_images"]
+__all__ = ["draw_test_images", "prepare_images"]
 
 
 def prepare_images(
@@ -51,7 +51,7 @@ def prepare_images(
     reader = SourceReader(find_source(str(source), split), on_invalid, progress)
     with atomic_folder(out) as folder:
         chosen = reader.survey(size)[:count]
-        places = _Places(folder, _draw_test_images(len(chosen), hold_out), reader.source)
+        places = _Places(folder, draw_test_images(len(chosen), hold_out), reader.source)
         for pixels, label in reader.images(partial(fit_image, size=size), set(chosen)):
             Image.fromarray(pixels).save(places.next(label))
         places.check()
@@ -59,7 +59,7 @@ def prepare_images(
     return places.written
 
 
-def _draw_test_images(count: int, hold_out: int) -> frozenset[int] | None:
+def draw_test_images(count: int, hold_out: int) -> frozenset[int] | None:
     """Returns which of the images are test images; None if there is only one part."""
     if not hold_out:
         return None

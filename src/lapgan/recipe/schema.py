@@ -44,6 +44,7 @@ class DataRecipe(Section):
         normalisation: `standardised` is zero mean and unit variance at each pixel, `symmetric` is
             [-1, 1].
         classes: condition every level on the class.
+        buffer: of a stream, how many images are shuffled among each other and held in memory.
     """
 
     source: str | None = None
@@ -52,6 +53,7 @@ class DataRecipe(Section):
     replacement: bool = False
     normalisation: Literal["symmetric", "standardised"] = "symmetric"
     classes: bool = False
+    buffer: Count = 4096
 
 
 class PyramidRecipe(Section):

@@ -78,6 +78,7 @@ class RunConfig:
         precision: `auto`, `float32`, `bfloat16`; see `lapgan.compute.choose_compute`. A run keeps
             the precision that it was begun with.
         on_invalid: `stop` at images that cannot be used, or `skip` them.
+        workers: processes that decode a stream (`stream:SOURCE`); 0 for a thread.
         intervals: how often to report.
 
     Raises:
@@ -95,6 +96,7 @@ class RunConfig:
     device: str = "auto"
     precision: str = "auto"
     on_invalid: OnInvalid = "stop"
+    workers: int = 0
     intervals: LogIntervals = field(default_factory=LogIntervals)
 
     def __post_init__(self) -> None:

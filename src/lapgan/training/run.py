@@ -6,17 +6,16 @@ from pathlib import Path
 
 import torch
 
-from lapgan.batches import check_image_size
 from lapgan.cascade import Cascade
 from lapgan.compute import choose_compute
-from lapgan.data import Images, open_images
+from lapgan.data.sources.base import STREAM
 from lapgan.errors import LapganError
 from lapgan.files import resolve_data_path
 from lapgan.recipe import Recipe
 from lapgan.training.callbacks import Callback
 from lapgan.training.config import RunConfig, data_source
-from lapgan.training.examples import training_batches
 from lapgan.training.folder import RunIdentity, assemble, claim, recorded_precision
+from lapgan.training.opening import TrainingImages, open_training_images, training_set
 from lapgan.training.schedule import train_levels
 from lapgan.training.signals import stop_signals
 
@@ -74,13 +73,7 @@ def _open(config: RunConfig) -> tuple[RunConfig, RunIdentity]:
     recipe = config.recipe
     source = data_source(config.data, recipe)
     _check_place(config.out, source)
-    images = open_images(
-        source,
-        on_invalid=config.on_invalid,
-        check_size=lambda name, size: check_image_size(
-            name, size, recipe.sizes[0], corners=recipe.data.crop == "corners"
-        ),
-    )
+    images = open_training_images(source, recipe, config.on_invalid)
     _check_images(config, images)
     _check_nets(recipe, images)
     precision = recorded_precision(config.out, config.precision)
@@ -89,8 +82,8 @@ def _open(config: RunConfig) -> tuple[RunConfig, RunIdentity]:
     return dataclasses.replace(config, precision=precision), identity
 
 
-def _check_images(config: RunConfig, images: Images) -> None:
-    training_batches(config.recipe, images, config.seed)
+def _check_images(config: RunConfig, images: TrainingImages) -> None:
+    training_set(config.recipe, images, config.seed)
     if config.recipe.data.classes and not images.class_names:
         raise LapganError(
             f"{images.name}: recipe {config.recipe.name} is class-conditional (data.classes = "
@@ -99,7 +92,7 @@ def _check_images(config: RunConfig, images: Images) -> None:
         )
 
 
-def _check_nets(recipe: Recipe, images: Images) -> None:
+def _check_nets(recipe: Recipe, images: TrainingImages) -> None:
     """Builds the nets of every level, so that none is refused after others were trained."""
     num_classes = len(images.class_names) if recipe.data.classes else 0
     with torch.random.fork_rng(devices=[]):
@@ -113,7 +106,7 @@ def _check_nets(recipe: Recipe, images: Images) -> None:
 
 def _check_place(out: Path, source: str) -> None:
     """Raises a LapganError if the sheets of a run would become images of its own data."""
-    folder = resolve_data_path(source)
+    folder = resolve_data_path(source.removeprefix(STREAM))
     if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
         raise LapganError(
             f"--out {out}: lies in the folder of the data ({folder}), where the run's sheets of "
@@ -121,6 +114,6 @@ def _check_place(out: Path, source: str) -> None:
         )
 
 
-def _describe_data(config: RunConfig, images: Images) -> str:
+def _describe_data(config: RunConfig, images: TrainingImages) -> str:
     unused = ", not used" if images.class_names and not config.recipe.data.classes else ""
     return f"data: {images.describe()}{unused}"

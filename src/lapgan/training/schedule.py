@@ -10,25 +10,29 @@ from typing import Any
 import torch
 
 from lapgan.compute import choose_compute
-from lapgan.data import Images, open_images
 from lapgan.errors import LapganError
 from lapgan.normalization import Normalization
 from lapgan.recipe import LevelRecipe
 from lapgan.run_folder import RunFolder
 from lapgan.training.callbacks import Callback
 from lapgan.training.config import Budget, RunConfig, data_source
-from lapgan.training.examples import normalization_of, training_batches
 from lapgan.training.folder import lock
 from lapgan.training.level import LevelTask
 from lapgan.training.log import Record
 from lapgan.training.loop import train_task
+from lapgan.training.opening import (
+    TrainingImages,
+    open_training_images,
+    training_normalization,
+    training_set,
+)
 from lapgan.training.signals import stop_signals
 
 __all__ = ["train_levels"]
 
 
 def train_levels(
-    config: RunConfig, images: Images, callback: Callback, stopped: Callable[[], bool]
+    config: RunConfig, images: TrainingImages, callback: Callback, stopped: Callable[[], bool]
 ) -> None:
     """Trains the selected levels.
 
@@ -42,7 +46,7 @@ def train_levels(
         LapganError: a level is trained by another process, or failed.
     """
     if config.jobs == 1 or len(config.selected_levels) == 1:
-        normalization = normalization_of(config.recipe, images)
+        normalization = training_normalization(config.recipe, images)
         for level in config.selected_levels:
             if not stopped():
                 _train_level(config, level, images, normalization, callback, stopped)
@@ -53,7 +57,7 @@ def train_levels(
 def _train_level(
     config: RunConfig,
     level: LevelRecipe,
-    images: Images,
+    images: TrainingImages,
     normalization: Normalization,
     callback: Callback,
     stopped: Callable[[], bool],
@@ -61,7 +65,7 @@ def _train_level(
     task = LevelTask(
         recipe=config.recipe,
         level=level,
-        batches=training_batches(config.recipe, images, config.seed),
+        batches=training_set(config.recipe, images, config.seed, workers=config.workers),
         normalization=normalization,
         folder=RunFolder(config.out).part(level.name),
         budget=config.budget(level),
@@ -144,8 +148,8 @@ def _work(config: RunConfig, name: str, threads: int, queue: "SimpleQueue[Any]")
     torch.set_num_threads(threads)
     try:
         source = data_source(config.data, config.recipe)
-        images = open_images(source, on_invalid=config.on_invalid)
-        normalization = normalization_of(config.recipe, images)
+        images = open_training_images(source, config.recipe, config.on_invalid)
+        normalization = training_normalization(config.recipe, images)
         with stop_signals() as stopped:
             level = config.recipe.level(name)
             _train_level(config, level, images, normalization, _QueueCallback(queue), stopped)

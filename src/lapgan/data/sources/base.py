@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from lapgan.sizes import Size
 
-__all__ = ["Content", "Item", "Reduced", "Source", "SourceModule"]
+__all__ = ["STREAM", "Content", "Item", "Reduced", "Source", "SourceModule"]
+
+STREAM = "stream:"
+"""What a source begins with that is decoded while it is used; see `lapgan.data.streams`."""
 
 
 class Reduced(NamedTuple):
