@@ -105,8 +105,10 @@ def test_a_stream_needs_an_image_per_process():
 def test_an_epoch_of_minibatches_has_every_image_once_in_an_order_of_its_own(shards, buffer):
     data = batches(shards, buffer)
     assert data.epoch == COUNT
-    epochs = [sum((numbers(data.at(start, 10)) for start in range(e, e + COUNT, 10)), [])
-              for e in (0, COUNT)]  # fmt: skip
+    epochs = [
+        [n for start in range(e, e + COUNT, 10) for n in numbers(data.at(start, 10))]
+        for e in (0, COUNT)
+    ]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(COUNT))
     assert epochs[0] != epochs[1]
     assert epochs[0] != list(range(COUNT))
@@ -134,9 +136,11 @@ def test_examples_do_not_depend_on_where_reading_begins_or_on_the_size_of_reques
 def test_ranks_share_each_minibatch_and_each_epoch(shards):
     parts = [batches(shards, 8, rank=rank, ranks=3) for rank in range(3)]
     assert {part.epoch for part in parts} == {48}
-    seen = [sum((numbers(part.at(start, 12)) for start in range(0, 48, 12)), []) for part in parts]
-    assert [len(numbers) for numbers in seen] == [16, 16, 16]
-    assert len(set(sum(seen, []))) == 48
+    seen = [
+        [n for start in range(0, 48, 12) for n in numbers(part.at(start, 12))] for part in parts
+    ]
+    assert [len(own) for own in seen] == [16, 16, 16]
+    assert len({number for own in seen for number in own}) == 48
     with pytest.raises(ValueError, match="multiples of 3"):
         parts[0].at(0, 10)
 
@@ -252,10 +256,12 @@ def test_lsun_is_streamed_by_ranges_of_keys(tmp_path, monkeypatch):
     monkeypatch.setattr("lapgan.data.streams.lsun.key_ranges.__defaults__", (4,))
     for name, parity in (("even", 0), ("odd", 1)):
         (tmp_path / "lsun" / f"{name}_train_lmdb").mkdir(parents=True)
-        with lmdb.open(str(tmp_path / "lsun" / f"{name}_train_lmdb"), map_size=2**24) as database:
-            with database.begin(write=True) as transaction:
-                for number in range(parity, COUNT, 2):
-                    transaction.put(f"{number:04}".encode(), encode(number))
+        with (
+            lmdb.open(str(tmp_path / "lsun" / f"{name}_train_lmdb"), map_size=2**24) as database,
+            database.begin(write=True) as transaction,
+        ):
+            for number in range(parity, COUNT, 2):
+                transaction.put(f"{number:04}".encode(), encode(number))
     data = batches(f"{tmp_path / 'lsun'}:all:12")
     assert data.stream.counts == (4, 4, 4, 4, 4, 4, 1) * 2
     pixels, labels = data.at(0, COUNT)
