@@ -71,7 +71,8 @@ def _examine(compute: "Compute") -> dict[str, Any]:
         torch.cuda.get_device_properties(compute.device) if compute.device.type == "cuda" else None
     )
     return {
-        "versions": list_versions(),
+        # PyTorch's own version says which CUDA it was built for.
+        "versions": {**list_versions(), "torch": torch.__version__},
         "extras": {extra.name: list(extra.missing) for extra in list_extras()},
         "device": str(compute.device),
         "device_name": None if properties is None else properties.name,

@@ -55,7 +55,6 @@ class _Handler(BaseHTTPRequestHandler):
         names: the names under which the server may be called; None for any.
     """
 
-    protocol_version = "HTTP/1.1"
     timeout = 30
 
     def __init__(self, *arguments: Any, run: Path, names: frozenset[str] | None) -> None:

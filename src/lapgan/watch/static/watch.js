@@ -3,23 +3,22 @@
 const EVERY = 5000;
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 300, HEIGHT = 150, LEFT = 42, RIGHT = 8, TOP = 8, BOTTOM = 20;
-// Title, the figures of the log with their names, and whether the axis is logarithmic.
+// Title, the figures of the log with their names, and the axis if it is a special one.
 const CHARTS = [
   ["Loss", [["loss_d", "D"], ["loss_g", "G"]]],
-  ["D is right", [["real_accuracy", "on real"], ["fake_accuracy", "on generated"]]],
+  ["D is right", [["real_accuracy", "on real"], ["fake_accuracy", "on generated"]], "fraction"],
   ["Std ratio, generated to real", [["std_ratio", "ratio"]]],
-  ["Gradient norm", [["gradient_d", "D"], ["gradient_g", "G"]], true],
+  ["Gradient norm", [["gradient_d", "D"], ["gradient_g", "G"]], "logarithmic"],
   ["Penalty", [["penalty", "mean"]]],
   ["Learning rate", [["learning_rate", "rate"]]],
   ["Speed, images/s", [["images_per_second", "rate"]]],
   ["Loss of the classifier", [["loss_classifier", "loss"]]],
-  ["The classifier is right", [["accuracy", "on training images"]]],
+  ["The classifier is right", [["accuracy", "on training images"]], "fraction"],
 ];
 const STATES = {
   waiting: "not begun", training: "training", finished: "finished", interrupted: "interrupted",
 };
 const chosen = new Map(); // part -> the sheet that was chosen; by default the last
-const open = new Set(); // parts whose table is open
 let paused = false;
 
 const make = (tag, properties = {}, ...children) => {
@@ -52,14 +51,15 @@ function line(xs, ys, toX, toY) {
   return path;
 }
 
-function chart([name, lines, logarithmic], curves) {
+function chart([name, lines, axis], curves) {
+  const logarithmic = axis === "logarithmic";
   const present = lines.filter(([key]) => curves[key]?.some((value) => value !== null));
   if (!present.length) return null;
   const scale = logarithmic ? Math.log10 : (value) => value;
   const xs = curves.images_seen;
   const values = present.flatMap(([key]) => curves[key]).filter((v) => v !== null).map(scale).filter(Number.isFinite);
-  let low = Math.min(...values), high = Math.max(...values);
   if (!values.length) return null;
+  let [low, high] = axis === "fraction" ? [0, 1] : [Math.min(...values), Math.max(...values)];
   if (high === low) { low -= Math.abs(low) / 10 || 1; high += Math.abs(high) / 10 || 1; }
   const first = xs.length > 1 ? xs[0] : 0, last = xs.at(-1);
   const toX = (x) => LEFT + (WIDTH - LEFT - RIGHT) * (x - first) / (last - first || 1);
@@ -110,27 +110,31 @@ function sheet(part) {
   return make("div", { className: "sheet" }, make("p", {}, label, text), slider, image);
 }
 
-function table(part) {
+// Fills the table that is in the slot already, so that it stays open and keeps the focus.
+function table(part, slot) {
   const names = Object.keys(part.curves), rows = (part.curves.images_seen ?? []).length;
   const head = make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name)));
   const body = Array.from({ length: Math.min(20, rows) }, (_, i) =>
     make("tr", {}, ...names.map((name) => make("td", {}, short(part.curves[name][rows - 1 - i])))));
-  const scroll = make("div", { className: "table", tabIndex: 0 },
-    make("table", {}, make("caption", {}, `The last figures of ${title(part)}, newest first`),
-      make("thead", {}, head), make("tbody", {}, ...body)));
+  const filled = make("table", {}, make("caption", {}, `The last figures of ${title(part)}, newest first`),
+    make("thead", {}, head), make("tbody", {}, ...body));
+  const region = slot.querySelector(".table");
+  if (region) {
+    region.replaceChildren(filled);
+    return null;
+  }
+  const scroll = make("div", { className: "table", tabIndex: 0 }, filled);
   scroll.setAttribute("role", "region");
   scroll.setAttribute("aria-label", `Figures of ${title(part)}`);
-  return make("details", {
-    open: open.has(part.name), id: `table-${part.name}`,
-    ontoggle: (event) => { event.target.open ? open.add(part.name) : open.delete(part.name); },
-  }, make("summary", {}, "Figures as a table"), scroll);
+  return make("details", {}, make("summary", {}, "Figures as a table"), scroll);
 }
 
 function facts(part) {
   const bar = make("progress", { max: 1, value: part.fraction });
   bar.setAttribute("aria-label", `${title(part)}: part of its budget`);
-  const text = `${STATES[part.state]}, ${Math.round(100 * part.fraction)}% of its budget: ` +
-    `${kimg(part.images_seen)} in ${(part.seconds / 60).toFixed(1)} minutes` +
+  const text = STATES[part.state] + (part.state === "waiting" ? "" :
+    `, ${Math.round(100 * part.fraction)}% of its budget: ` +
+    `${kimg(part.images_seen)} in ${(part.seconds / 60).toFixed(1)} minutes`) +
     (part.updated ? `, last record ${new Date(part.updated).toLocaleString()}` : "");
   return make("div", {}, make("p", {}, text), bar);
 }
@@ -157,10 +161,11 @@ function refresh(part, parts) {
   PIECES.forEach(([piece, source], i) => {
     const key = `${id}-${i}`, content = JSON.stringify(source(part));
     const slot = section.children[i + 1];
-    // What somebody is using is drawn again once the focus has left it.
-    if (drawn.get(key) === content || slot.contains(document.activeElement)) return;
+    // A slider that somebody is moving is drawn again once the focus has left it.
+    if (drawn.get(key) === content || (piece === sheet && slot.contains(document.activeElement))) return;
     drawn.set(key, content);
-    slot.replaceChildren(...(i && part.state === "waiting" ? [] : [piece(part)]));
+    const made = i && part.state === "waiting" ? null : piece(part, slot);
+    if (made) slot.replaceChildren(made);
   });
 }
 
