@@ -8,10 +8,12 @@ from lapgan.data.prepare import prepare_images
 from lapgan.data.reading import OnInvalid
 from lapgan.data.sources import describe_sources, find_source
 from lapgan.data.sources.folder import class_folders
+from lapgan.data.sources.splits import NoSplitError
 
 __all__ = [
     "CornerCrops",
     "Images",
+    "NoSplitError",
     "OnInvalid",
     "check_crop_size",
     "class_folders",

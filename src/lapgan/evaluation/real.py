@@ -27,11 +27,13 @@ def shuffle_classes(images: Images) -> Images:
     The first of them then represent all: class folders and files joined one after another come
     class by class, pictures without classes often in the order in which they were taken. Images
     whose classes alternate as often as at random are returned as they are. At most 60,000 images
-    are kept.
+    are kept, at least one of each class.
     """
     if len(images) == 0 or (images.labels is not None and _is_mixed(images.labels)):
         return images
-    order = np.random.default_rng(0).permutation(len(images))[:_SHUFFLED]
+    order = np.random.default_rng(0).permutation(len(images))
+    if len(images) > _SHUFFLED:
+        order = _shorten(order, images.labels)
     return Images(
         pixels=images.pixels[order],
         labels=None if images.labels is None else images.labels[order],
@@ -39,6 +41,15 @@ def shuffle_classes(images: Images) -> Images:
         name=images.name,
         fingerprint=f"{images.fingerprint}-mixed",
     )
+
+
+def _shorten(order: NDArray[np.int64], labels: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Returns the first images of an order, and the first of each class wherever it stands."""
+    if labels is None:
+        return order[:_SHUFFLED]
+    first = np.unique(labels[order], return_index=True)[1]
+    others = np.setdiff1d(np.arange(len(order)), first)[: max(_SHUFFLED - len(first), 0)]
+    return order[np.sort(np.concatenate((first, others)))]
 
 
 def _is_mixed(labels: NDArray[np.int64]) -> bool:
