@@ -21,7 +21,7 @@ from lapgan.compute import choose_compute
 from lapgan.data import Images
 from lapgan.errors import LapganError
 from lapgan.evaluation.config import EvaluationConfig, SampleCounts
-from lapgan.evaluation.context import Context, EvaluatedModel, open_model
+from lapgan.evaluation.context import Context, EvaluatedModel, open_context, open_model
 from lapgan.evaluation.measurement import HELD_OUT, TRAINING, Measurement
 from lapgan.evaluation.metrics import METRICS, find_metrics, load_metrics
 from lapgan.evaluation.metrics.parzen import CENTROIDS
@@ -142,6 +142,27 @@ def test_usual_metrics_without_held_out_images(
     assert {"kid-lite0", "kid-lite0 of class cat", "copies by pixels"} <= measured
     with pytest.raises(LapganError, match=r"parzen: needs held-out images.*--hold-out N"):
         run(context, "parzen")
+
+
+def test_what_the_models_held_out_is_held_out(cascade: Cascade, tmp_path: Path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for index, pixels in enumerate(photos(40, 1).pixels):
+        Image.fromarray(pixels.transpose(1, 2, 0)).save(data / f"{index:02}.png")
+    recipe = cascade.recipe
+    for count in (8, 0):
+        section = recipe.data.model_copy(update={"hold_out": count})
+        cascade.recipe = recipe.model_copy(update={"data": section})
+        cascade.save(tmp_path / f"{count}.safetensors")
+    paths = [str(tmp_path / f"{count}.safetensors") for count in (8, 0)]
+    alone, both = (
+        open_context(EvaluationConfig(models, str(data), images=16))
+        for models in (paths[:1], paths)
+    )
+    assert (len(alone.training), len(alone.held_out)) == (32, 8)
+    assert (len(both.training), len(both.held_out)) == (40, 0)
+    seen = {image.tobytes() for image in alone.training.pixels}
+    assert not seen & {image.tobytes() for image in alone.held_out.pixels}
 
 
 def test_two_folders_are_compared_without_a_model(tmp_path: Path, caplog: pytest.LogCaptureFixture):

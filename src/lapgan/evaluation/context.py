@@ -15,7 +15,7 @@ from torch import Tensor
 from lapgan.cascade import Cascade
 from lapgan.cascade.blocks import BLOCK
 from lapgan.compute import Compute, choose_compute
-from lapgan.data import Images, NoSplitError, open_images
+from lapgan.data import Images, NoSplitError, hold_out_images, open_images
 from lapgan.errors import LapganError
 from lapgan.evaluation.config import (
     DEFAULT,
@@ -247,9 +247,8 @@ def open_context(config: EvaluationConfig) -> Context:
     ]
     scale = choose_name("--scale", config.scale, SCALES)
     compute = choose_compute(config.device, config.precision)
-    training = shuffle_classes(open_images(config.data))
-    held_out = _open_held_out(config.data, training)
     models = [open_model(model, compute, config.best_of) for model in config.models]
+    training, held_out = map(shuffle_classes, _open_parts(config.data, models))
     return Context(
         models=models,
         training=training,
@@ -262,13 +261,18 @@ def open_context(config: EvaluationConfig) -> Context:
     )
 
 
-def _open_held_out(data: str, training: Images) -> Images:
-    """Opens the split `test`; without one there are no held-out images."""
+def _open_parts(data: str, models: Sequence[EvaluatedModel]) -> tuple[Images, Images]:
+    """Opens the training images and those of the split `test`.
+
+    Without such a split the held-out images are those that all models held out from training, if
+    they did.
+    """
+    counts = {model.cascade.recipe.data.hold_out for model in models if model.cascade} or {0}
+    images = open_images(data)
     try:
-        return shuffle_classes(open_images(data, split="test"))
+        return hold_out_images(images, min(counts))[0], open_images(data, split="test")
     except NoSplitError:
-        labels = None if training.labels is None else training.labels[:0]
-        return Images(training.pixels[:0], labels, training.class_names, training.name, "")
+        return hold_out_images(images, counts.pop() if len(counts) == 1 else 0)
 
 
 def _limit_counts(

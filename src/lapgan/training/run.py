@@ -9,7 +9,7 @@ import torch
 from lapgan.batches import check_image_size
 from lapgan.cascade import Cascade
 from lapgan.compute import choose_compute
-from lapgan.data import Images, open_images
+from lapgan.data import Images, hold_out_images, open_images
 from lapgan.errors import LapganError
 from lapgan.files import resolve_data_path
 from lapgan.recipe import Recipe
@@ -81,6 +81,7 @@ def _open(config: RunConfig) -> tuple[RunConfig, RunIdentity]:
             name, size, recipe.sizes[0], corners=recipe.data.crop == "corners"
         ),
     )
+    images, _ = hold_out_images(images, recipe.data.hold_out)
     _check_images(config, images)
     _check_nets(recipe, images)
     precision = recorded_precision(config.out, config.precision)
