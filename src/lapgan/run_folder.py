@@ -4,6 +4,7 @@ run.json             what the run is: recipe, data, seed, precision
 level-28/            a level: state.safetensors, weights.safetensors, log.jsonl, samples/
 classifier/          the same of the classifier, if the run has one
 cascade.safetensors  all averaged weights, written when every level has some
+samples.png          samples of the whole cascade, written with it
 """
 
 from collections.abc import Iterator
@@ -69,6 +70,11 @@ class RunFolder:
     def cascade(self) -> Path:
         """All levels' weights as one file."""
         return self.path / "cascade.safetensors"
+
+    @property
+    def samples(self) -> Path:
+        """A sheet of samples of the whole cascade."""
+        return self.path / "samples.png"
 
     def part(self, name: str) -> PartFolder:
         """Returns the folder of a level, by its name such as 28, or of the classifier."""

@@ -13,12 +13,14 @@ from lapgan.data import Images, hold_out_images, open_images
 from lapgan.errors import LapganError
 from lapgan.files import resolve_data_path
 from lapgan.recipe import Recipe
+from lapgan.run_folder import RunFolder
 from lapgan.training.callbacks import Callback
 from lapgan.training.config import RunConfig, data_source
 from lapgan.training.examples import training_batches
 from lapgan.training.folder import RunIdentity, assemble, claim, recorded_precision
 from lapgan.training.schedule import train_levels
 from lapgan.training.signals import stop_signals
+from lapgan.writing import write_overview
 
 __all__ = ["plan", "train"]
 
@@ -46,12 +48,15 @@ def train(config: RunConfig, callback: Callback | None = None) -> Cascade | None
     config, identity = _open(config)
     callback = callback or Callback()
     callback.opened(_describe_data(config, identity.images))
+    callback.planned([(level.name, config.budget(level)) for level in config.selected_levels])
     claim(config.out, identity)
     with stop_signals() as stopped:
         train_levels(config, identity.images, callback, stopped)
         cascade = assemble(config.out)
         if stopped():
             raise KeyboardInterrupt
+    if cascade is not None:
+        write_overview(cascade, RunFolder(config.out).samples)
     return cascade
 
 

@@ -85,6 +85,9 @@ class _QueueCallback(Callback):
     def recorded(self, part: str, record: Record) -> None:
         self.queue.put(("recorded", (part, record)))
 
+    def drawn(self, part: str, images: int) -> None:
+        self.queue.put(("drawn", (part, images)))
+
     def warned(self, message: str) -> None:
         self.queue.put(("warned", (message,)))
 
