@@ -5,6 +5,7 @@ level-28/            a level: state.safetensors, weights.safetensors, log.jsonl,
                      budget.json
 classifier/          the same of the classifier, if the run has one
 cascade.safetensors  all averaged weights, written when every level has some
+samples.png          samples of the whole cascade, written with it
 """
 
 import json
@@ -81,6 +82,11 @@ class RunFolder:
     def cascade(self) -> Path:
         """All levels' weights as one file."""
         return self.path / "cascade.safetensors"
+
+    @property
+    def samples(self) -> Path:
+        """A sheet of samples of the whole cascade."""
+        return self.path / "samples.png"
 
     def part(self, name: str) -> PartFolder:
         """Returns the folder of a level, by its name such as 28, or of the classifier."""

@@ -163,7 +163,10 @@ def _show_training(
         console.print(f"stopped; the same command continues from {escape(str(config.out))}")
         raise typer.Exit(130) from None
     if cascade is not None:
-        console.print(f"wrote {escape(str(RunFolder(config.out).cascade))}")
+        folder = RunFolder(config.out)
+        console.print(f"wrote {escape(str(folder.cascade))}")
+        if folder.samples.exists():
+            console.print(f"samples of all levels: {escape(str(folder.samples))}")
         out = escape(quote(config.out))
         console.print(f"next: lapgan sample {out} --zoom 2 --out samples.png")
 

@@ -144,6 +144,7 @@ class _Loop(Generic[State]):
             self._checkpoint()
         if draws:
             task.draw_sheet(state)
+            self.callback.drawn(task.name, state.images_seen)
             self.next_sheet = state.seconds + every.sheet
 
     def _is_spent(self) -> bool:
