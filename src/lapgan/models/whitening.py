@@ -62,7 +62,9 @@ class PatchWhitening(nn.Module):
 
     def fit(self, images: Float[Tensor, "n 3 h w"]) -> None:
         """Sets the basis from images."""
-        patches = self.patchify(images).permute(0, 2, 3, 1).reshape(-1, self.components).double()
+        patches = self.patchify(images).permute(0, 2, 3, 1).reshape(-1, self.components)
+        # On the CPU, whose eigenvectors are the same everywhere and which has float64.
+        patches = patches.cpu().double()
         if self.centered:
             self.mean.copy_(patches.mean(0))
         deviations = (patches - patches.mean(0)).T

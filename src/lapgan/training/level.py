@@ -80,7 +80,7 @@ class LevelTask:
         recipe: the recipe of the whole cascade.
         level: which of its levels.
         batches: the training examples.
-        normalization: of the finest level.
+        normalization: of the finest level, on the device of `compute`.
         folder: the level's own folder.
         budget: when to stop.
         seed: of initial weights, order and noise.
@@ -189,13 +189,15 @@ class LevelTask:
         if low is not None:
             rows = [image_of(examples.high, low), low, *rows]
         finest = self.recipe.sizes[0]
-        pictures = [zoom_to(self.normalization.denormalize(row.cpu()), finest) for row in rows]
+        denormalize = self.normalization.denormalize
+        pictures = [zoom_to(denormalize(row).cpu(), finest) for row in rows]
         write_png(self.folder.sheet(state.images_seen), torch.cat(pictures),
                   columns=columns // 2 if low is None else columns, zoom=2)  # fmt: skip
 
     def _make_examples(self, pixels: Tensor, labels: Tensor | None, images_seen: int) -> Examples:
+        pixels = self.compute.send(pixels)
         stage = real_stage(pixels, self.recipe, self.level, self.normalization)
-        noise = torch.Generator().manual_seed(self._seed_after(images_seen))
+        noise = self.compute.generator(self._seed_after(images_seen))
         examples = make_examples(
             stage, self.level, labels if self.class_names else None, noise, self.compute
         )

@@ -22,6 +22,7 @@ from lapgan.training.folder import lock
 from lapgan.training.level import LevelTask
 from lapgan.training.log import Record
 from lapgan.training.loop import train_task
+from lapgan.training.resident import place_batches
 from lapgan.training.signals import stop_signals
 
 __all__ = ["train_levels"]
@@ -58,15 +59,19 @@ def _train_level(
     callback: Callback,
     stopped: Callable[[], bool],
 ) -> None:
+    compute = choose_compute(config.device, config.precision)
+    at_once = min(config.jobs, len(config.selected_levels))
     task = LevelTask(
         recipe=config.recipe,
         level=level,
-        batches=training_batches(config.recipe, images, config.seed),
-        normalization=normalization,
+        batches=place_batches(
+            training_batches(config.recipe, images, config.seed), compute, at_once
+        ),
+        normalization=normalization.to(compute.device),
         folder=RunFolder(config.out).part(level.name),
         budget=config.budget(level),
         seed=config.seed,
-        compute=choose_compute(config.device, config.precision),
+        compute=compute,
         intervals=config.intervals,
     )
     with lock(task.folder):
