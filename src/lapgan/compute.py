@@ -25,11 +25,13 @@ class Compute:
         device: where tensors live.
         dtype: float32, or bfloat16 for mixed precision by autocast.
         reason: why this precision, in words.
+        compiled: nets in training are compiled; see `lapgan.compilation`.
     """
 
     device: torch.device
     dtype: torch.dtype
     reason: str
+    compiled: bool = False
 
     def autocast(self) -> AbstractContextManager[object]:
         """Returns the context in which the nets run."""
@@ -79,7 +81,8 @@ class Compute:
         if self.tf32:
             autocast = " with TF32 products"
         threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
-        return f"{self.device}, {self.precision}{autocast} ({self.reason}){threads}"
+        compiled = ", compiled nets" if self.compiled else ""
+        return f"{self.device}, {self.precision}{autocast} ({self.reason}){threads}{compiled}"
 
 
 def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
@@ -90,7 +93,7 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
     rate of float32.
 
     Args:
-        device: `auto` (CUDA, or else the CPU), or a PyTorch device such as `cpu`, `cuda:1` or `mps`.
+        device: `auto` (CUDA, or else the CPU), or a device of PyTorch: `cpu`, `cuda:1`, `mps`.
         precision: `auto`, `float32` or `bfloat16`.
 
     Raises:

@@ -63,7 +63,7 @@ BestOf = Annotated[
         min=1, metavar="K", help="Of K candidates keep the one that shows its class best."
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:INDEX.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:INDEX or mps.")]
 Precision = Annotated[
     str,
     typer.Option(help="auto, float32 or bfloat16. auto: bfloat16 where there are matrix units."),

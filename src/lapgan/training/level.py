@@ -2,15 +2,17 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from lapgan.batches import TrainingSet
+from lapgan.compilation import compile_function, compile_net, explain_compiler_errors
 from lapgan.compute import Compute
 from lapgan.ema import update_average
-from lapgan.models.contracts import DataInitialized
+from lapgan.models.contracts import DataInitialized, Discriminator
 from lapgan.normalization import Normalization
 from lapgan.pictures import write_png, zoom_to
 from lapgan.pyramid import image_of
@@ -129,14 +131,14 @@ class LevelTask:
         )
         window = Window().to(self.compute.device) if self.limits else None
         average = copy.deepcopy(generator).requires_grad_(False)
-        return LevelState(nets, average, window=window)
+        return LevelState(self._compile(nets), average, window=window)
 
     def step(self, state: LevelState) -> dict[str, Tensor]:
         """Updates D, G and the averaged weights once; see `Task.step`."""
         training = self.recipe.training
         examples = self.examples(state.images_seen, training.batch)
         self._set_schedules(state)
-        with self.compute.autocast():
+        with self.compute.autocast(), explain_compiler_errors(self.compute.compiled):
             update = update_nets(state.nets, examples, training.objective, self._terms(state))
         state.images_seen += training.batch
         update_average(state.average, state.nets.generator, training.batch, state.images_seen,
@@ -211,6 +213,16 @@ class LevelTask:
         examples = self.examples(0, _INITIAL_EXAMPLES)
         for net in nets_with_data:
             net.initialize_from(examples.high, examples.low)
+
+    def _compile(self, nets: Nets) -> Nets:
+        """Compiles G and the head of D if that is asked for."""
+        if not self.compute.compiled:
+            return nets
+        # What was compiled for another level counts against a limit.
+        torch._dynamo.reset()
+        compile_net(nets.generator)
+        head = cast(Discriminator, nets.discriminator).head
+        return replace(nets, compiled_head=compile_function(head))
 
     def _set_schedules(self, state: LevelState) -> None:
         """Sets the learning rates of this step."""

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.context import SpawnProcess
 from multiprocessing.queues import SimpleQueue
 from typing import Any
@@ -34,7 +35,7 @@ def train_levels(
     """Trains the selected levels.
 
     Args:
-        config: what to train; its precision is one that was chosen, not `auto`.
+        config: what to train; `precision` and `compile` are chosen, not left open.
         images: the training images.
         callback: see `lapgan.training.callbacks`.
         stopped: whether the run shall stop.
@@ -59,7 +60,9 @@ def _train_level(
     callback: Callback,
     stopped: Callable[[], bool],
 ) -> None:
-    compute = choose_compute(config.device, config.precision)
+    compute = replace(
+        choose_compute(config.device, config.precision), compiled=bool(config.compile)
+    )
     at_once = min(config.jobs, len(config.selected_levels))
     task = LevelTask(
         recipe=config.recipe,
