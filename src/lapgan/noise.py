@@ -152,8 +152,8 @@ class HashedNoise(Section):
     def sample(self, batch: int, size: Size, generator: torch.Generator) -> Tensor:
         """Draws z with shape (batch, planes, *size)."""
         v = _uniform((batch, self.dimension), generator)
-        place, sign = _hash(self.planes * math.prod(size), self.dimension)
-        return (v[:, place.to(v.device)] * sign.to(v.device)).view(batch, self.planes, *size)
+        place, sign = _hash(self.planes * math.prod(size), self.dimension, v.device)
+        return (v[:, place] * sign).view(batch, self.planes, *size)
 
     def entropy(self, size: Size) -> float:
         """Returns H[z_k] of one image in bits: 24 per value that is used."""
@@ -182,7 +182,7 @@ class LowRankNoise(Section):
         """Draws z with shape (batch, planes, *size)."""
         pixels = self.planes * math.prod(size)
         v = _uniform((batch, min(self.rank, pixels)), generator)
-        z: Tensor = v @ _rows(pixels, min(self.rank, pixels)).to(v.device).T
+        z: Tensor = v @ _rows(pixels, min(self.rank, pixels), v.device).T
         return z.view(batch, self.planes, *size)
 
     def entropy(self, size: Size) -> float:
@@ -264,19 +264,20 @@ PLANE_NOISES: tuple[type[AnyNoise], ...] = get_args(AnyPlaneNoise)
 
 
 @lru_cache(maxsize=32)
-def _hash(pixels: int, dimension: int) -> tuple[Tensor, Tensor]:
+def _hash(pixels: int, dimension: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Returns h(p) and s(p) for all pixels; each value has equally many, give or take one."""
     random = np.random.default_rng((pixels, dimension))
     place = random.permutation(np.arange(pixels) % dimension)
     sign = random.choice(np.array([-1.0, 1.0], dtype=np.float32), pixels)
-    return torch.from_numpy(place), torch.from_numpy(sign)
+    return torch.from_numpy(place).to(device), torch.from_numpy(sign).to(device)
 
 
 @lru_cache(maxsize=32)
-def _rows(pixels: int, rank: int) -> Tensor:
+def _rows(pixels: int, rank: int, device: torch.device) -> Tensor:
     """Returns A: (pixels, rank), float32, rows of length 1."""
     rows = np.random.default_rng((pixels, rank, 1)).standard_normal((pixels, rank))
-    return torch.from_numpy(rows / np.linalg.norm(rows, axis=1, keepdims=True)).float()
+    unit = torch.from_numpy(rows / np.linalg.norm(rows, axis=1, keepdims=True)).float()
+    return unit.to(device)
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -57,6 +57,13 @@ def train(
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
+    compile_: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Compile G and D by torch.compile; by default on CUDA devices.",
+        ),
+    ] = None,
     skip_invalid: SkipInvalid = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard event files too.")
@@ -84,6 +91,7 @@ def train(
         seed=seed,
         device=device,
         precision=precision,
+        compile=compile_,
         on_invalid=on_invalid(skip_invalid),
     )
     if dry_run:
@@ -186,6 +194,10 @@ def _print_plan(config: "RunConfig") -> None:
 
 def _choose_compute(config: "RunConfig | ClassifierConfig") -> "Compute":
     from lapgan.compute import choose_compute
+    from lapgan.training.config import RunConfig
     from lapgan.training.folder import recorded_precision
+    from lapgan.training.run import choose_run_compute
 
+    if isinstance(config, RunConfig):
+        return choose_run_compute(config)
     return choose_compute(config.device, recorded_precision(config.out, config.precision))

@@ -82,6 +82,8 @@ class RunConfig:
         device: `auto`, `cpu`, `cuda`.
         precision: `auto`, `float32`, `bfloat16`; see `lapgan.compute.choose_compute`. A run keeps
             the precision that it was begun with.
+        compile: whether G and D are compiled; None for what the run was begun with, or else the
+            default of `lapgan.compilation.choose_compiled`.
         on_invalid: `stop` at images that cannot be used, or `skip` them.
         intervals: how often to report.
 
@@ -99,6 +101,7 @@ class RunConfig:
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
+    compile: bool | None = None
     on_invalid: OnInvalid = "stop"
     intervals: LogIntervals = field(default_factory=LogIntervals)
 

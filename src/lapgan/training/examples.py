@@ -100,7 +100,7 @@ def make_examples(
     generator: torch.Generator,
     compute: Compute,
 ) -> Examples:
-    """Adds noise to the real images of a level, and moves everything to the device.
+    """Adds noise to the real images of a level.
 
     Args:
         stage: of the real images.
@@ -114,7 +114,7 @@ def make_examples(
         high=compute.place(stage.high),
         low=None if stage.low is None else compute.place(stage.low),
         z=compute.place(z),
-        label=None if label is None else label.to(compute.device),
+        label=None if label is None else compute.send(label),
     )
 
 

@@ -2,15 +2,17 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from lapgan.batches import TrainingSet
+from lapgan.compilation import compile_function, compile_net, explain_compiler_errors
 from lapgan.compute import Compute
 from lapgan.ema import update_average
-from lapgan.models.contracts import DataInitialized
+from lapgan.models.contracts import DataInitialized, Discriminator
 from lapgan.normalization import Normalization
 from lapgan.pictures import write_png, zoom_to
 from lapgan.pyramid import image_of
@@ -80,7 +82,7 @@ class LevelTask:
         recipe: the recipe of the whole cascade.
         level: which of its levels.
         batches: the training examples.
-        normalization: of the finest level.
+        normalization: of the finest level, on the device of `compute`.
         folder: the level's own folder.
         budget: when to stop.
         seed: of initial weights, order and noise.
@@ -129,7 +131,7 @@ class LevelTask:
         )
         window = Window().to(self.compute.device) if self.limits else None
         average = copy.deepcopy(generator).requires_grad_(False)
-        return LevelState(nets, average, window=window)
+        return LevelState(self._compile(nets), average, window=window)
 
     def step(self, state: LevelState) -> dict[str, Tensor]:
         """Updates D, G and the averaged weights once; see `Task.step`."""
@@ -137,7 +139,7 @@ class LevelTask:
         examples = self.examples(state.images_seen, training.batch * training.draws)
         examples, fresh = examples[: training.batch], examples[training.batch :]
         self._set_schedules(state)
-        with self.compute.autocast():
+        with self.compute.autocast(), explain_compiler_errors(self.compute.compiled):
             update = update_nets(state.nets, examples, training.objective, self._terms(state),
                                  fresh if training.draws > 1 else None)  # fmt: skip
         state.images_seen += training.batch
@@ -191,13 +193,15 @@ class LevelTask:
         if low is not None:
             rows = [image_of(examples.high, low), low, *rows]
         finest = self.recipe.sizes[0]
-        pictures = [zoom_to(self.normalization.denormalize(row.cpu()), finest) for row in rows]
+        denormalize = self.normalization.denormalize
+        pictures = [zoom_to(denormalize(row).cpu(), finest) for row in rows]
         write_png(self.folder.sheet(state.images_seen), torch.cat(pictures),
                   columns=columns // 2 if low is None else columns, zoom=2)  # fmt: skip
 
     def _make_examples(self, pixels: Tensor, labels: Tensor | None, images_seen: int) -> Examples:
+        pixels = self.compute.send(pixels)
         stage = real_stage(pixels, self.recipe, self.level, self.normalization)
-        noise = torch.Generator().manual_seed(self._seed_after(images_seen))
+        noise = self.compute.generator(self._seed_after(images_seen))
         examples = make_examples(
             stage, self.level, labels if self.class_names else None, noise, self.compute
         )
@@ -211,6 +215,16 @@ class LevelTask:
         examples = self.examples(0, _INITIAL_EXAMPLES)
         for net in nets_with_data:
             net.initialize_from(examples.high, examples.low)
+
+    def _compile(self, nets: Nets) -> Nets:
+        """Compiles G and the head of D if that is asked for."""
+        if not self.compute.compiled:
+            return nets
+        # What was compiled for another level counts against a limit.
+        torch._dynamo.reset()
+        compile_net(nets.generator)
+        head = cast(Discriminator, nets.discriminator).head
+        return replace(nets, compiled_head=compile_function(head))
 
     def _set_schedules(self, state: LevelState) -> None:
         """Sets the learning rates of this step."""

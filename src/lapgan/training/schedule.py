@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.context import SpawnProcess
 from multiprocessing.queues import SimpleQueue
 from typing import Any
@@ -22,6 +23,7 @@ from lapgan.training.folder import lock
 from lapgan.training.level import LevelTask
 from lapgan.training.log import Record
 from lapgan.training.loop import train_task
+from lapgan.training.resident import place_batches
 from lapgan.training.signals import stop_signals
 
 __all__ = ["train_levels"]
@@ -33,7 +35,7 @@ def train_levels(
     """Trains the selected levels.
 
     Args:
-        config: what to train; its precision is one that was chosen, not `auto`.
+        config: what to train; `precision` and `compile` are chosen, not left open.
         images: the training images.
         callback: see `lapgan.training.callbacks`.
         stopped: whether the run shall stop.
@@ -58,15 +60,21 @@ def _train_level(
     callback: Callback,
     stopped: Callable[[], bool],
 ) -> None:
+    compute = replace(
+        choose_compute(config.device, config.precision), compiled=bool(config.compile)
+    )
+    at_once = min(config.jobs, len(config.selected_levels))
     task = LevelTask(
         recipe=config.recipe,
         level=level,
-        batches=training_batches(config.recipe, images, config.seed),
-        normalization=normalization,
+        batches=place_batches(
+            training_batches(config.recipe, images, config.seed), compute, at_once
+        ),
+        normalization=normalization.to(compute.device),
         folder=RunFolder(config.out).part(level.name),
         budget=config.budget(level),
         seed=config.seed,
-        compute=choose_compute(config.device, config.precision),
+        compute=compute,
         intervals=config.intervals,
     )
     with lock(task.folder):

@@ -5,7 +5,7 @@ terms go with every objective: a gradient penalty on D, instance noise on the fe
 sees, augmentation of the images that D sees, and a supervised distance in the loss of G.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -21,17 +21,33 @@ from lapgan.pyramid import image_of
 from lapgan.training.augment import augment
 from lapgan.training.examples import Examples
 
+Head = Callable[[FeatureMaps, Tensor | None], Tensor]
+
 __all__ = ["Nets", "Terms", "Update", "add_noise", "distance", "update_nets"]
 
 
 @dataclass(frozen=True)
 class Nets:
-    """The two nets of a level and their optimizers."""
+    """The two nets of a level and their optimizers.
+
+    Args:
+        generator: G; where it is compiled, in place.
+        discriminator: D.
+        generator_optimizer: of G.
+        discriminator_optimizer: of D.
+        compiled_head: the head of D, compiled; None to compute it as it is.
+    """
 
     generator: nn.Module
     discriminator: nn.Module
     generator_optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer
+    compiled_head: Head | None = None
+
+    def head(self, maps: FeatureMaps, label: Tensor | None) -> Tensor:
+        """Returns the logits (B,) of D, float32."""
+        head = self.compiled_head or cast(Discriminator, self.discriminator).head
+        return head(maps, label).float()
 
 
 @dataclass(frozen=True)
@@ -208,17 +224,16 @@ def _update_discriminator(
     terms: Terms,
 ) -> _DiscriminatorUpdate:
     """Makes one step of D."""
-    head = cast(Discriminator, nets.discriminator).head
     maps = tuple(
         add_noise(torch.cat((real, fake.to(real.dtype))), terms.instance_noise)
         for real, fake in zip(real_maps, fake_maps, strict=True)
     )
-    logits = head(maps, label).float()
+    logits = nets.head(maps, label)
     real, fake = logits.tensor_split((len(real_maps[0]),))
     loss = objective.discriminator_loss(real=real, fake=fake)
     total, measured = loss, None
     if terms.penalty is not None:
-        measured = _measure_penalty(nets.discriminator, maps, label, logits, terms.penalty)
+        measured = _measure_penalty(nets, maps, label, logits, terms.penalty)
         # The mean runs over real and generated examples, so it is half of R1 + R2.
         strength = terms.penalty.weight_at(terms.progress) * terms.penalty.every
         total = loss + strength * measured
@@ -228,19 +243,23 @@ def _update_discriminator(
 
 
 def _measure_penalty(
-    net: nn.Module, maps: FeatureMaps, label: Tensor | None, logits: Tensor, penalty: Penalty
+    nets: Nets, maps: FeatureMaps, label: Tensor | None, logits: Tensor, penalty: Penalty
 ) -> Tensor:
     """Computes (R1 + R2) / 2 of D without its dropout.
 
-    With dropout the two passes would differ by their masks, far more than by the perturbation.
+    With dropout the two passes would differ by their masks, far more than by the perturbation. The
+    head is not the compiled one, which cannot be differentiated twice.
     """
+    net = nets.discriminator
     dropouts = [m for m in net.modules() if isinstance(m, nn.Dropout) and m.training]
 
     def head(maps: FeatureMaps) -> Tensor:
         return cast(Discriminator, net).head(maps, label).float()
 
+    # A difference between a compiled head and one that is not would be rounding, amplified.
+    known = None if dropouts or nets.compiled_head else logits
     with _disable(dropouts):
-        return penalty.measure(head, maps, None if dropouts else logits, net)
+        return penalty.measure(head, maps, known, net)
 
 
 def _update_generator(
@@ -259,7 +278,7 @@ def _update_generator(
     objective, terms = loss
     with _freeze(nets.discriminator):
         maps = tuple(add_noise(x, terms.instance_noise) for x in fake_maps)
-        logits = cast(Discriminator, nets.discriminator).head(maps, examples.label).float()
+        logits = nets.head(maps, examples.label)
         adversarial = objective.generator_loss(real=real_logits, fake=logits)
         total = adversarial
         if terms.supervised:
