@@ -76,7 +76,7 @@ def test_keys_are_overridden_with_values_as_in_toml():
         ("training.batch=127", r"training\.batch: .*multiple of 2, found 127"),
         ("training.optimiser.momentum=2", r"training\.optimiser\.momentum: .*found 2"),
         ("pyramid.operator=haar", r"pyramid\.operator: .*burt-adelson.*found 'haar'"),
-        ("levels.28.noise.kind=vector", r"levels\.28: .*takes noise of kind 'plane' or 'hashed'"),
+        ("levels.28.noise.kind=mixed", r"levels\.28: .*takes noise of kind 'plane' or 'hashed'"),
         ("levels.8.generator.kind=paper-conv", r"levels\.8\.generator\.units: unknown key"),
         ("training.penalty.weight=0", r"training\.penalty\.weight: .*greater than 0, found 0"),
         ("training.penalty.wait=1", r"training\.penalty\.wait: unknown key; did you mean 'weig"),

@@ -76,6 +76,9 @@ class GeneratorSection(Protocol):
     def build(self, size: Size, noise: AnyNoise, num_classes: int) -> nn.Module:
         """Builds the net; `noise` is one of `takes_noise`."""
 
+    def fits_any_size(self, noise: AnyNoise, num_classes: int) -> bool:
+        """Returns whether the net also works at larger sizes than that it was built for."""
+
 
 class DiscriminatorSection(Protocol):
     """How a recipe asks for a discriminator."""
