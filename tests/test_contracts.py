@@ -261,7 +261,7 @@ def test_a_net_makes_all_its_tensors_on_the_device_of_its_inputs(kind: Any, clas
             low, z = inputs_on_device(kind, image)
             output = net(low, z, label)
             if isinstance(net, SupportsDistance):
-                assert net.distance(output, image).device.type == "cuda"
+                assert net.deviations(output, image).device.type == "cuda"
         else:
             output = net(image, image, label)
         assert output.device.type == "cuda"

@@ -151,16 +151,17 @@ def test_terms_go_with_every_objective_and_discriminator():
     assert recipe.training.objective.kind == "non-saturating"
     assert fine.discriminator.kind == "paper-conv"
     assert [level.penalty and level.penalty.weight for level in recipe.levels] == [2, 0.5, 2]
-    assert (fine.supervised, fine.instance_noise, fine.augment) == (1, 0.1, True)
-    assert (middle.supervised, middle.instance_noise, middle.augment) == (0, 0, False)
-    assert (coarse.supervised, coarse.instance_noise, coarse.augment) == (0, 0, False)
+    assert (fine.supervised.weight, fine.instance_noise, fine.augment) == (1, 0.1, True)
+    assert (middle.supervised.weight, middle.instance_noise, middle.augment) == (0, 0, False)
+    assert (coarse.supervised.weight, coarse.instance_noise, coarse.augment) == (0, 0, False)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "paper-cifar10", "dead-leaves"])
 def test_only_the_coarsest_level_cannot_be_supervised(name: str):
     *finer, coarsest = read_recipe(name).level_names
     for level in finer:
-        assert read_recipe(name, [f"levels.{level}.supervised=1"]).level(level).supervised == 1
+        recipe = read_recipe(name, [f"levels.{level}.supervised=1"])
+        assert recipe.level(level).supervised.weight == 1
     message = rf"levels\.{coarsest}\.supervised: the coarsest level has no low-pass .* found 1"
     with pytest.raises(LapganError, match=message):
         read_recipe(name, [f"levels.{coarsest}.supervised=1"])

@@ -58,8 +58,8 @@ class DataInitialized(Protocol):
 class SupportsDistance(Protocol):
     """A generator with a distance of its own between residuals, for the supervised term."""
 
-    def distance(self, high: Tensor, other: Tensor) -> Tensor:
-        """Computes a mean distance of residuals (B, 3, *size): 0 if equal."""
+    def deviations(self, high: Tensor, other: Tensor) -> Tensor:
+        """Computes how residuals (B, 3, *size) deviate: (B, ...), 0 where they are equal."""
 
 
 class GeneratorSection(Protocol):

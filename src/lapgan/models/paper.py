@@ -72,7 +72,7 @@ class DenseGenerator(nn.Module):
         _initialize(self, init_std)
 
     def forward(self, low: Tensor | None, z: Tensor, label: Tensor | None) -> Tensor:
-        """Generates images (B, 3, *size) from noise (B, noise), or from planes of as many values."""
+        """Generates images (B, 3, *size) from noise (B, noise), or planes of as many values."""
         x = _with_one_hot(z.flatten(1), label, self.num_classes)
         return self.layers(x).view(len(x), 3, *self.size)  # type: ignore[no-any-return]
 

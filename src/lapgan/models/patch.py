@@ -151,16 +151,16 @@ class PatchGenerator(nn.Module, DataInitialized, SupportsDistance):
         residual: Tensor = self.high_basis.unwhiten_difference(y)
         return residual
 
-    def distance(self, high: Tensor, other: Tensor) -> Tensor:
+    def deviations(self, high: Tensor, other: Tensor) -> Tensor:
         """Computes how far residuals (B, 3, *size) are from others, in whitened components.
 
-            mean |diag(s)^-1 V^T (h - h')|,    0 if equal, of the order of 1 if not related
+            |diag(s)^-1 V^T (h - h')|,    0 if equal, of the order of 1 if not related
 
         References:
             Isola et al. (2017), pix2pix, equation 3, for the L1 distance beside an adversarial
             loss; here of whitened components, since the largest would dominate it otherwise.
         """
-        return self.high_basis.whiten(high - other).abs().mean()
+        return self.high_basis.whiten(high - other).abs()
 
 
 class PatchDiscriminator(nn.Module, DataInitialized):

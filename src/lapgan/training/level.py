@@ -227,13 +227,26 @@ class LevelTask:
         """Returns the terms of the step that follows."""
         level, penalty, training = self.level, self.level.penalty, self.recipe.training
         steps = state.images_seen // training.batch
+        progress = self.budget.spent(state.images_seen, state.seconds)
+        weight = level.supervised.weight_at(progress)
         return Terms(
             penalty=penalty if penalty is not None and steps % penalty.every == 0 else None,
-            supervised=level.supervised,
+            supervised=weight,
+            distance=level.supervised.distance,
+            candidates=self._candidates(state.images_seen) if weight else (),
             instance_noise=level.instance_noise,
             augment=level.augment,
             clip=training.clip_gradients,
-            progress=self.budget.spent(state.images_seen, state.seconds),
+            progress=progress,
+        )
+
+    def _candidates(self, images_seen: int) -> tuple[Tensor, ...]:
+        """Draws further noise for the supervised term, where it takes the best of several."""
+        generator = torch.Generator().manual_seed(self._seed_after(images_seen) ^ 2)
+        noise, batch, size = self.level.noise, self.recipe.training.batch, self.level.size
+        return tuple(
+            self.compute.place(noise.sample(batch, size, generator))
+            for _ in range(self.level.supervised.best_of - 1)
         )
 
     def _seed_after(self, images_seen: int) -> int:
@@ -252,7 +265,8 @@ def _figures(update: Update, examples: Examples) -> dict[str, Tensor]:
         "gradient_d": update.gradient_d,
         "gradient_g": update.gradient_g,
     }
-    return figures if update.penalty is None else {**figures, "penalty": update.penalty}
+    extra = {"penalty": update.penalty, "supervised": update.supervised}
+    return figures | {name: figure for name, figure in extra.items() if figure is not None}
 
 
 def _std_ratio(*, fake: Tensor, real: Tensor) -> Tensor:
