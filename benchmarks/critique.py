@@ -28,6 +28,8 @@ app = typer.Typer(add_completion=False)
 LEVEL, BELOW = "14", "8"
 # Timed steps; the first ones fill caches.
 WARM_UP, TIMED = 3, 12
+# Pairs for the dependence; low-pass images and draws for the bits of noise.
+PAIRS, LOWS, DRAWS = 256, 4, 1024
 RESIDUAL = (
     'training.objective="relativistic"',
     'training.penalty={ kind = "exact", weight = 1.0, every = 4 }',
@@ -141,9 +143,8 @@ def cascade_of(variant: str, folder: Path, photographs: Any) -> Any:
     *_, coarse = gaussian_pyramid(
         normalization.normalize(photographs), recipe.sizes, recipe.pyramid.operator
     )
-    below = Level(
-        recipe.sizes[-1], VectorNoise(dimension=1), FromPhotographs(coarse, lambda _, x: x)
-    )
+    photographer = FromPhotographs(coarse, lambda _, image: image)
+    below = Level(recipe.sizes[-1], VectorNoise(dimension=1), photographer)
     level = build_level(path, weights, recipe.level(LEVEL))
     return Cascade(recipe, [level, below], normalization, compute=choose_compute("cpu", "float32"))
 
@@ -162,7 +163,21 @@ def images_at_level(split: str, first: int, count: int, cascade: Any) -> Any:
     return cascade.normalization.denormalize(image)
 
 
-def measure(cascade: Any, count: int, seed: int) -> dict[str, Any]:
+def real_features(count: int, cascade: Any, cache: Path) -> Any:
+    """Returns the features of training images, computed once for all variants."""
+    import safetensors.torch
+
+    from lapgan.evaluation.features.extract import Features, extract_features, load_extractor
+    from lapgan.weights import write_tensors
+
+    path = cache / f"real-{count}.safetensors"
+    if not path.exists():
+        images = images_at_level("train", 0, count, cascade)
+        write_tensors(path, {"values": extract_features(images, load_extractor()).values}, {})
+    return Features(safetensors.torch.load_file(path)["values"])
+
+
+def measure(cascade: Any, count: int, seed: int, cache: Path) -> dict[str, Any]:
     """Measures distance, dependence, and the use of noise."""
     from lapgan.evaluation.features.extract import extract_features, load_extractor
     from lapgan.evaluation.metrics.dependence.measure import measure_dependence
@@ -170,17 +185,15 @@ def measure(cascade: Any, count: int, seed: int) -> dict[str, Any]:
     from lapgan.evaluation.metrics.noise_use import measure_noise_use
     from lapgan.pyramid import upsample
 
-    extractor, size = load_extractor(), cascade.sizes[0]
-    real, fake = (
-        extract_features(images, extractor)
-        for images in (images_at_level("train", 0, count, cascade), cascade.sample(count, seed))
+    size, real = cascade.sizes[0], real_features(count, cascade, cache)
+    distance = frechet_distance(
+        real, extract_features(cascade.sample(count, seed), load_extractor())
     )
-    distance = frechet_distance(real, fake, seed)
-    held_out = images_at_level("test", 5000, 2048, cascade)
-    (level,) = measure_dependence(cascade, held_out, 512, 1024, seed)
-    shown = list(cascade.stages(8, seed + 1))[0]
+    held_out = images_at_level("test", 5000, 4 * PAIRS, cascade)
+    (level,) = measure_dependence(cascade, held_out, PAIRS, 2 * PAIRS, seed)
+    shown = next(iter(cascade.stages(LOWS, seed + 1)))
     low = upsample(shown[0].image, size, cascade.operator)
-    use = measure_noise_use(cascade, 0, low, draws=2048, seed=seed)
+    use = measure_noise_use(cascade, 0, low, draws=DRAWS, seed=seed)
     return {
         "fd-lite0": [distance.value, distance.error],
         "fidelity_ratio": pair(level.generated.fidelity.ratio),
@@ -219,10 +232,10 @@ def one(variant: str, minutes: float, seed: int, images: int, folder: Path) -> N
     cascade = cascade_of(variant, folder, photographs)
     write_png(folder / "samples.png", cascade.sample(64, seed), zoom=4)
     start = time.process_time()
+    figures = measure(cascade, images, seed, folder.parent)
     write_json(folder / "result.json", {
-        "variant": variant, "minutes": minutes, "seed": seed, **training,
-        **measure(cascade, images, seed), "evaluation_seconds": time.process_time() - start,
-        "torch": torch.__version__,
+        "variant": variant, "minutes": minutes, "seed": seed, **training, **figures,
+        "evaluation_seconds": time.process_time() - start, "torch": torch.__version__,
     })  # fmt: skip
 
 
