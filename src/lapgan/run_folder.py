@@ -1,7 +1,8 @@
 """The layout of a run folder: the only place where its names are written down.
 
 run.json             what the run is: recipe, data, seed, precision
-level-28/            a level: state.safetensors, weights.safetensors, log.jsonl, samples/
+level-28/            a level: state.safetensors, weights.safetensors, log.jsonl, samples/; with
+                     --select also best.safetensors and scores.jsonl
 classifier/          the same of the classifier, if the run has one
 cascade.safetensors  all averaged weights, written when every level has some
 """
@@ -16,6 +17,7 @@ __all__ = ["CLASSIFIER", "PartFolder", "RunFolder", "is_model_path"]
 CLASSIFIER = "classifier"
 _LEVEL = "level-"
 _WEIGHTS = "weights.safetensors"
+_BEST = "best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,18 @@ class PartFolder:
 
     @property
     def weights(self) -> Path:
-        """The weights that are sampled with."""
+        """The averaged weights of the last checkpoint."""
         return self.path / _WEIGHTS
+
+    @property
+    def best(self) -> Path:
+        """The weights that model selection found best; sampling takes them where there are any."""
+        return self.path / _BEST
+
+    @property
+    def scores(self) -> Path:
+        """One line of JSON per score of model selection."""
+        return self.path / "scores.jsonl"
 
     @property
     def kept(self) -> tuple[Path, Path]:
@@ -75,8 +87,9 @@ class RunFolder:
         return PartFolder(self.path / (name if name == CLASSIFIER else f"{_LEVEL}{name}"))
 
     def weights_files(self) -> Iterator[Path]:
-        """Yields the weights of every part that has some, levels first."""
-        yield from sorted(self.path.glob(f"{_LEVEL}*/{_WEIGHTS}"))
+        """Yields the weights of every part that has some, levels first; the best if selected."""
+        for level in sorted(self.path.glob(f"{_LEVEL}*")):
+            yield from [path for path in (level / _BEST, level / _WEIGHTS) if path.exists()][:1]
         yield from self.path.glob(f"{CLASSIFIER}/{_WEIGHTS}")
 
     def has_levels(self) -> bool:

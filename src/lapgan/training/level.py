@@ -3,6 +3,8 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,7 @@ from lapgan.training.examples import (
 from lapgan.training.figures import training_figures
 from lapgan.training.log import LevelRecord
 from lapgan.training.rollback import Limits, Window, limits_of
+from lapgan.training.selection import Selection
 from lapgan.training.update import Nets, Terms, Update, update_nets
 from lapgan.weights import Weights, generator_tensors, normalization_tensors, write_weights
 
@@ -86,6 +89,7 @@ class LevelTask:
         seed: of initial weights, order and noise.
         compute: where and in which precision.
         intervals: how often to report.
+        selection: keeps the best averaged G beside the last one, if there is any.
     """
 
     recipe: Recipe
@@ -97,6 +101,7 @@ class LevelTask:
     seed: int
     compute: Compute
     intervals: LogIntervals = field(default_factory=LogIntervals)
+    selection: Selection | None = None
 
     @property
     def name(self) -> str:
@@ -144,6 +149,11 @@ class LevelTask:
         figures = _figures(update, examples)
         if state.window is not None:
             state.window.add(figures)
+        if self.selection is not None:
+            seen = (state.images_seen - training.batch, state.images_seen)
+            self.selection.consider(
+                state.average, seen, lambda path, extra: self._write_weights(path, state, extra)
+            )
         return figures
 
     def examples(self, images_seen: int, count: int) -> Examples:
@@ -166,11 +176,14 @@ class LevelTask:
 
     def write_weights(self, state: LevelState) -> None:
         """Writes the averaged weights."""
+        self._write_weights(self.folder.weights, state, {})
+
+    def _write_weights(self, path: Path, state: LevelState, extra: Mapping[str, Any]) -> None:
         tensors = generator_tensors(self.name, state.average)
         tensors |= normalization_tensors(self.normalization)
-        figures = training_figures(state, self.seed, self.batches, self.compute)
+        figures = {**training_figures(state, self.seed, self.batches, self.compute), **extra}
         write_weights(
-            self.folder.weights,
+            path,
             Weights(tensors, self.recipe, self.class_names, {self.name: figures}),
         )
 

@@ -18,6 +18,7 @@ from lapgan.training.config import RunConfig, data_source
 from lapgan.training.examples import training_batches
 from lapgan.training.folder import RunIdentity, assemble, claim, recorded_precision
 from lapgan.training.schedule import train_levels
+from lapgan.training.selection import open_held_out
 from lapgan.training.signals import stop_signals
 
 __all__ = ["plan", "train"]
@@ -66,6 +67,12 @@ def plan(config: RunConfig) -> Iterator[str]:
         nets = (level.build_generator(num_classes), level.build_discriminator(num_classes))
         g, d = (sum(p.numel() for p in net.parameters()) for net in nets)
         yield f"level {level.name}: G {g:,} and D {d:,} parameters, for {config.budget(level)}"
+        noise, size = level.noise, level.size
+        yield (
+            f"level {level.name}: noise {noise.kind!r} of {noise.entropy(size):,.0f} bits per "
+            f"image, covariance of rank {noise.covariance_rank(size):,} and effective dimension "
+            f"{noise.effective_dimension(size):,.1f}"
+        )
     yield f"run folder: {config.out}"
 
 
@@ -82,6 +89,8 @@ def _open(config: RunConfig) -> tuple[RunConfig, RunIdentity]:
         ),
     )
     _check_images(config, images)
+    if config.select is not None:
+        open_held_out(config.select, source, images, recipe, config.on_invalid)
     _check_nets(recipe, images)
     precision = recorded_precision(config.out, config.precision)
     precision = choose_compute(config.device, precision).precision
