@@ -3,7 +3,8 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ from lapgan.training.examples import (
 from lapgan.training.figures import training_figures
 from lapgan.training.log import LevelRecord
 from lapgan.training.rollback import Limits, Window, limits_of
+from lapgan.training.selection import Selection
 from lapgan.training.update import Nets, Terms, Update, update_nets
 from lapgan.weights import Weights, generator_tensors, normalization_tensors, write_weights
 
@@ -88,6 +90,7 @@ class LevelTask:
         seed: of initial weights, order and noise.
         compute: where and in which precision.
         intervals: how often to report.
+        selection: keeps the best averaged G beside the last one, if there is any.
     """
 
     recipe: Recipe
@@ -99,6 +102,7 @@ class LevelTask:
     seed: int
     compute: Compute
     intervals: LogIntervals = field(default_factory=LogIntervals)
+    selection: Selection | None = None
 
     @property
     def name(self) -> str:
@@ -148,6 +152,11 @@ class LevelTask:
         figures = _figures(update, examples)
         if state.window is not None:
             state.window.add(figures)
+        if self.selection is not None:
+            seen = (state.images_seen - training.batch, state.images_seen)
+            self.selection.consider(
+                state.average, seen, lambda path, extra: self._write_weights(path, state, extra)
+            )
         return figures
 
     def examples(self, images_seen: int, count: int) -> Examples:
@@ -170,11 +179,14 @@ class LevelTask:
 
     def write_weights(self, state: LevelState) -> None:
         """Writes the averaged weights."""
+        self._write_weights(self.folder.weights, state, {})
+
+    def _write_weights(self, path: Path, state: LevelState, extra: Mapping[str, Any]) -> None:
         tensors = generator_tensors(self.name, state.average)
         tensors |= normalization_tensors(self.normalization)
-        figures = training_figures(state, self.seed, self.batches, self.compute)
+        figures = {**training_figures(state, self.seed, self.batches, self.compute), **extra}
         write_weights(
-            self.folder.weights,
+            path,
             Weights(tensors, self.recipe, self.class_names, {self.name: figures}),
         )
 
@@ -243,13 +255,26 @@ class LevelTask:
         """Returns the terms of the step that follows."""
         level, penalty, training = self.level, self.level.penalty, self.recipe.training
         steps = state.images_seen // training.batch
+        progress = self.budget.spent(state.images_seen, state.seconds)
+        weight = level.supervised.weight_at(progress)
         return Terms(
             penalty=penalty if penalty is not None and steps % penalty.every == 0 else None,
-            supervised=level.supervised,
+            supervised=weight,
+            distance=level.supervised.distance,
+            candidates=self._candidates(state.images_seen) if weight else (),
             instance_noise=level.instance_noise,
             augment=level.augment,
             clip=training.clip_gradients,
-            progress=self.budget.spent(state.images_seen, state.seconds),
+            progress=progress,
+        )
+
+    def _candidates(self, images_seen: int) -> tuple[Tensor, ...]:
+        """Draws further noise for the supervised term, where it takes the best of several."""
+        generator = torch.Generator().manual_seed(self._seed_after(images_seen) ^ 2)
+        noise, batch, size = self.level.noise, self.recipe.training.batch, self.level.size
+        return tuple(
+            self.compute.place(noise.sample(batch, size, generator))
+            for _ in range(self.level.supervised.best_of - 1)
         )
 
     def _seed_after(self, images_seen: int) -> int:
@@ -268,7 +293,8 @@ def _figures(update: Update, examples: Examples) -> dict[str, Tensor]:
         "gradient_d": update.gradient_d,
         "gradient_g": update.gradient_g,
     }
-    return figures if update.penalty is None else {**figures, "penalty": update.penalty}
+    extra = {"penalty": update.penalty, "supervised": update.supervised}
+    return figures | {name: figure for name, figure in extra.items() if figure is not None}
 
 
 def _std_ratio(*, fake: Tensor, real: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from lapgan.training.folder import (
     recorded_precision,
 )
 from lapgan.training.schedule import train_levels
+from lapgan.training.selection import open_held_out
 from lapgan.training.signals import stop_signals
 from lapgan.writing import write_overview
 
@@ -78,6 +79,12 @@ def plan(config: RunConfig) -> Iterator[str]:
         nets = (level.build_generator(num_classes), level.build_discriminator(num_classes))
         g, d = (sum(p.numel() for p in net.parameters()) for net in nets)
         yield f"level {level.name}: G {g:,} and D {d:,} parameters, for {config.budget(level)}"
+        noise, size = level.noise, level.size
+        yield (
+            f"level {level.name}: noise {noise.kind!r} of {noise.entropy(size):,.0f} bits per "
+            f"image, covariance of rank {noise.covariance_rank(size):,} and effective dimension "
+            f"{noise.effective_dimension(size):,.1f}"
+        )
     yield f"run folder: {config.out}"
 
 
@@ -95,6 +102,8 @@ def _open(config: RunConfig) -> tuple[RunConfig, RunIdentity]:
     )
     images, _ = hold_out_images(images, recipe.data.hold_out)
     _check_images(config, images)
+    if config.select is not None:
+        open_held_out(config.select, source, images, recipe, config.on_invalid)
     _check_nets(recipe, images)
     compute = choose_run_compute(config)
     identity = RunIdentity(recipe, config.seed, images, compute)

@@ -24,6 +24,7 @@ from lapgan.training.level import LevelTask
 from lapgan.training.log import Record
 from lapgan.training.loop import train_task
 from lapgan.training.resident import place_batches
+from lapgan.training.selection import ScoredLevel, Selection, open_held_out, selection_of
 from lapgan.training.signals import stop_signals
 
 __all__ = ["train_levels"]
@@ -63,6 +64,7 @@ def _train_level(
     compute = replace(
         choose_compute(config.device, config.precision), compiled=bool(config.compile)
     )
+    folder = RunFolder(config.out).part(level.name)
     at_once = min(config.jobs, len(config.selected_levels))
     task = LevelTask(
         recipe=config.recipe,
@@ -71,14 +73,41 @@ def _train_level(
             training_batches(config.recipe, images, config.seed), compute, at_once
         ),
         normalization=normalization.to(compute.device),
-        folder=RunFolder(config.out).part(level.name),
+        folder=folder,
         budget=config.budget(level),
         seed=config.seed,
         compute=compute,
         intervals=config.intervals,
+        selection=_make_selection(config, level, images, normalization, callback),
     )
     with lock(task.folder):
         train_task(task, callback, stopped)
+
+
+def _make_selection(
+    config: RunConfig,
+    level: LevelRecipe,
+    images: Images,
+    normalization: Normalization,
+    callback: Callback,
+) -> Selection | None:
+    """Makes the selection that a run asks for; warns of one that it does not go on with."""
+    folder, criterion = RunFolder(config.out).part(level.name), config.select
+    if criterion is not None:
+        source = data_source(config.data, config.recipe)
+        held_out = open_held_out(criterion, source, images, config.recipe, config.on_invalid)
+        compute = choose_compute(config.device, config.precision)
+        target = ScoredLevel(
+            config.recipe, level, normalization, images, held_out, compute, config.seed
+        )
+        return Selection(criterion, target, folder)
+    if selected := selection_of(folder, level.name):
+        callback.warned(
+            f"level {level.name}: samples are drawn from {folder.best.name}, which was selected by "
+            f"{selected['by']} after {selected['images_seen']:,} images. Continue with --select "
+            f"{selected['by']}, or delete the file to sample with the last weights."
+        )
+    return None
 
 
 class _QueueCallback(Callback):
