@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lapgan.batches import TrainingSet
 from lapgan.compute import Compute
+from lapgan.distributed import average_over_ranks, current_ranks
 from lapgan.ema import update_average
 from lapgan.models.contracts import DataInitialized
 from lapgan.normalization import Normalization
@@ -134,7 +135,7 @@ class LevelTask:
     def step(self, state: LevelState) -> dict[str, Tensor]:
         """Updates D, G and the averaged weights once; see `Task.step`."""
         training = self.recipe.training
-        examples = self.examples(state.images_seen, training.batch)
+        examples = self._part_of_rank(state.images_seen)
         self._set_schedules(state)
         with self.compute.autocast():
             update = update_nets(state.nets, examples, training.objective, self._terms(state))
@@ -142,6 +143,7 @@ class LevelTask:
         update_average(state.average, state.nets.generator, training.batch, state.images_seen,
                        training.ema_half_life, training.ema_ramp)  # fmt: skip
         figures = _figures(update, examples)
+        average_over_ranks([*figures.values()])
         if state.window is not None:
             state.window.add(figures)
         return figures
@@ -152,6 +154,15 @@ class LevelTask:
         # Dropout, augmentation and instance noise draw from the global generators.
         self.compute.seed(self._seed_after(images_seen) ^ 1)
         return self._make_examples(pixels, labels, images_seen)
+
+    def _part_of_rank(self, images_seen: int) -> Examples:
+        """Makes this rank's part of the next minibatch; the random parts of the nets differ."""
+        ranks = current_ranks()
+        examples = self.examples(images_seen, self.recipe.training.batch)
+        if ranks.size == 1:
+            return examples
+        self.compute.seed(self._seed_after(images_seen) ^ (2 * ranks.rank + 1))
+        return examples[ranks.part_of(len(examples)).to(self.compute.device)]
 
     def record(self, state: LevelState, rate: float, means: Mapping[str, float]) -> LevelRecord:
         """Makes a record; see `Task.record`."""
