@@ -291,8 +291,8 @@ def join_weights(parts: Mapping[Path, Weights]) -> Weights:
         for what in ("recipe", "class names", "normalization"):
             if not _agree(part, first, what):
                 raise LapganError(
-                    f"{path}: its {what} differs from that of {place}, so they "
-                    "are no levels of one model; use one run folder per recipe and data set."
+                    f"{path}: not of the same {what} as {place}, so they are no levels of one "
+                    "model; use one run folder per recipe and data set."
                 )
     tensors: dict[str, Tensor] = {}
     for path, part in parts.items():
