@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from multiprocessing.context import SpawnProcess
 from multiprocessing.queues import SimpleQueue
@@ -12,6 +13,7 @@ import torch
 
 from lapgan.compute import choose_compute
 from lapgan.data import Images, hold_out_images, open_images
+from lapgan.distributed import current_ranks, decide_together
 from lapgan.errors import LapganError
 from lapgan.normalization import Normalization
 from lapgan.recipe import LevelRecipe
@@ -47,7 +49,7 @@ def train_levels(
     if config.jobs == 1 or len(config.selected_levels) == 1:
         normalization = normalization_of(config.recipe, images)
         for level in config.selected_levels:
-            if not stopped():
+            if not decide_together(stopped()):
                 _train_level(config, level, images, normalization, callback, stopped)
     else:
         _SideBySide(config, callback, stopped).run()
@@ -80,7 +82,7 @@ def _train_level(
         intervals=config.intervals,
         selection=_make_selection(config, level, images, normalization, callback),
     )
-    with lock(task.folder):
+    with lock(task.folder) if current_ranks().is_main else nullcontext():
         train_task(task, callback, stopped)
 
 
