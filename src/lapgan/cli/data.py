@@ -105,7 +105,10 @@ def _picture_size(text: str) -> "Size":
 
 def entropy(
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="A data source with train and test images.")
+        str,
+        typer.Argument(
+            metavar="DATA", help="A data source; a part is held out if it has no test images."
+        ),
     ],
     recipe: Annotated[
         str | None,
@@ -134,7 +137,7 @@ def entropy(
 ) -> None:
     """Bound the entropy of each level given the next coarser one, in bits per pixel."""
     with requires("eval", "`lapgan entropy`"):
-        from lapgan.data import open_images
+        from lapgan.data import NoSplitError, hold_out_images, open_images
         from lapgan.evaluation.metrics.entropy.levels import measure_entropy
         from lapgan.evaluation.metrics.entropy.views import entropy_table, write_entropy_plot
 
@@ -142,7 +145,11 @@ def entropy(
     for path in (out, plot):
         if path is not None:
             check_writable(path)
-    train, test = (open_images(data, split=split) for split in ("train", "test"))
+    train = open_images(data)
+    try:
+        test = open_images(data, split="test")
+    except NoSplitError:
+        train, test = hold_out_images(train, min(n, len(train) // 4))
     report = measure_entropy(train, test, config, out)
     console.print(entropy_table(report))
     if plot is not None:
