@@ -58,12 +58,14 @@ def test_a_run_trains_every_level_into_a_cascade(config: RunConfig):
     saved = Cascade.load(config.out / "cascade.safetensors")
     assert torch.equal(saved.sample(4), Cascade.load(config.out).sample(4))
     assert {figures["images_seen"] for figures in saved.training.values()} == {64}
+    assert (config.out / "samples.png").exists()
 
 
 def test_single_levels_make_the_same_cascade(config: RunConfig):
     train(config, Callback())
     single = replace(config, out=config.out.with_name("single"))
     assert train(replace(single, levels=("32",)), Callback()) is None
+    assert not (single.out / "samples.png").exists()
     assert train(replace(single, levels=("8",)), Callback()) is not None
     assert_same_states(config.out, single.out)
 

@@ -11,7 +11,7 @@ from lapgan.batches import TrainingSet
 from lapgan.cascade import Cascade
 from lapgan.cascade.best_of import ClassifierGuide
 from lapgan.compute import Compute, choose_compute
-from lapgan.data import OnInvalid, open_images
+from lapgan.data import OnInvalid, hold_out_images, open_images
 from lapgan.errors import LapganError
 from lapgan.models.classifier import ClassifierSection, ImageClassifier
 from lapgan.normalization import Normalization
@@ -260,6 +260,7 @@ def _make_task(config: ClassifierConfig) -> ClassifierTask:
         )
     source = data_source(config.data, recipe)
     images = open_images(source, on_invalid=config.on_invalid)
+    images, _ = hold_out_images(images, recipe.data.hold_out)
     check_images(config.out, images)
     compute = choose_compute(config.device, _choose_precision(config))
     return ClassifierTask(

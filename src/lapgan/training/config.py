@@ -38,6 +38,11 @@ class Budget:
         """Returns the fraction of the budget that so many images and seconds are; 1 is all."""
         return max(images / self.images, seconds / self.seconds)
 
+    def content(self) -> dict[str, float | None]:
+        """Returns the limits as plain data; None for no limit."""
+        images = self.images if self.images < _UNLIMITED else None
+        return {"images": images, "seconds": self.seconds if self.seconds < math.inf else None}
+
     def __str__(self) -> str:
         if self.seconds < math.inf:
             return f"{self.seconds / 60:.1f} minutes"

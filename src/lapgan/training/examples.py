@@ -14,7 +14,7 @@ from lapgan.normalization import (
     standard_normalization,
     symmetric_normalization,
 )
-from lapgan.pyramid import Stage, gaussian_pyramid, stages_of, upsample
+from lapgan.pyramid import Stage, direct_stage, gaussian_pyramid, stages_of, upsample
 from lapgan.recipe import LevelRecipe, Recipe
 
 __all__ = [
@@ -86,7 +86,10 @@ def real_stage(
 ) -> Stage:
     """Returns l_k, h_k and I_k of pixels (B, 3, H, W) of the finest size, at one level."""
     operator, sizes = recipe.pyramid.operator, recipe.sizes
-    images = gaussian_pyramid(normalization.normalize(pixels), sizes[: level.index + 1], operator)
+    finest = normalization.normalize(pixels)
+    if recipe.pyramid.direct:
+        return direct_stage(finest, sizes[level.index : level.index + 2], operator)
+    images = gaussian_pyramid(finest, sizes[: level.index + 1], operator)
     return stages_of(images[-1], sizes[level.index : level.index + 2], operator)[0]
 
 

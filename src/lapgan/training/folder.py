@@ -142,7 +142,8 @@ def lock(folder: PartFolder) -> Iterator[None]:
     """Keeps other processes out of a part's folder, which is made if need be."""
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder.lock, timeout=0):
+        # `lapgan runs` and `lapgan watch` hold it for a moment to see whether it is free.
+        with FileLock(folder.lock, timeout=0.5):
             yield
     except Timeout:
         raise LapganError(

@@ -136,10 +136,12 @@ class LevelTask:
     def step(self, state: LevelState) -> dict[str, Tensor]:
         """Updates D, G and the averaged weights once; see `Task.step`."""
         training = self.recipe.training
-        examples = self.examples(state.images_seen, training.batch)
+        examples = self.examples(state.images_seen, training.batch * training.draws)
+        examples, fresh = examples[: training.batch], examples[training.batch :]
         self._set_schedules(state)
         with self.compute.autocast(), explain_compiler_errors(self.compute.compiled):
-            update = update_nets(state.nets, examples, training.objective, self._terms(state))
+            update = update_nets(state.nets, examples, training.objective, self._terms(state),
+                                 fresh if training.draws > 1 else None)  # fmt: skip
         state.images_seen += training.batch
         update_average(state.average, state.nets.generator, training.batch, state.images_seen,
                        training.ema_half_life, training.ema_ramp)  # fmt: skip
@@ -150,7 +152,7 @@ class LevelTask:
 
     def examples(self, images_seen: int, count: int) -> Examples:
         """Makes the examples that follow `images_seen`, and seeds every random part of the step."""
-        pixels, labels = self.batches.at(images_seen, count)
+        pixels, labels = self.batches.at(images_seen * self.recipe.training.draws, count)
         # Dropout, augmentation and instance noise draw from the global generators.
         self.compute.seed(self._seed_after(images_seen) ^ 1)
         return self._make_examples(pixels, labels, images_seen)

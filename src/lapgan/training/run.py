@@ -10,10 +10,11 @@ from lapgan.batches import check_image_size
 from lapgan.cascade import Cascade
 from lapgan.compilation import choose_compiled
 from lapgan.compute import Compute, choose_compute
-from lapgan.data import Images, open_images
+from lapgan.data import Images, hold_out_images, open_images
 from lapgan.errors import LapganError
 from lapgan.files import resolve_data_path
 from lapgan.recipe import Recipe
+from lapgan.run_folder import RunFolder
 from lapgan.training.callbacks import Callback
 from lapgan.training.config import RunConfig, data_source
 from lapgan.training.examples import training_batches
@@ -26,6 +27,7 @@ from lapgan.training.folder import (
 )
 from lapgan.training.schedule import train_levels
 from lapgan.training.signals import stop_signals
+from lapgan.writing import write_overview
 
 __all__ = ["choose_run_compute", "plan", "train"]
 
@@ -53,12 +55,15 @@ def train(config: RunConfig, callback: Callback | None = None) -> Cascade | None
     config, identity = _open(config)
     callback = callback or Callback()
     callback.opened(_describe_data(config, identity.images))
+    callback.planned([(level.name, config.budget(level)) for level in config.selected_levels])
     claim(config.out, identity)
     with stop_signals() as stopped:
         train_levels(config, identity.images, callback, stopped)
         cascade = assemble(config.out)
         if stopped():
             raise KeyboardInterrupt
+    if cascade is not None:
+        write_overview(cascade, RunFolder(config.out).samples)
     return cascade
 
 
@@ -88,6 +93,7 @@ def _open(config: RunConfig) -> tuple[RunConfig, RunIdentity]:
             name, size, recipe.sizes[0], corners=recipe.data.crop == "corners"
         ),
     )
+    images, _ = hold_out_images(images, recipe.data.hold_out)
     _check_images(config, images)
     _check_nets(recipe, images)
     compute = choose_run_compute(config)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from lapgan.compute import choose_compute
-from lapgan.data import Images, open_images
+from lapgan.data import Images, hold_out_images, open_images
 from lapgan.errors import LapganError
 from lapgan.normalization import Normalization
 from lapgan.recipe import LevelRecipe
@@ -93,6 +93,9 @@ class _QueueCallback(Callback):
     def recorded(self, part: str, record: Record) -> None:
         self.queue.put(("recorded", (part, record)))
 
+    def drawn(self, part: str, images: int) -> None:
+        self.queue.put(("drawn", (part, images)))
+
     def warned(self, message: str) -> None:
         self.queue.put(("warned", (message,)))
 
@@ -153,6 +156,7 @@ def _work(config: RunConfig, name: str, threads: int, queue: "SimpleQueue[Any]")
     try:
         source = data_source(config.data, config.recipe)
         images = open_images(source, on_invalid=config.on_invalid)
+        images, _ = hold_out_images(images, config.recipe.data.hold_out)
         normalization = normalization_of(config.recipe, images)
         with stop_signals() as stopped:
             level = config.recipe.level(name)

@@ -109,18 +109,35 @@ class _DiscriminatorUpdate:
 
 
 def update_nets(
-    nets: Nets, examples: Examples, objective: Objective, terms: Terms | None = None
+    nets: Nets,
+    examples: Examples,
+    objective: Objective,
+    terms: Terms | None = None,
+    fresh: Examples | None = None,
 ) -> Update:
-    """Makes one step of D and one of G on a minibatch of one level."""
-    update = _update_on_pairs if objective.examples == "pairs" else _update_on_halves
-    return update(nets, examples, objective, terms or Terms())
+    """Makes one step of D and one of G on a minibatch of one level.
+
+    Args:
+        nets: G and D.
+        examples: the minibatch.
+        objective: the losses, and how the minibatch is divided.
+        terms: what is added to the objective.
+        fresh: what G is updated on; the examples that D saw if None.
+    """
+    terms = terms or Terms()
+    if objective.examples == "halves":
+        return _update_on_halves(nets, examples, objective, terms, fresh)
+    if fresh is None:
+        return _update_on_pairs(nets, examples, objective, terms)
+    return _update_on_fresh_pairs(nets, examples, fresh, objective, terms)
 
 
 def _update_on_pairs(nets: Nets, examples: Examples, objective: Objective, terms: Terms) -> Update:
     """Generates once for both updates.
 
     A minibatch of n costs one pass of G, n real and n generated examples for D, and n more for the
-    update of G.
+    update of G. In G's loss the logits of real examples are those from before D's update, the
+    logits of generated ones from after it.
     """
     fake = examples.generate(nets.generator)
     with _freeze(nets.discriminator):
@@ -137,7 +154,38 @@ def _update_on_pairs(nets: Nets, examples: Examples, objective: Objective, terms
     return Update(d.loss, loss_g, right, right, fake.detach(), d.gradient, gradient_g, d.penalty)
 
 
-def _update_on_halves(nets: Nets, examples: Examples, objective: Objective, terms: Terms) -> Update:
+def _update_on_fresh_pairs(
+    nets: Nets, examples: Examples, fresh: Examples, objective: Objective, terms: Terms
+) -> Update:
+    """Updates D on some examples, then G on others, all of whose logits are of the new D.
+
+    A minibatch of n costs two passes of G, and n real and n generated examples more for D.
+    """
+    with torch.no_grad():
+        fake = examples.generate(nets.generator)
+        real_maps = _features(nets.discriminator, examples.high, examples.low, terms)
+        fake_maps = _features(nets.discriminator, fake, examples.low, terms)
+    label = None if examples.label is None else examples.label.repeat(2)
+    d = _update_discriminator(nets, real_maps, fake_maps, label, objective, terms)
+    right = (d.real > d.fake).float().mean()
+    with torch.no_grad():
+        maps = _features(nets.discriminator, fresh.high, fresh.low, terms)
+        maps = tuple(add_noise(x, terms.instance_noise) for x in maps)
+        real = cast(Discriminator, nets.discriminator).head(maps, fresh.label).float()
+    fake = fresh.generate(nets.generator)
+    with _freeze(nets.discriminator):
+        fake_maps = _features(nets.discriminator, fake, fresh.low, terms)
+    loss_g, gradient_g = _update_generator(nets, fresh, fake, fake_maps, real, (objective, terms))
+    return Update(d.loss, loss_g, right, right, fake.detach(), d.gradient, gradient_g, d.penalty)
+
+
+def _update_on_halves(
+    nets: Nets,
+    examples: Examples,
+    objective: Objective,
+    terms: Terms,
+    fresh: Examples | None = None,
+) -> Update:
     """Updates D on half real, half generated examples, then G on all low-pass images.
 
     References:
@@ -156,11 +204,12 @@ def _update_on_halves(nets: Nets, examples: Examples, objective: Objective, term
         objective,
         terms,
     )
-    fake = examples.generate(nets.generator)
+    others = examples if fresh is None else fresh
+    fake = others.generate(nets.generator)
     with _freeze(nets.discriminator):
-        fake_maps = _features(nets.discriminator, fake, examples.low, terms)
+        fake_maps = _features(nets.discriminator, fake, others.low, terms)
     loss_g, gradient_g = _update_generator(
-        nets, examples, fake, fake_maps, d.real, (objective, terms)
+        nets, others, fake, fake_maps, d.real, (objective, terms)
     )
     right = (d.real > 0).float().mean(), (d.fake < 0).float().mean()
     return Update(d.loss, loss_g, *right, fake.detach(), d.gradient, gradient_g, d.penalty)
