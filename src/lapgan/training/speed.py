@@ -78,7 +78,11 @@ def measure_speeds(
     images = _draw_images(recipe)
     compute = replace(compute, compiled=False)
     for level in reversed(recipe.levels) if levels is None else levels:
-        yield _measure(recipe, level, images, compute, seconds)
+        speed = _measure(recipe, level, images, compute, seconds)
+        if compute.device.type == "cuda":
+            # Levels may be trained by other processes on the same device.
+            torch.cuda.empty_cache()
+        yield speed
 
 
 def _measure(
