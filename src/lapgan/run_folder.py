@@ -2,7 +2,7 @@
 
 run.json             what the run is: recipe, data, seed, precision
 level-28/            a level: state.safetensors, weights.safetensors, log.jsonl, samples/,
-                     budget.json
+                     budget.json; with --select also best.safetensors and scores.jsonl
 classifier/          the same of the classifier, if the run has one
 cascade.safetensors  all averaged weights, written when every level has some
 samples.png          samples of the whole cascade, written with it
@@ -19,6 +19,7 @@ __all__ = ["CLASSIFIER", "PartFolder", "RunFolder", "is_model_path", "read_recor
 CLASSIFIER = "classifier"
 _LEVEL = "level-"
 _WEIGHTS = "weights.safetensors"
+_BEST = "best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,18 @@ class PartFolder:
 
     @property
     def weights(self) -> Path:
-        """The weights that are sampled with."""
+        """The averaged weights of the last checkpoint."""
         return self.path / _WEIGHTS
+
+    @property
+    def best(self) -> Path:
+        """The weights that model selection found best; sampling takes them where there are any."""
+        return self.path / _BEST
+
+    @property
+    def scores(self) -> Path:
+        """One line of JSON per score of model selection."""
+        return self.path / "scores.jsonl"
 
     @property
     def kept(self) -> tuple[Path, Path]:
@@ -93,8 +104,9 @@ class RunFolder:
         return PartFolder(self.path / (name if name == CLASSIFIER else f"{_LEVEL}{name}"))
 
     def weights_files(self) -> Iterator[Path]:
-        """Yields the weights of every part that has some, levels first."""
-        yield from sorted(self.path.glob(f"{_LEVEL}*/{_WEIGHTS}"))
+        """Yields the weights of every part that has some, levels first; the best if selected."""
+        for level in sorted(self.path.glob(f"{_LEVEL}*")):
+            yield from [path for path in (level / _BEST, level / _WEIGHTS) if path.exists()][:1]
         yield from self.path.glob(f"{CLASSIFIER}/{_WEIGHTS}")
 
     def has_levels(self) -> bool:

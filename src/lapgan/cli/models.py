@@ -114,7 +114,9 @@ def _count_parameters(weights: "Weights") -> dict[str, int]:
 def _describe_training(figures: "dict[str, object]") -> str:
     data = figures["data"]
     name = data["name"] if isinstance(data, dict) else data
+    selection = figures.get("selection")
+    selected = f", selected by {selection['by']}" if isinstance(selection, dict) else ""
     return (
         f"{figures['images_seen']:,} images in {figures['seconds']} s on {name}, "
-        f"seed {figures['seed']}, {figures['compute']}"
+        f"seed {figures['seed']}, {figures['compute']}{selected}"
     )

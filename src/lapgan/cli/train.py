@@ -65,6 +65,17 @@ def train(
         ),
     ] = None,
     skip_invalid: SkipInvalid = False,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CRITERION",
+            help="Keep the best averaged G by this score of held-out images, parzen or fd, and "
+            "sample with it.",
+        ),
+    ] = None,
+    select_every: Annotated[
+        int, typer.Option(min=1, metavar="IMAGES", help="Examples between two scores.")
+    ] = 50_000,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard event files too.")
     ] = False,
@@ -80,6 +91,12 @@ def train(
     from lapgan.recipe import read_recipe
     from lapgan.training.config import RunConfig
 
+    criterion = None
+    if select is not None:
+        from lapgan.selection import choose_criterion
+
+        criterion = choose_criterion(select, select_every)
+
     config = RunConfig(
         recipe=read_recipe(recipe, set_ or ()),
         out=out,
@@ -93,6 +110,7 @@ def train(
         precision=precision,
         compile=compile_,
         on_invalid=on_invalid(skip_invalid),
+        select=criterion,
     )
     if dry_run:
         _print_plan(config)
@@ -159,6 +177,25 @@ def _train(config: "RunConfig", tensorboard: bool) -> None:
         return train(config, CallbackList(callbacks))
 
     _show_training(config, run)
+    _print_selection(config)
+
+
+def _print_selection(config: "RunConfig") -> None:
+    """Says which weights of each level were selected."""
+    from lapgan.run_folder import RunFolder
+    from lapgan.training.selection import selection_of
+
+    if config.select is None:
+        return
+    for level in config.selected_levels:
+        selected = selection_of(RunFolder(config.out).part(level.name), level.name)
+        console.print(
+            f"level {level.name}: no weights were selected yet; the first score is due after "
+            f"{config.select.every:,} images"
+            if selected is None
+            else f"level {level.name}: selected the weights after {selected['images_seen']:,} "
+            f"images ({selected['by']} {selected['score']:.6g})"
+        )
 
 
 def _print_costs(config: "RunConfig") -> None:

@@ -90,15 +90,15 @@ class PatchWhitening(nn.Module):
 
     def patchify(self, x: Tensor) -> Tensor:
         """Turns (B, C, H, W) into (B, C p q, H/p, W/q)."""
-        b, c = x.shape[:2]
-        (gh, gw), (p, q) = self.grid, self.patch
+        (b, c, h, w), (p, q) = x.shape, self.patch
+        gh, gw = h // p, w // q
         x = x.reshape(b, c, gh, p, gw, q).permute(0, 2, 4, 1, 3, 5).reshape(b, gh, gw, c * p * q)
         # Laid out with channels last, in which a CPU's convolutions are fastest.
         return x.permute(0, 3, 1, 2)
 
     def _unpatchify(self, x: Tensor) -> Tensor:
         """Turns (B, C p q, H/p, W/q) into (B, C, H, W): the inverse of `patchify`."""
-        (gh, gw), (p, q) = self.grid, self.patch
+        (gh, gw), (p, q) = x.shape[2:], self.patch
         channels = x.shape[1] // (p * q)
         x = x.permute(0, 2, 3, 1).reshape(len(x), gh, gw, channels, p, q)
         return x.permute(0, 3, 1, 4, 2, 5).reshape(len(x), channels, gh * p, gw * q)

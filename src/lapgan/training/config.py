@@ -7,6 +7,7 @@ from pathlib import Path
 from lapgan.data import OnInvalid
 from lapgan.errors import LapganError
 from lapgan.recipe import LevelRecipe, Recipe
+from lapgan.training.selection import Criterion
 
 __all__ = ["Budget", "LogIntervals", "RunConfig", "data_source"]
 
@@ -86,6 +87,8 @@ class RunConfig:
             default of `lapgan.compilation.choose_compiled`.
         on_invalid: `stop` at images that cannot be used, or `skip` them.
         intervals: how often to report.
+        select: keeps the best averaged G of each level by this criterion beside the last one; see
+            `lapgan.selection`.
 
     Raises:
         LapganError: the recipe has no level of a name, or `minutes` is not positive.
@@ -104,6 +107,7 @@ class RunConfig:
     compile: bool | None = None
     on_invalid: OnInvalid = "stop"
     intervals: LogIntervals = field(default_factory=LogIntervals)
+    select: Criterion | None = None
 
     def __post_init__(self) -> None:
         # A folder's name as text works too.

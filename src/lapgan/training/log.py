@@ -40,6 +40,7 @@ class LevelRecord:
         gradient_g: norm of all gradients of G, before they were clipped.
         penalty: (R1 + R2) / 2 without its weight, over the steps with a penalty; 0 if none was.
         rollbacks: how often the level has gone back to earlier weights so far.
+        supervised: the distance to the real residuals without its weight; 0 without that term.
     """
 
     images_seen: int
@@ -55,6 +56,7 @@ class LevelRecord:
     gradient_g: float = 0.0
     penalty: float = 0.0
     rollbacks: int = 0
+    supervised: float = 0.0
 
     def __str__(self) -> str:
         return (

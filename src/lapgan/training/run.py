@@ -11,6 +11,7 @@ from lapgan.cascade import Cascade
 from lapgan.compilation import choose_compiled
 from lapgan.compute import Compute, choose_compute
 from lapgan.data import Images, hold_out_images, open_images
+from lapgan.distributed import Ranks, decide_together, join_ranks, main_rank_first
 from lapgan.errors import LapganError
 from lapgan.files import resolve_data_path
 from lapgan.recipe import Recipe
@@ -26,6 +27,7 @@ from lapgan.training.folder import (
     recorded_precision,
 )
 from lapgan.training.schedule import train_levels
+from lapgan.training.selection import open_held_out
 from lapgan.training.signals import stop_signals
 from lapgan.writing import write_overview
 
@@ -44,26 +46,34 @@ def train(config: RunConfig, callback: Callback | None = None) -> Cascade | None
         config: what to train.
         callback: called when a level starts, logs a record, or warns.
 
+    Started by `torchrun`, every process calls this: together they train each level on the
+    minibatches of the recipe, and the first of them writes the files (`lapgan.distributed`).
+
     Returns:
-        The cascade, or None while some level has no weights yet.
+        The cascade; None while some level has no weights yet, and for every rank but the first.
 
     Raises:
         LapganError: the folder belongs to another recipe, data, seed or precision, a level is
             trained by another process, or a level failed.
         KeyboardInterrupt: the run was stopped by a signal, after checkpoints were written.
     """
-    config, identity = _open(config)
-    callback = callback or Callback()
-    callback.opened(_describe_data(config, identity.images))
-    callback.planned([(level.name, config.budget(level)) for level in config.selected_levels])
-    claim(config.out, identity)
-    with stop_signals() as stopped:
-        train_levels(config, identity.images, callback, stopped)
-        cascade = assemble(config.out)
-        if stopped():
-            raise KeyboardInterrupt
-    if cascade is not None:
-        write_overview(cascade, RunFolder(config.out).samples)
+    with join_ranks(config.device) as ranks:
+        callback = callback if callback and ranks.is_main else Callback()
+        with main_rank_first():
+            _check_ranks(config, ranks)
+            config, identity = _open(config)
+            callback.opened(_describe_data(config, identity.images))
+            callback.planned(
+                [(level.name, config.budget(level)) for level in config.selected_levels]
+            )
+            claim(config.out, identity)
+        with stop_signals() as stopped:
+            train_levels(config, identity.images, callback, stopped)
+            cascade = assemble(config.out) if ranks.is_main else None
+            if decide_together(stopped()):
+                raise KeyboardInterrupt
+        if cascade is not None:
+            write_overview(cascade, RunFolder(config.out).samples)
     return cascade
 
 
@@ -78,6 +88,12 @@ def plan(config: RunConfig) -> Iterator[str]:
         nets = (level.build_generator(num_classes), level.build_discriminator(num_classes))
         g, d = (sum(p.numel() for p in net.parameters()) for net in nets)
         yield f"level {level.name}: G {g:,} and D {d:,} parameters, for {config.budget(level)}"
+        noise, size = level.noise, level.size
+        yield (
+            f"level {level.name}: noise {noise.kind!r} of {noise.entropy(size):,.0f} bits per "
+            f"image, covariance of rank {noise.covariance_rank(size):,} and effective dimension "
+            f"{noise.effective_dimension(size):,.1f}"
+        )
     yield f"run folder: {config.out}"
 
 
@@ -95,6 +111,8 @@ def _open(config: RunConfig) -> tuple[RunConfig, RunIdentity]:
     )
     images, _ = hold_out_images(images, recipe.data.hold_out)
     _check_images(config, images)
+    if config.select is not None:
+        open_held_out(config.select, source, images, recipe, config.on_invalid)
     _check_nets(recipe, images)
     compute = choose_run_compute(config)
     identity = RunIdentity(recipe, config.seed, images, compute)
@@ -111,6 +129,15 @@ def choose_run_compute(config: RunConfig) -> Compute:
     compute = choose_compute(config.device, recorded_precision(config.out, config.precision))
     asked = recorded_compile(config.out, config.compile)
     return dataclasses.replace(compute, compiled=choose_compiled(compute.device, asked))
+
+
+def _check_ranks(config: RunConfig, ranks: Ranks) -> None:
+    ranks.check_batch(config.recipe.training.batch)
+    if ranks.size > 1 and config.jobs > 1:
+        raise LapganError(
+            f"--jobs {config.jobs}: the {ranks.size} processes of torchrun train each level "
+            "together; leave --jobs out, or train the levels by commands of their own (--level)."
+        )
 
 
 def _check_images(config: RunConfig, images: Images) -> None:
