@@ -84,7 +84,7 @@ def _make_selection(
     normalization: Normalization,
     callback: Callback,
 ) -> Selection | None:
-    """Makes the selection that a run asks for; warns if there is one that it does not go on with."""
+    """Makes the selection that a run asks for; warns of one that it does not go on with."""
     folder, criterion = RunFolder(config.out).part(level.name), config.select
     if criterion is not None:
         source = data_source(config.data, config.recipe)
