@@ -71,6 +71,8 @@ class Cascade:
         self.guide = guide
         self.candidates = 1
         self.enlarged: tuple[Level, ...] = ()
+        # Of images that are drawn, finest first; see `upscale`.
+        self.output_sizes = self.sizes
         for level in self.levels:
             level.prepare(self.compute)
         if guide is not None:
@@ -80,11 +82,6 @@ class Cascade:
     def sizes(self) -> list[Size]:
         """The size of every level, finest first."""
         return [level.size for level in self.levels]
-
-    @property
-    def output_sizes(self) -> list[Size]:
-        """The sizes of images that are drawn, finest first; larger ones come before `sizes`."""
-        return [level.size for level in reversed(self.enlarged)] + self.sizes
 
     @property
     def operator(self) -> Operator:
@@ -99,6 +96,25 @@ class Cascade:
             LapganError: the file is damaged, incomplete or not a cascade's.
         """
         return cls.from_weights(read_weights(Path(path)), Path(path), compute)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, revision: str | None = None, compute: Compute | None = None
+    ) -> "Cascade":
+        """Loads a cascade from the Hugging Face Hub, or from a folder that `lapgan push` wrote.
+
+        Args:
+            name: `OWNER/NAME` on the Hub, or whatever `load` takes; what is on the disk comes
+                first. The file is downloaded once.
+            revision: a branch, a tag or a commit on the Hub; by default the newest.
+            compute: where to run; chosen by default.
+
+        Raises:
+            LapganError: the model cannot be downloaded, or see `load`.
+        """
+        if Path(name).exists() or "/" not in str(name):
+            return cls.load(name, compute)
+        return cls.load(f"hub:{name}" + (f"@{revision}" if revision else ""), compute)
 
     @classmethod
     def from_weights(
@@ -174,6 +190,7 @@ class Cascade:
         """
         larger = copy.copy(self)
         larger.enlarged = enlarged_levels(self.recipe, self.levels, len(self.class_names), factor)
+        larger.output_sizes = [level.size for level in reversed(larger.enlarged)] + self.sizes
         return larger
 
     def labels(self, n: int, classes: Sequence[str | int] = ()) -> Int64[Tensor, " n"] | None:
@@ -245,7 +262,7 @@ class Cascade:
             For each block one Stage per level, coarsest first.
         """
         check_numbers(n, seed)
-        label = _check_labels(self, n, labels)
+        label = _labels_of(self, n, labels)
         if start is not None:
             score_size = self.guide.size if self.guide and self.candidates > 1 else None
             check_start(n, start, self.output_sizes, score_size)
@@ -280,7 +297,7 @@ class Cascade:
                 f"level {self.recipe.levels[k].name}: no residuals from low-pass images of "
                 f"{size_text(size_of(low))}; expected the size of a level other than the coarsest."
             )
-        label = _check_labels(self, len(low), labels)
+        label = _labels_of(self, len(low), labels)
         sampler = _sampler_of(self)
 
         @torch.inference_mode()
@@ -301,7 +318,7 @@ def _sampler_of(cascade: Cascade) -> BlockSampler:
     )  # fmt: skip
 
 
-def _check_labels(cascade: Cascade, n: int, labels: Labels) -> Tensor | None:
+def _labels_of(cascade: Cascade, n: int, labels: Labels) -> Tensor | None:
     if labels is None:
         return cascade.labels(n)
     return check_labels(n, labels, cascade.class_names, cascade.recipe.name)

@@ -62,7 +62,9 @@ class PatchWhitening(nn.Module):
 
     def fit(self, images: Float[Tensor, "n 3 h w"]) -> None:
         """Sets the basis from images."""
-        patches = self.patchify(images).permute(0, 2, 3, 1).reshape(-1, self.components).double()
+        patches = self.patchify(images).permute(0, 2, 3, 1).reshape(-1, self.components)
+        # On the CPU, whose eigenvectors are the same everywhere and which has float64.
+        patches = patches.cpu().double()
         if self.centered:
             self.mean.copy_(patches.mean(0))
         deviations = (patches - patches.mean(0)).T
@@ -106,7 +108,10 @@ def _exactly(x: Tensor, matrix: Tensor) -> Tensor:
     """Multiplies each place by a matrix in float32: whitening amplifies rounding errors."""
     kind = x.device.type
     amp = torch.amp.is_autocast_available(kind)
-    with torch.autocast(kind, enabled=False) if amp else nullcontext():
+    # CUDA convolves float32 in TF32 by default. A compiler cannot trace the switch.
+    switch = kind == "cuda" and not torch.compiler.is_compiling()
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if switch else nullcontext()
+    with torch.autocast(kind, enabled=False) if amp else nullcontext(), exact:
         return F.conv2d(x.float(), _maps(matrix))
 
 

@@ -14,6 +14,8 @@ from lapgan.sizes import Size
 
 __all__ = ["HashedNoise", "LowRankNoise", "SublinearNoise"]
 
+_CPU = torch.device("cpu")
+
 Factor = Literal["fixed", "learned"]
 
 
@@ -47,8 +49,8 @@ class HashedNoise(Section):
     def sample(self, batch: int, size: Size, generator: torch.Generator) -> Tensor:
         """Draws z with shape (batch, planes, *size)."""
         v = draw((batch, self.dimension), self.distribution, generator)
-        place, sign = _hash(self.planes * math.prod(size), self.dimension)
-        return (v[:, place.to(v.device)] * sign.to(v.device)).view(batch, self.planes, *size)
+        place, sign = _hash(self.planes * math.prod(size), self.dimension, v.device)
+        return (v[:, place] * sign).view(batch, self.planes, *size)
 
     def entropy(self, size: Size) -> float:
         """Returns H[z_k] of one image in bits: 24 per value that is used."""
@@ -61,13 +63,13 @@ class HashedNoise(Section):
     def effective_dimension(self, size: Size) -> float:
         """Returns (tr C)^2 / tr C^2 of C = Cov[z]: P^2 / sum_j n_j^2, n_j pixels show value j."""
         pixels = self.planes * math.prod(size)
-        groups = torch.bincount(_hash(pixels, self.dimension)[0]).double()
+        groups = torch.bincount(_hash(pixels, self.dimension, _CPU)[0]).double()
         return pixels**2 / groups.square().sum().item()
 
     def values_of(self, z: Tensor) -> Tensor:
         """Returns the independent values (batch, rank) of which z was made: v."""
         z = z.flatten(1)
-        place, sign = _hash(z.shape[1], self.dimension)
+        place, sign = _hash(z.shape[1], self.dimension, z.device)
         # Each value at the last pixel that shows it.
         pixel = torch.empty(int(place.max()) + 1, dtype=torch.int64)
         pixel[place] = torch.arange(z.shape[1])
@@ -107,7 +109,7 @@ class LowRankNoise(Section):
         v = draw((batch, rank), self.distribution, generator)
         if self.factor == "learned":
             return v
-        z: Tensor = v @ _rows(self.planes * math.prod(size), rank).to(v.device).T
+        z: Tensor = v @ _rows(self.planes * math.prod(size), rank, v.device).T
         return z.view(batch, self.planes, *size)
 
     def entropy(self, size: Size) -> float:
@@ -123,7 +125,7 @@ class LowRankNoise(Section):
         rank, pixels = self.covariance_rank(size), self.planes * math.prod(size)
         if self.factor == "learned":
             return float(rank)
-        rows = _rows(pixels, rank).double()
+        rows = _rows(pixels, rank, _CPU).double()
         return pixels**2 / (rows.T @ rows).square().sum().item()
 
     def values_of(self, z: Tensor) -> Tensor:
@@ -132,7 +134,7 @@ class LowRankNoise(Section):
             return z
         z = z.flatten(1)
         rank = min(self.rank, z.shape[1])
-        inverse: Tensor = torch.linalg.pinv(_rows(z.shape[1], rank).double())
+        inverse: Tensor = torch.linalg.pinv(_rows(z.shape[1], rank, z.device).double())
         return (z.double() @ inverse.T).to(z)
 
 
@@ -196,16 +198,17 @@ class SublinearNoise(Section):
 
 
 @lru_cache(maxsize=32)
-def _hash(pixels: int, dimension: int) -> tuple[Tensor, Tensor]:
+def _hash(pixels: int, dimension: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Returns h(p) and s(p) for all pixels; each value has equally many, give or take one."""
     random = np.random.default_rng((pixels, dimension))
     place = random.permutation(np.arange(pixels) % dimension)
     sign = random.choice(np.array([-1.0, 1.0], dtype=np.float32), pixels)
-    return torch.from_numpy(place), torch.from_numpy(sign)
+    return torch.from_numpy(place).to(device), torch.from_numpy(sign).to(device)
 
 
 @lru_cache(maxsize=32)
-def _rows(pixels: int, rank: int) -> Tensor:
+def _rows(pixels: int, rank: int, device: torch.device) -> Tensor:
     """Returns A: (pixels, rank), float32, rows of length 1."""
     rows = np.random.default_rng((pixels, rank, 1)).standard_normal((pixels, rank))
-    return torch.from_numpy(rows / np.linalg.norm(rows, axis=1, keepdims=True)).float()
+    unit = torch.from_numpy(rows / np.linalg.norm(rows, axis=1, keepdims=True)).float()
+    return unit.to(device)

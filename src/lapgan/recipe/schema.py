@@ -42,6 +42,7 @@ class DataRecipe(Section):
         flip: mirror an example left to right with probability 1/2.
         replacement: draw the examples of a minibatch with replacement, as the authors' code does;
             by default each epoch has every example once.
+        hold_out: how many images no level is trained on; see `lapgan.data.hold_out_images`.
         normalisation: `standardised` is zero mean and unit variance at each pixel, `symmetric` is
             [-1, 1].
         classes: condition every level on the class.
@@ -51,14 +52,22 @@ class DataRecipe(Section):
     crop: Literal["none", "corners"] = "none"
     flip: bool = False
     replacement: bool = False
+    hold_out: Annotated[int, Field(ge=0)] = 0
     normalisation: Literal["symmetric", "standardised"] = "symmetric"
     classes: bool = False
 
 
 class PyramidRecipe(Section):
-    """Which operators build the pyramid; see `lapgan.pyramid`."""
+    """How training examples become pyramids; see `lapgan.pyramid`.
+
+    Args:
+        operator: d(.) and u(.), by name.
+        direct: I_k = d(I_0) in training, every level scaled from the finest image, as in the
+            authors' code; by default I_{k+1} = d(I_k).
+    """
 
     operator: Operator = "burt-adelson"
+    direct: bool = False
 
 
 def _as_section(value: Any) -> Any:
@@ -74,11 +83,14 @@ class TrainingRecipe(Section):
             generated ones (`lapgan.objectives.contract`).
         images: how many examples a level sees unless the command line says otherwise.
         objective: the losses of D and G, by name or as a table with a `kind`.
+        generator_examples: what G is updated on: the `same` examples that D saw, or `fresh` ones
+            with noise of their own, as in the authors' code.
         penalty: the gradient penalty of every level that has none of its own.
         optimiser: of D and of G.
         warm_up: the learning rates rise from 0 along a line in this many steps.
         clip_gradients: the largest norm of all gradients of a net; longer ones are scaled down.
-        ema_half_life: the averaged weights forget half in this many images.
+        ema_half_life: the averaged weights forget half in this many images; 0 for no average, so
+            that the last weights are sampled with.
         ema_ramp: but at the beginning sooner, in this fraction of the images seen.
         rollbacks: how often a level may go back to earlier weights when its training explodes, each
             time with half the learning rate; see `lapgan.training.rollback`.
@@ -89,13 +101,19 @@ class TrainingRecipe(Section):
     objective: Annotated[
         AnyObjective, Field(discriminator="kind"), BeforeValidator(_as_section)
     ] = NonSaturating()
+    generator_examples: Literal["same", "fresh"] = "same"
     penalty: AnyPenalty | None = None
     optimiser: AnyOptimizer = Sgd()
     warm_up: Annotated[int, Field(ge=0)] = 0
     clip_gradients: Positive | None = None
-    ema_half_life: Count = 20_000
+    ema_half_life: Annotated[int, Field(ge=0)] = 20_000
     ema_ramp: Positive = 0.05
     rollbacks: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def draws(self) -> int:
+        """How many minibatches a step draws: one for both nets, or one for each."""
+        return 2 if self.generator_examples == "fresh" else 1
 
 
 class LevelRecipe(Section):

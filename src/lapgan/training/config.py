@@ -39,6 +39,11 @@ class Budget:
         """Returns the fraction of the budget that so many images and seconds are; 1 is all."""
         return max(images / self.images, seconds / self.seconds)
 
+    def content(self) -> dict[str, float | None]:
+        """Returns the limits as plain data; None for no limit."""
+        images = self.images if self.images < _UNLIMITED else None
+        return {"images": images, "seconds": self.seconds if self.seconds < math.inf else None}
+
     def __str__(self) -> str:
         if self.seconds < math.inf:
             return f"{self.seconds / 60:.1f} minutes"
@@ -78,6 +83,8 @@ class RunConfig:
         device: `auto`, `cpu`, `cuda`.
         precision: `auto`, `float32`, `bfloat16`; see `lapgan.compute.choose_compute`. A run keeps
             the precision that it was begun with.
+        compile: whether G and D are compiled; None for what the run was begun with, or else the
+            default of `lapgan.compilation.choose_compiled`.
         on_invalid: `stop` at images that cannot be used, or `skip` them.
         intervals: how often to report.
         select: keeps the best averaged G of each level by this criterion beside the last one; see
@@ -97,6 +104,7 @@ class RunConfig:
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
+    compile: bool | None = None
     on_invalid: OnInvalid = "stop"
     intervals: LogIntervals = field(default_factory=LogIntervals)
     select: Criterion | None = None

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lapgan.files import append_line, write_atomically
+from lapgan.run_folder import read_records
 
 __all__ = [
     "ClassifierRecord",
@@ -136,17 +136,6 @@ class Meter:
 def append_record(path: Path, record: Record) -> None:
     """Adds a line to a log."""
     append_line(path, json.dumps({k: _round(v) for k, v in asdict(record).items()}))
-
-
-def read_records(path: Path) -> Iterator[dict[str, float]]:
-    """Yields the lines of a log; an incomplete last line is left out."""
-    if not path.exists():
-        return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            return
 
 
 def rewind_records(path: Path, images_seen: int) -> None:
