@@ -275,7 +275,7 @@ class LevelTask:
 
     def _candidates(self, images_seen: int) -> tuple[Tensor, ...]:
         """Draws further noise for the supervised term, where it takes the best of several."""
-        generator = torch.Generator().manual_seed(self._seed_after(images_seen) ^ 2)
+        generator = self.compute.generator(self._seed_after(images_seen) ^ 2)
         noise, batch, size = self.level.noise, self.recipe.training.batch, self.level.size
         return tuple(
             self.compute.place(_part_of_rank(noise.sample(batch, size, generator)))
