@@ -17,6 +17,7 @@ from rich.markup import escape
 from lapgan.allocator import keep_freed_memory
 from lapgan.cli.data import cache, entropy, prepare
 from lapgan.cli.evaluate import evaluate
+from lapgan.cli.export import demo, export
 from lapgan.cli.models import info, pack, recipes
 from lapgan.cli.sample import sample
 from lapgan.cli.train import classifier, train
@@ -33,7 +34,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-for command in (train, classifier, sample, evaluate, info, pack, recipes, prepare, cache, entropy):
+for command in (train, classifier, sample, evaluate, info, pack, recipes, prepare, cache, entropy,
+                export, demo):  # fmt: skip
     app.command()(command)
 app.add_typer(study_app, name="study")
 
