@@ -20,7 +20,9 @@ def export(
     ] = None,
     form: Annotated[
         list[str] | None,
-        typer.Option(help="How ONNX weights are stored: float32 (default), float16 or int8; repeatable."),
+        typer.Option(
+            help="How ONNX weights are stored: float32 (default), float16 or int8; repeatable."
+        ),
     ] = None,
     torch: Annotated[
         Path | None,

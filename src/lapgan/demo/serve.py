@@ -46,7 +46,7 @@ def make_server(folder: Path, port: int, host: str = "127.0.0.1") -> ThreadingHT
         return ThreadingHTTPServer((host, port), partial(_Handler, directory=str(folder)))
     except OSError as error:
         raise LapganError(
-            f"--port {port}: cannot be listened on ({error.strerror}). Choose another, or 0 for any."
+            f"--port {port}: cannot be listened on ({error.strerror}). Choose another, or 0."
         ) from error
 
 

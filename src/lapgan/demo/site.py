@@ -46,7 +46,9 @@ def write_site(cascade: Cascade, folder: Path, model: str, form: Form = "int8") 
 def _static() -> Path:
     path = Path(str(resources.files("lapgan.demo") / "static"))
     if not path.is_dir():
-        raise LapganError(f"{path}: the page is missing; install lapgan as a folder, not as an archive.")
+        raise LapganError(
+            f"{path}: the page is missing; install lapgan as a folder, not as an archive."
+        )
     return path
 
 

@@ -76,7 +76,10 @@ def _shorten(tensor: "TensorProto", form: Form) -> "tuple[list[TensorProto], lis
     scale = np.abs(w).max(axis=tuple(range(1, w.ndim)), keepdims=True) / np.float32(127)
     # A channel of zeros stays one.
     q = np.round(w / np.where(scale > 0, scale, 1)).astype(np.int8)
-    stored = [numpy_helper.from_array(q, f"{name}:int8"), numpy_helper.from_array(scale, f"{name}:scale")]  # fmt: skip
+    stored = [
+        numpy_helper.from_array(q, f"{name}:int8"),
+        numpy_helper.from_array(scale, f"{name}:scale"),
+    ]
     nodes = [
         helper.make_node("Cast", [f"{name}:int8"], [f"{name}:float"], to=TensorProto.FLOAT),
         helper.make_node("Mul", [f"{name}:float", f"{name}:scale"], [name]),

@@ -79,7 +79,7 @@ class CascadeGraph(nn.Module):
 
 
 class PyramidGraph(nn.Module):
-    """I_{k+1} = d(I_k): from `image`, of the finest size, to `image_SIZE` of every coarser level."""
+    """I_{k+1} = d(I_k): from `image`, of the finest size, to `image_SIZE` of coarser levels."""
 
     def __init__(self, sizes: list[Size], names: list[str], operator: Operator) -> None:
         super().__init__()

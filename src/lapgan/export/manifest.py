@@ -38,9 +38,8 @@ def describe_cascade(cascade: Cascade, model: str) -> dict[str, Any]:
     ]
     tensors: dict[str, Tensor] = {}
     for name, level in zip(names, cascade.levels, strict=True):
-        tensors |= {
-            key: tensor.contiguous() for key, tensor in generator_tensors(name, level.generator).items()
-        }  # fmt: skip
+        tensors |= generator_tensors(name, level.generator)
+    tensors = {key: tensor.contiguous() for key, tensor in tensors.items()}
     return {
         "format": FORMAT,
         "model": model,

@@ -46,8 +46,8 @@ def export_onnx(
 
     Returns:
         The content of `manifest.json`: that of `describe_cascade`, `opset`, and `graphs`, each with
-        `graph`, `form`, `file`, `bytes`, `sha256`, `inputs` and `outputs` (shapes by name; -1 is the
-        number of images) and `largest_difference` from PyTorch in the scale of the nets.
+        `graph`, `form`, `file`, `bytes`, `sha256`, `inputs` and `outputs` (shapes by name; -1 is
+        the number of images) and `largest_difference` from PyTorch in the scale of the nets.
 
     Raises:
         LapganError: the folder exists or cannot be written, a form is unknown, a package is not
@@ -127,8 +127,9 @@ def _export_graph(graph: Graph, values: Inputs) -> "ModelProto":
         # Constants that are kept are computed now, as numbers and not as symbols.
         outputs = list(graph.module(inputs))
         program = torch.onnx.export(
-            graph.module, (), kwargs={"inputs": inputs}, input_names=list(inputs), output_names=outputs,
-            dynamic_shapes=_any_number(inputs), opset_version=OPSET, dynamo=True, verbose=False,
+            graph.module, (), kwargs={"inputs": inputs}, input_names=list(inputs),
+            output_names=outputs, dynamic_shapes=_any_number(inputs), opset_version=OPSET,
+            dynamo=True, verbose=False,
         )  # fmt: skip
     assert program is not None
     return program.model_proto
