@@ -87,6 +87,26 @@ def block_noise(cascade: Cascade, seed: int) -> dict[str, Tensor]:
     return values
 
 
+def test_a_tiny_cascade_draws_in_onnxruntime_what_it_draws_in_pytorch(
+    tmp_path: Path, cascade: Cascade
+):
+    cascade = Cascade(cascade.recipe, cascade.levels, cascade.normalization, compute=FLOAT32)
+    manifest = export_onnx(cascade, tmp_path / "onnx", "tiny", whole=False)
+    ((coarse, fine),) = cascade.stages(BLOCK, seed=3)
+    z = [
+        level.noise.sample(BLOCK, level.size, torch.Generator().manual_seed(seed_of(3, 0, k)))
+        for k, level in enumerate(cascade.levels)
+    ]
+    folder = tmp_path / "onnx" / "float32"
+    first = run(folder / "level-6x8.onnx", {"z": z[1]})
+    torch.testing.assert_close(first["image"], coarse.image, atol=1e-5, rtol=0)
+    second = run(folder / "level-12.onnx", {"z": z[0], "coarse": coarse.image})
+    torch.testing.assert_close(second["high"], fine.high, atol=1e-5, rtol=0)
+    torch.testing.assert_close(second["image"], fine.image, atol=1e-5, rtol=0)
+    assert max(entry["largest_difference"] for entry in manifest["graphs"]) < 1e-5
+
+
+@pytest.mark.slow
 def test_the_graphs_draw_what_the_cascade_draws_from_the_same_noise(
     exported: tuple[Path, dict[str, Any]],
 ):
@@ -104,6 +124,7 @@ def test_the_graphs_draw_what_the_cascade_draws_from_the_same_noise(
     torch.testing.assert_close(drawn["image"], fine.image, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_whole_graph_begins_with_a_given_image_where_one_is_given(
     exported: tuple[Path, dict[str, Any]],
 ):
@@ -120,12 +141,14 @@ def test_the_whole_graph_begins_with_a_given_image_where_one_is_given(
     torch.testing.assert_close(image, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_pyramid_graph_reduces_images(exported: tuple[Path, dict[str, Any]]):
     image = torch.rand(2, 3, 8, 8)
     reduced = run(exported[0] / "float32" / "pyramid.onnx", {"image": image})["image_4"]
     torch.testing.assert_close(reduced, downsample(image, (4, 4), "bilinear"))
 
 
+@pytest.mark.slow
 def test_the_manifest_describes_the_files(exported: tuple[Path, dict[str, Any]]):
     folder, manifest = exported
     assert json.loads((folder / "manifest.json").read_text()) == manifest
@@ -151,6 +174,7 @@ def test_the_manifest_describes_the_files(exported: tuple[Path, dict[str, Any]])
     assert whole["outputs"] == {"image": [-1, 3, 8, 8]}
 
 
+@pytest.mark.slow
 def test_the_8_bit_form_is_the_cascade_with_rounded_weights(
     exported: tuple[Path, dict[str, Any]],
 ):

@@ -36,7 +36,7 @@ const missing = () => {
 
 function begin() {
   const lack = missing();
-  if (lack) return fail(`this browser has no ${lack}. Use Chrome 80, Firefox 114, Safari 16.4 or newer.`);
+  if (lack) return fail(`this browser has no ${lack}. Use Chrome 92, Firefox 114, Safari 16.4 or newer.`);
   $("message").textContent = "Loading the model…";
   worker = new Worker("./worker.js", { type: "module" });
   worker.addEventListener("message", answer);
