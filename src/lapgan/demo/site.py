@@ -8,6 +8,7 @@ from typing import Any
 from lapgan.cascade import Cascade
 from lapgan.errors import LapganError
 from lapgan.export import Form, export_onnx
+from lapgan.export.manifest import describe_noise
 from lapgan.files import atomic_folder, write_json
 
 __all__ = ["write_site"]
@@ -54,10 +55,10 @@ def _static() -> Path:
 
 def _check_noise(cascade: Cascade) -> None:
     for level in cascade.recipe.levels:
-        if level.noise.kind not in ("plane", "vector", "mixed"):
+        if describe_noise(level.noise, level.size)["distribution"] is None:
             raise LapganError(
-                f"level {level.name}: the page cannot draw noise of the kind {level.noise.kind!r}; "
-                "it draws plane, vector and mixed. Use `lapgan export` and draw the noise yourself."
+                f"level {level.name}: the page cannot draw noise of the kind {level.noise.kind!r}, "
+                "whose values depend on each other. Use `lapgan export` and draw it yourself."
             )
 
 

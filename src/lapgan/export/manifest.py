@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from lapgan.cascade import Cascade, Level
-from lapgan.noise import AnyNoise, MixedNoise, PlaneNoise, VectorNoise
+from lapgan.noise import AnyNoise, MixedNoise, PlaneNoise, is_vector
 from lapgan.normalization import Normalization
 from lapgan.sizes import Size
 from lapgan.weights import generator_tensors, pretrained_names, tensors_digest
 
-__all__ = ["FORMAT", "describe_cascade"]
+__all__ = ["FORMAT", "describe_cascade", "describe_noise"]
 
 FORMAT = "lapgan-onnx 1"
 
@@ -59,22 +59,20 @@ def _describe_level(name: str, level: Level, normalization: Normalization) -> di
     return {
         "name": name,
         "size": list(level.size),
-        "noise": _describe_noise(level.noise, level.size),
+        "noise": describe_noise(level.noise, level.size),
         "sigma": level.sigma,
         "mean": _shorten(mean),
         "std": _shorten(std),
     }
 
 
-def _describe_noise(noise: AnyNoise, size: Size) -> dict[str, Any]:
-    """Returns kind, shape and distribution; None where values depend on each other."""
+def describe_noise(noise: AnyNoise, size: Size) -> dict[str, Any]:
+    """Returns kind, shape, and distribution, which is None where values depend on each other."""
     distribution = None
-    if isinstance(noise, VectorNoise):
-        distribution = noise.distribution
-    elif isinstance(noise, MixedNoise):
+    if isinstance(noise, MixedNoise):
         distribution = "normal"
-    elif isinstance(noise, PlaneNoise):
-        distribution = "uniform"
+    elif isinstance(noise, PlaneNoise) or is_vector(noise):
+        distribution = noise.distribution
     shape = noise.sample(1, size, torch.Generator()).shape[1:]
     return {"kind": noise.kind, "shape": list(shape), "distribution": distribution}
 
