@@ -127,7 +127,7 @@ def pixels_of(page, selector: str = "canvas[data-image]") -> np.ndarray:
     })"""
     found = page.eval_on_selector_all(selector, script)
     return np.stack([
-        np.frombuffer(base64.b64decode(text), np.uint8).reshape(h, w, 4)[..., :3]
+        np.frombuffer(base64.b64decode(text), np.uint8).reshape(h, w, 4)[..., :3].astype(int)
         for h, w, text in found
     ])  # fmt: skip
 
@@ -149,34 +149,59 @@ def fractions(key: tuple[int, ...], count: int) -> np.ndarray:
     return (mix(mix(np.arange(count, dtype=np.uint32) ^ first) ^ second) >> 8) / 2**24
 
 
-def noise(distribution: str, shape: tuple[int, ...], key: tuple[int, ...]) -> torch.Tensor:
+def noise(
+    distribution: str,
+    shape: tuple[int, ...],
+    key: tuple[int, ...],
+    to: tuple[int, ...] | None = None,
+    t: float = 0.0,
+) -> torch.Tensor:
     count = int(np.prod(shape))
     if distribution == "uniform":
-        values = 4 * np.abs(fractions(key, count) - 0.5) - 1
+        place = fractions(key, count)
+        if to is not None:
+            way = fractions(to, count) - place
+            place = (place + t * (way - np.floor(way + 0.5))) % 1
+        values = 4 * np.abs(place - 0.5) - 1
     else:
         p = fractions(key, 2 * count)
         values = np.sqrt(-2 * np.log1p(-p[::2])) * np.cos(2 * np.pi * p[1::2])
     return torch.from_numpy(values.reshape(shape)).float()
 
 
-def expected_images(cascade: Cascade, seed: int, labels: list[int] | None) -> list[torch.Tensor]:
-    """The images of every level of a sheet, coarsest first, by PyTorch, uint8 (n, h, w, 3)."""
-    n = 20 if labels is None else len(labels)
+Keys = list[tuple[int, int, int]]
+
+
+def expected_images(
+    cascade: Cascade, labels: list[int] | None, keys: list[Keys], to: Keys | None = None
+) -> list[np.ndarray]:
+    """The images of every level by PyTorch, coarsest first, (n, h, w, 3).
+
+    `keys` has seed, image and variant per level and image; `to` those at the end of equal steps.
+    """
     levels, z, epsilon = cascade.levels[::-1], [], []
     for i, level in enumerate(levels):
-        normal = level.noise.kind == "mixed" or getattr(level.noise, "distribution", "") == "normal"
+        normal = level.noise.kind == "mixed" or level.noise.distribution == "normal"
         shape = tuple(level.noise.sample(1, level.size, torch.Generator()).shape[1:])
-        kind = "normal" if normal else "uniform"
-        z.append(torch.stack([noise(kind, shape, (seed, j, 0, i, 0)) for j in range(n)]))
+        kind, ends = "normal" if normal else "uniform", to or keys[i]
+        z.append(torch.stack([
+            noise(kind, shape, (*key, i, 0), (*end, i, 0), j / (len(ends) - 1))
+            for j, (key, end) in enumerate(zip(keys[i], ends, strict=True))
+        ]))  # fmt: skip
         e = None
         if level.sigma is not None:
             below = (3, *levels[i - 1].size)
-            e = torch.stack([noise("normal", below, (seed, j, 0, i, 1)) for j in range(n)])
+            e = torch.stack([noise("normal", below, (*key, i, 1)) for key in keys[i]])
         epsilon.append(e)
     label = None if labels is None else torch.tensor(labels)
     with torch.no_grad():
         stages = descend(levels, cascade.operator, z, label, epsilon=epsilon)
-    return [cascade.normalization.denormalize(stage.image).permute(0, 2, 3, 1) for stage in stages]
+    pixels = (cascade.normalization.denormalize(stage.image) for stage in stages)
+    return [images.permute(0, 2, 3, 1).numpy().astype(int) for images in pixels]
+
+
+def sheet_keys(cascade: Cascade, seed: int, n: int = 20) -> list[Keys]:
+    return [[(seed, i, 0) for i in range(n)]] * len(cascade.levels)
 
 
 def test_the_noise_has_its_distribution_and_is_independent():
@@ -199,11 +224,11 @@ def test_the_sheet_is_what_pytorch_draws_from_the_same_noise(browser, site: str,
     with page_of(browser, f"{site}#seed={seed}") as page:
         wait(page)
         shown = pixels_of(page)
-        expected = expected_images(
-            Cascade.load(MODEL, FLOAT32), seed, [i // 2 for i in range(20)]
-        )[-1]  # fmt: skip
+        cascade = Cascade.load(MODEL, FLOAT32)
+        labels = [i // 2 for i in range(20)]
+        expected = expected_images(cascade, labels, sheet_keys(cascade, seed))[-1]
         assert shown.std() > 30
-        assert np.abs(shown.astype(int) - expected.numpy()).max() <= 2
+        assert np.abs(shown - expected).max() <= 2
         assert page.problems == []
 
 
@@ -215,8 +240,8 @@ def test_normal_and_conditioning_noise_too(browser, tmp_path: Path):
         shown = pixels_of(page)
         assert shown.shape == (20, 12, 8, 3)
         assert shown.std() > 10
-        expected = expected_images(cascade, 2, None)[-1]
-        assert np.abs(shown.astype(int) - expected.numpy()).max() <= 2
+        expected = expected_images(cascade, None, sheet_keys(cascade, 2))[-1]
+        assert np.abs(shown - expected).max() <= 2
         assert not page.is_visible("[name=class]")
         assert page.problems == []
 
@@ -228,60 +253,53 @@ def test_a_growing_image_adds_residuals(browser, site: str):
         page.wait_for_selector(f"{READY} .row:nth-child(4)")
         assert page.get_attribute("#tab-grow", "aria-selected") == "true"
         cascade = Cascade.load(MODEL, FLOAT32)
-        stages = expected_images(cascade, 4, [i // 2 for i in range(20)])
+        stages = expected_images(cascade, [i // 2 for i in range(20)], sheet_keys(cascade, 4))
         names = cascade.recipe.level_names[::-1]
         for name, stage in zip(names, stages, strict=True):
-            (image,) = pixels_of(page, f"canvas[data-part='image {name}']").astype(int)
-            assert np.abs(image - stage[5].numpy()).max() <= 2
+            (image,) = pixels_of(page, f"canvas[data-part='image {name}']")
+            assert np.abs(image - stage[5]).max() <= 2
         for name in names[1:]:
             low, high, image = (
-                pixels_of(page, f"canvas[data-part='{part} {name}']").astype(int)
+                pixels_of(page, f"canvas[data-part='{part} {name}']")
                 for part in ("enlarged", "residual", "image")
             )
             assert (image == np.clip(low + high - 128, 0, 255)).all()
         assert page.problems == []
 
 
-def test_new_details_keep_what_is_coarser(browser, site: str):
-    with page_of(browser, f"{site}#view=details&redraw=32") as page:
+def test_new_details_redraw_the_chosen_levels_and_no_others(browser, site: str):
+    cascade = Cascade.load(MODEL, FLOAT32)
+
+    def check(page, redrawn: str, first: int) -> None:
+        keys = [
+            [(6, 3, first + v if v and name == redrawn else 0) for v in range(9)]
+            for name in cascade.recipe.level_names[::-1]
+        ]
         wait(page)
-        fine = pixels_of(page).astype(int)
+        expected = expected_images(cascade, [1] * 9, keys)[-1]
+        assert len({image.tobytes() for image in expected}) == 9
+        assert np.abs(pixels_of(page) - expected).max() <= 2
+
+    with page_of(browser, f"{site}#view=details&seed=6&image=3") as page:
+        check(page, "32", 0)
         page.check("[name=redraw][value='16']")
         page.uncheck("[name=redraw][value='32']")
-        wait(page)
-        middle = pixels_of(page).astype(int)
-        assert (fine[0] == middle[0]).all()
-        original = torch.from_numpy(fine[:1]).permute(0, 3, 1, 2).float()
-        for images, coarse, changes in ((fine, (16, 16), False), (middle, (16, 16), True)):
-            assert all((images[0] != image).any() for image in images[1:])
-            reduced = downsample(torch.from_numpy(images).permute(0, 3, 1, 2).float(), coarse)
-            shift = (reduced - downsample(original, coarse)).abs().mean((1, 2, 3))[1:]
-            # Level 32 of this model adds little, so that its noise hardly moves the 16x16 image.
-            assert (shift > 3).all() if changes else (shift < 3).all()
+        check(page, "16", 0)
         page.get_by_role("button", name="Redraw").click()
-        wait(page)
-        again = pixels_of(page).astype(int)
-        assert (again[0] == middle[0]).all()
-        assert (again[1] != middle[1]).any()
+        check(page, "16", 8)
         assert page.problems == []
 
 
-def test_between_two_seeds_it_begins_with_one_and_ends_with_the_other(browser, site: str):
+def test_between_two_seeds_the_noise_goes_along_a_circle(browser, site: str):
+    cascade = Cascade.load(MODEL, FLOAT32)
     with page_of(browser, f"{site}#view=between&seed=3&other=9&class=horse&image=2") as page:
         wait(page)
-        steps = pixels_of(page).astype(int)
-        ends = []
-        for seed in (3, 9):
-            page.goto(f"{site}#view=sheet&seed={seed}&class=horse")
-            page.wait_for_function(f"document.querySelector('[name=seed]').value === '{seed}'")
-            page.wait_for_selector("#tab-sheet[aria-selected=true]")
-            page.wait_for_selector(f"{READY} button:nth-child(20) canvas")
-            ends.append(pixels_of(page)[2].astype(int))
-        assert len(steps) == 9
-        assert np.abs(steps[0] - ends[0]).max() <= 2
-        assert np.abs(steps[-1] - ends[1]).max() <= 2
-        jumps = np.abs(np.diff(steps, axis=0)).mean((1, 2, 3))
-        assert jumps.max() < np.abs(steps[0] - steps[-1]).mean()
+        steps = pixels_of(page)
+        keys = [[(3, 2, 0)] * 9] * len(cascade.levels)
+        expected = expected_images(cascade, [7] * 9, keys, [(9, 2, 0)] * 9)[-1]
+        assert np.abs(steps - expected).max() <= 2
+        last = expected_images(cascade, [7] * 9, [[(9, 2, 0)] * 9] * len(cascade.levels))[-1]
+        assert np.abs(steps[-1] - last[0]).max() <= 2
         assert page.problems == []
 
 
@@ -299,12 +317,12 @@ def test_the_users_picture_is_reduced_and_refined(browser, site: str, tmp_path: 
         for name in ("8", "4"):
             page.select_option("[name=from]", name)
             page.wait_for_selector(f"{READY} canvas[data-image='7']")
-            (reduced,) = pixels_of(page, ".grid figure:first-child canvas").astype(int)
+            (reduced,) = pixels_of(page, ".grid figure:first-child canvas")
             image = finest
             for size in (16, 8, 4)[: {"8": 2, "4": 3}[name]]:
                 image = downsample(image, (size, size), "bilinear")
             assert np.abs(reduced - image[0].permute(1, 2, 0).numpy()).max() <= 2
-        refined = pixels_of(page).astype(int)
+        refined = pixels_of(page)
         assert len(refined) == 8
         assert (refined[0] != refined[1]).any()
         link = page.url

@@ -220,6 +220,7 @@ def test_a_shorter_form_rounds_large_weights_and_nothing_else():
         np.testing.assert_allclose(out, (x @ rounded) * small, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_program_of_torch_draws_what_the_cascade_draws(tmp_path: Path, cascade: Cascade):
     cascade = Cascade(cascade.recipe, cascade.levels, cascade.normalization, compute=FLOAT32)
     assert export_torch(cascade, tmp_path / "c.pt2") < 1e-5
