@@ -2,10 +2,12 @@
 
     python benchmarks/study_coverage.py --studies 300 --thresholds 200
 
-The first table is about shares, the second about threshold times. Each simulated study has the default design's numbers: 120 images per source, 28 answers per rater
-and source. Raters differ in their criterion (standard deviation 0.3), images in how real they look
-(the standard deviation in the table), both in units of the evidence. The true shares are those of
-all raters and all images: 85% for real images, 45% and 30% for two models.
+The first table is about shares, the second about threshold times.
+
+Each simulated study of the first has the default design's numbers: 120 images per source, 28
+answers per rater and source. Raters differ in their criterion (standard deviation 0.3), images in
+how real they look (the standard deviation in the table), both in units of the evidence. The true
+shares are those of all raters and all images: 85% for real images, 45% and 30% for two models.
 
 Raters' thresholds are distributed around 200 or 500 ms with the standard deviation 0.2 on log10.
 Their functions have the standard deviation 0.25 and 2% lapses; images move the evidence as above.
@@ -147,7 +149,7 @@ def print_shares(studies: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--studies", type=int, default=300, help="of shares, per row")
+    parser.add_argument("--studies", type=int, default=300, help="studies of shares, per row")
     parser.add_argument(
         "--thresholds", type=int, default=200, help="studies of thresholds, per row"
     )

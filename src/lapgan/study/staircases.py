@@ -11,7 +11,7 @@ and 10^mu, the geometric mean of all raters' thresholds, is estimated. The poste
 a grid. How the times were chosen does not matter to it: they follow from the answers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +24,11 @@ __all__ = ["RaterThresholds", "fit_raters"]
 
 Numbers = npt.NDArray[np.float64]
 
-_STEP = 0.025  # of thresholds, on log10 of the time
+_STEP = 0.03  # of thresholds, on log10 of the time
 _BEYOND = 1.0  # how far thresholds may lie outside the times that were shown, on log10
-_STDS = np.geomspace(0.06, 0.9, 10)
+_STDS = np.geomspace(0.06, 0.9, 9)
 _LAPSES = np.linspace(0.005, 0.035, 4)
-_BETWEEN = np.geomspace(_STEP, 1.0, 14)
+_BETWEEN = np.geomspace(_STEP, 1.0, 11)
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def fit_raters(judgements: Judgements, confidence: float = 0.95) -> RaterThresho
     likelihoods = model.likelihoods(counts)
     coarse = np.arange(model.thetas[0], model.thetas[-1], 3 * _STEP)
     first = _Posterior.of(likelihoods, model, coarse)
-    reach = 5 * max(np.sqrt(first.variance), _STEP)
-    fine = first.mean + np.linspace(-reach, reach, 61)
+    reach = 4.5 * max(np.sqrt(first.variance), _STEP)
+    fine = first.mean + np.linspace(-reach, reach, 45)
     posterior = _Posterior.of(likelihoods, model, fine)
     per_answer = posterior.influences(likelihoods, model)[judgements.correct.astype(int), who, at]
     images = np.unique(judgements.stimulus, return_inverse=True)[1]
