@@ -1,8 +1,8 @@
 """Many concurrent raters and a server that is killed half way: is any answer lost?
 
 Each rater joins, then answers trial after trial with a thinking time in between, over HTTP on
-loopback. Half way the server is ended with SIGKILL, or SIGTERM, and restarted. Afterwards the database is
-compared with every acknowledgement that the raters received.
+loopback. Half way the server is ended with SIGKILL, or SIGTERM, and restarted. Afterwards the
+database is compared with every acknowledgement that the raters received.
 
     python benchmarks/study_load.py --raters 200
     python benchmarks/study_load.py --raters 200 --signal TERM
