@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from lapgan.errors import LapganError
 from lapgan.models.contracts import DataInitialized
+from lapgan.models.group_norm import normalize_groups
 from lapgan.models.heads import he_normal_
 from lapgan.noise import AnyNoise, MixedNoise, VectorNoise
 from lapgan.section import Count, Section
@@ -98,9 +99,9 @@ class GeneratorBlock(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Turns maps (B, inputs, h, w) into (B, outputs, H, W)."""
-        h = self.conv1(_change_grid(F.silu(self.norm1(x)), self.grid))
-        a, b = self.modulation(w)[..., None, None].chunk(2, dim=1)
-        h = self.conv2(F.silu((1 + a) * self.norm2(h) + b))
+        h = self.conv1(_change_grid(F.silu(_normalize(self.norm1, x)), self.grid))
+        a, b = self.modulation(w).chunk(2, dim=1)
+        h = self.conv2(F.silu(_modulate(self.norm2, h, 1 + a, b)))
         y: Tensor = self.skip(_change_grid(x, self.grid)) + h
         return y
 
@@ -153,7 +154,7 @@ class ResidualVectorGenerator(nn.Module):
         x = self.project(joint).view(len(z), *self.start)
         for block in self.blocks:
             x = block(x, w)
-        image: Tensor = self.out(F.silu(self.norm(x)))
+        image: Tensor = self.out(F.silu(_normalize(self.norm, x)))
         return image
 
 
@@ -166,13 +167,15 @@ class ResidualGenerator(nn.Module, DataInitialized):
     go up, and the maps of each grid are joined to those that come up to it.
 
     Args:
-        size: height and width of the level, in pixels; divisible by 2^(grids - 1).
+        size: height and width of the level, in pixels; divisible by patch 2^(grids - 1).
         maps: maps on each grid, finest first.
         noise: length of the noise vector, and number of noise planes.
         style: length of w.
         num_classes: how many classes condition the residual; 0 for none.
         groups: of the normalization; divides every number of maps.
         gain: multiplies the noise, to give it variance 1.
+        patch: the finest grid has one place per patch of so many pixels squared. Larger patches
+            make fewer and larger products, which suits a CPU.
 
     Raises:
         LapganError: the size cannot be halved that often, or the groups do not divide the maps.
@@ -192,14 +195,15 @@ class ResidualGenerator(nn.Module, DataInitialized):
         num_classes: int = 0,
         groups: int = 16,
         gain: float = 1.0,
+        patch: int = 1,
     ) -> None:
         super().__init__()
-        check_grids(size, len(maps))
+        check_grids(size, len(maps), patch)
         _check_groups(size, maps, groups)
-        self.size, self.noise, self.gain = size, noise, gain
+        self.size, self.noise, self.gain, self.patch = size, noise, gain, patch
         self.style = Style(noise[0], style, num_classes, figures=1)
         self.register_buffer("residual_std", torch.ones(1, 3, 1, 1))
-        self.into = conv(3 + noise[1], maps[0])
+        self.into = conv((3 + noise[1]) * patch**2, maps[0])
         down, up, current = [], [], maps[0]
         for grid, count in enumerate(maps):
             down.append(GeneratorBlock(current, count, style, groups, "down" if grid else "same"))
@@ -211,7 +215,7 @@ class ResidualGenerator(nn.Module, DataInitialized):
             current = count
         self.down, self.up = nn.ModuleList(down), nn.ModuleList(up)
         self.norm = nn.GroupNorm(groups, current)
-        self.out = conv(current, 3, gain=0.3)
+        self.out = conv(current, 3 * patch**2, gain=0.3)
 
     def initialize_from(self, high: Tensor, low: Tensor | None) -> None:
         """Sets s_h from real residuals (n, 3, h, w)."""
@@ -235,8 +239,10 @@ class ResidualGenerator(nn.Module, DataInitialized):
         joint = self.style.join(z[:, :dimension], label)
         w = self.style(torch.cat((joint, 10 * sigma), dim=1))
         z_p = z[:, dimension:].view(len(z), planes, *self.size)
-        x = self._through_grids(self.into(torch.cat((2 * low, z_p), dim=1)), w)
-        residual: Tensor = self.residual_std * self.out(F.silu(self.norm(x)))
+        x = F.pixel_unshuffle(torch.cat((2 * low, z_p), dim=1), self.patch)
+        x = self._through_grids(self.into(x), w)
+        h = F.pixel_shuffle(self.out(F.silu(_normalize(self.norm, x))), self.patch)
+        residual: Tensor = self.residual_std * h
         return residual
 
     def _through_grids(self, x: Tensor, w: Tensor) -> Tensor:
@@ -251,6 +257,27 @@ class ResidualGenerator(nn.Module, DataInitialized):
         return x
 
 
+def _normalize(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    """Computes norm(x)."""
+    if _trains_on_cpu(x):
+        return normalize_groups(x, norm.num_groups, norm.weight, norm.bias)
+    y: Tensor = norm(x)
+    return y
+
+
+def _modulate(norm: nn.GroupNorm, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Computes scale norm(x) + shift for a norm without weights; scale and shift are (B, c)."""
+    if _trains_on_cpu(x):
+        return normalize_groups(x, norm.num_groups, scale, shift)
+    y: Tensor = scale[..., None, None] * norm(x) + shift[..., None, None]
+    return y
+
+
+def _trains_on_cpu(x: Tensor) -> bool:
+    """Whether gradients are wanted on a CPU, where PyTorch's normalization is slow."""
+    return x.device.type == "cpu" and x.requires_grad
+
+
 def conv(inputs: int, outputs: int, kernel: int = 3, gain: float = 1.0) -> nn.Conv2d:
     """Makes a convolution that keeps the size: weights of variance gain^2 / fan-in."""
     layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
@@ -263,12 +290,13 @@ def halve(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2)
 
 
-def check_grids(size: Size, grids: int) -> None:
-    """Raises a LapganError unless images can be halved to so many grids."""
-    factor = 2 ** (grids - 1)
+def check_grids(size: Size, grids: int, patch: int = 1) -> None:
+    """Raises a LapganError unless images can be cut into patches, and halved to so many grids."""
+    factor = patch * 2 ** (grids - 1)
     if size[0] % factor or size[1] % factor:
+        patches = f"cut its images into patches of {patch}x{patch}, and then " if patch > 1 else ""
         raise LapganError(
-            f"level {size_text(size)}: residual nets on {grids} grids halve its images "
+            f"level {size_text(size)}: residual nets on {grids} grids {patches}halve its images "
             f"{grids - 1} times, so that both sides must be divisible by {factor}; choose another "
             "size, or `maps` with fewer numbers."
         )
@@ -313,6 +341,7 @@ class ResidualGeneratorSection(Section):
 
     kind: Literal["residual"] = "residual"
     maps: Maps = (128, 256)
+    patch: Count = 1
     style: Count = 256
     groups: Count = 16
     takes_low: ClassVar[bool] = True
@@ -323,7 +352,7 @@ class ResidualGeneratorSection(Section):
         """Builds the net."""
         return ResidualGenerator(
             size, self.maps, (noise.dimension, noise.planes), self.style, num_classes, self.groups,
-            noise.variance**-0.5,
+            noise.variance**-0.5, self.patch,
         )  # fmt: skip
 
 
