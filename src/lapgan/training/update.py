@@ -13,12 +13,17 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lapgan.models.contracts import Discriminator, FeatureMaps, SupportsDistance
+from lapgan.models.contracts import (
+    Discriminator,
+    FeatureMaps,
+    SupportsDistance,
+    SupportsPairs,
+)
 from lapgan.objectives.contract import Objective
 from lapgan.optimizers import update_weights
 from lapgan.penalty import Penalty
 from lapgan.pyramid import image_of
-from lapgan.training.augment import augment
+from lapgan.training.augment import augment, augment_pair
 from lapgan.training.examples import Examples
 
 __all__ = ["Nets", "Terms", "Update", "add_noise", "distance", "update_nets"]
@@ -243,9 +248,12 @@ def add_noise(x: Tensor, std: float) -> Tensor:
 
 def _features(net: nn.Module, high: Tensor, low: Tensor | None, terms: Terms) -> FeatureMaps:
     discriminator = cast(Discriminator, net)
-    if terms.augment:
-        return discriminator.features(augment(image_of(high, low)), None)
-    return discriminator.features(high, low)
+    if not terms.augment:
+        return discriminator.features(high, low)
+    image = image_of(high, low)
+    if low is not None and isinstance(discriminator, SupportsPairs):
+        return discriminator.pair_features(*augment_pair(image, low))
+    return discriminator.features(augment(image), None)
 
 
 @contextmanager
