@@ -42,7 +42,7 @@ def normalize_groups(x: Tensor, groups: int, scale: Tensor, shift: Tensor) -> Te
 class _NormalizeGroups(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, groups: int, scale: Tensor, shift: Tensor) -> Tensor:
-        count = x[0].numel() // groups
+        count = x.shape[1:].numel() // groups
         mean = _sum_groups(_sum_pixels(x), groups) / count
         variance = _sum_groups(_sum_pixels(x * x), groups) / count - mean.square()
         inverse = (variance.clamp(min=0) + _EPSILON).rsqrt()
@@ -55,7 +55,7 @@ class _NormalizeGroups(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
         x, scale, mean, inverse = ctx.saved_tensors
-        count = x[0].numel() // ctx.groups
+        count = x.shape[1:].numel() // ctx.groups
         d_shift = _sum_pixels(dy)
         # The sum of dy times the normalized maps.
         d_scale = (_sum_pixels(dy * x) - mean * d_shift) * inverse
@@ -83,7 +83,7 @@ def _sum_pixels(x: Tensor) -> Tensor:
 def _sum_groups(x: Tensor, groups: int) -> Tensor:
     """Sums (B, c) within groups, and gives each map the sum of its group."""
     examples, maps = x.shape
-    sums = x.view(examples, groups, maps // groups).sum(2, keepdim=True)
+    sums = x.reshape(examples, groups, maps // groups).sum(2, keepdim=True)
     return sums.expand(-1, -1, maps // groups).flatten(1)
 
 

@@ -39,6 +39,7 @@ __all__ = [
     "ResidualVectorGeneratorSection",
     "check_grids",
     "conv",
+    "cut_patches",
     "halve",
 ]
 
@@ -239,9 +240,9 @@ class ResidualGenerator(nn.Module, DataInitialized):
         joint = self.style.join(z[:, :dimension], label)
         w = self.style(torch.cat((joint, 10 * sigma), dim=1))
         z_p = z[:, dimension:].view(len(z), planes, *self.size)
-        x = F.pixel_unshuffle(torch.cat((2 * low, z_p), dim=1), self.patch)
+        x = cut_patches(torch.cat((2 * low, z_p), dim=1), self.patch)
         x = self._through_grids(self.into(x), w)
-        h = F.pixel_shuffle(self.out(F.silu(_normalize(self.norm, x))), self.patch)
+        h = _join_patches(self.out(F.silu(_normalize(self.norm, x))), self.patch)
         residual: Tensor = self.residual_std * h
         return residual
 
@@ -288,6 +289,25 @@ def conv(inputs: int, outputs: int, kernel: int = 3, gain: float = 1.0) -> nn.Co
 def halve(x: Tensor) -> Tensor:
     """Returns the means of 2x2 places."""
     return F.avg_pool2d(x, 2)
+
+
+def cut_patches(x: Tensor, patch: int) -> Tensor:
+    """Turns (B, c, h, w) into (B, c patch^2, h / patch, w / patch), also where B is 0."""
+    if patch == 1:
+        return x
+    n, c, h, w = x.shape
+    parts = x.reshape(n, c, h // patch, patch, w // patch, patch).permute(0, 1, 3, 5, 2, 4)
+    return parts.reshape(n, c * patch**2, h // patch, w // patch)
+
+
+def _join_patches(x: Tensor, patch: int) -> Tensor:
+    """Turns (B, c patch^2, h, w) into (B, c, h patch, w patch); the inverse of `cut_patches`."""
+    if patch == 1:
+        return x
+    n, maps, h, w = x.shape
+    c = maps // patch**2
+    parts = x.reshape(n, c, patch, patch, h, w).permute(0, 1, 4, 2, 5, 3)
+    return parts.reshape(n, c, h * patch, w * patch)
 
 
 def check_grids(size: Size, grids: int, patch: int = 1) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lapgan.models.contracts import DataInitialized, FeatureMaps, SupportsPairs
 from lapgan.models.heads import he_normal_, leaky_relu_, minibatch_std
-from lapgan.models.residual import Maps, check_grids, conv, halve
+from lapgan.models.residual import Maps, check_grids, conv, cut_patches, halve
 from lapgan.penalty import SelectsPenalized
 from lapgan.pyramid import image_of, size_of
 from lapgan.section import Count, Section
@@ -118,7 +118,7 @@ class ResidualDiscriminator(nn.Module, DataInitialized, SelectsPenalized, Suppor
     def head(self, maps: FeatureMaps, label: Tensor | None) -> Tensor:
         """Returns logits (B,)."""
         (x,) = maps
-        x = self.into(F.pixel_unshuffle(x, self.patch))
+        x = self.into(cut_patches(x, self.patch))
         for block in self.blocks:
             x = block(x)
         x = F.leaky_relu(x, 0.2)
