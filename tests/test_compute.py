@@ -39,6 +39,7 @@ def test_a_cuda_device_that_only_emulates_bfloat16_computes_in_float32(
     monkeypatch: pytest.MonkeyPatch, emulated: bool, dtype: torch.dtype
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(
         torch.cuda,
         "is_bf16_supported",
@@ -49,6 +50,8 @@ def test_a_cuda_device_that_only_emulates_bfloat16_computes_in_float32(
         assert compute.device.type == "cuda"
         assert compute.dtype == dtype
     assert choose_compute("cpu", "float32").device.type == "cpu"
+    with pytest.raises(LapganError, match=r"--device cuda:2: PyTorch sees 2 CUDA devices"):
+        choose_compute("cuda:2")
 
 
 def test_the_choice_is_explained(monkeypatch: pytest.MonkeyPatch):
@@ -84,7 +87,7 @@ def test_a_seed_repeats_what_layers_draw():
 
 
 def test_a_device_that_is_not_there_is_named():
-    with pytest.raises(LapganError, match="--device gpu: expected auto, cpu or cuda"):
+    with pytest.raises(LapganError, match="--device gpu: expected auto, cpu, cuda"):
         choose_compute("gpu")
     if not torch.cuda.is_available():
         with pytest.raises(LapganError, match="--device cuda: PyTorch sees no CUDA device"):

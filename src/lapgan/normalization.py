@@ -45,6 +45,10 @@ class Normalization:
         _, std = self._at((difference.shape[-2], difference.shape[-1]))
         return difference * std
 
+    def to(self, device: torch.device) -> "Normalization":
+        """Returns the same map on a device."""
+        return Normalization(self.mean.to(device), self.std.to(device))
+
     def _at(self, size: Size) -> tuple[Tensor, Tensor]:
         if size == tuple(self.mean.shape[-2:]):
             return self.mean, self.std

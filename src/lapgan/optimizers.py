@@ -45,8 +45,9 @@ class Sgd(Section):
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Makes the optimizer."""
+        weights = list(parameters)
         return torch.optim.SGD(
-            parameters, lr=self.learning_rate, momentum=self.momentum, foreach=True
+            weights, lr=self.learning_rate, momentum=self.momentum, **_in_one_pass(weights)
         )
 
     def set_schedule(
@@ -85,7 +86,10 @@ class Adam(Section):
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Makes the optimizer."""
-        return torch.optim.Adam(parameters, lr=self.learning_rate, betas=self.betas, foreach=True)
+        weights = list(parameters)
+        return torch.optim.Adam(
+            weights, lr=self.learning_rate, betas=self.betas, **_in_one_pass(weights)
+        )
 
     def set_schedule(
         self,
@@ -113,6 +117,15 @@ class Adam(Section):
 
 
 AnyOptimizer = Annotated[Sgd | Adam, Field(discriminator="kind")]
+
+
+def _in_one_pass(weights: list[nn.Parameter]) -> dict[str, bool]:
+    """Returns the option that updates all weights in one kernel on CUDA, in few passes elsewhere.
+
+    Moments are the same in both, so a run may go on with the other one.
+    """
+    on_cuda = bool(weights) and weights[0].device.type == "cuda"
+    return {"fused": True} if on_cuda else {"foreach": True}
 
 
 def update_weights(

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from lapgan.errors import LapganError
 from lapgan.files import atomic_path
+from lapgan.hub import MODEL_FILE, download_model
 from lapgan.models.classifier import ClassifierSection
 from lapgan.normalization import Normalization
 from lapgan.recipe import Recipe, check_recipe
@@ -246,24 +247,31 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 
 
 def read_weights(path: Path) -> Weights:
-    """Reads a weights file, all levels' files of a run folder, or a model of the package.
+    """Reads a weights file, a run folder, a folder of `lapgan push`, or a model of package or Hub.
 
     Args:
-        path: a file, a folder, or one of `pretrained_names` where there is no such path.
+        path: a file or a folder; where there is no such path, one of `pretrained_names`, or
+            `hub:OWNER/NAME` with `@REVISION` behind it for another revision than the newest.
 
     Raises:
         LapganError: there is nothing to read, or the file is damaged, was changed, or comes from a
             newer version.
     """
+    if (path / MODEL_FILE).is_file():
+        return _read_file(path / MODEL_FILE)
     if path.is_dir():
         return _join(path, [_read_file(file) for file in RunFolder(path).weights_files()])
     if not path.exists() and str(path) in pretrained_names():
         with resources.as_file(resources.files("lapgan.pretrained") / f"{path}.safetensors") as own:
             return _read_file(own)
+    word, _, name = path.as_posix().partition(":")
+    if word == "hub" and not path.exists():
+        return _read_file(download_model(name))
     if not path.is_file():
         raise LapganError(
             f"{path}: there is no such file or folder; expected a run folder, a .safetensors file, "
-            f"or a model of the package: {', '.join(pretrained_names()) or 'there is none'}."
+            f"a model of the package ({', '.join(pretrained_names()) or 'there is none'}), or "
+            "hub:OWNER/NAME."
         )
     return _read_file(path)
 

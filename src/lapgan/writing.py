@@ -15,16 +15,18 @@ from lapgan.cascade import Cascade
 from lapgan.data import class_folders
 from lapgan.data.decode import InvalidImageError, decode
 from lapgan.errors import LapganError
-from lapgan.files import atomic_folder, atomic_path, check_writable
-from lapgan.pictures import encode_png, write_png, zoom_to
+from lapgan.files import atomic_folder, atomic_path, check_writable, write_atomically
+from lapgan.pictures import caption_rows, encode_png, sheet, write_png, zoom_to
 from lapgan.progress import tracked_blocks
 from lapgan.pyramid import Stage
 from lapgan.sizes import Size, size_text
 
-__all__ = ["check_output", "read_coarse_image", "write_chain", "write_images"]
+__all__ = ["check_output", "read_coarse_image", "write_chain", "write_images", "write_overview"]
 
 _FOLDER = "folder"
 _MAX_SHEET = 200_000_000  # pixels
+# Of the overview: images per row, rows at most, and pixels per image at least.
+_COLUMNS, _MAX_ROWS, _SIDE = 8, 16, 64
 
 
 def check_output(out: Path, *, chain: bool = False) -> None:
@@ -113,6 +115,23 @@ def write_chain(
     columns = [zoom_to(picture, cascade.sizes[0]) for picture in _pictures(stages)]
     images = torch.stack(columns, dim=1).flatten(0, 1)
     write_png(out, images, columns=len(columns), zoom=zoom)
+
+
+def write_overview(cascade: Cascade, out: Path) -> None:
+    """Generates a small sheet: a row per class with its name, or a square without classes.
+
+    Of more than 16 classes the first 16 are shown.
+
+    Raises:
+        LapganError: `out` cannot be written.
+    """
+    names = cascade.class_names[:_MAX_ROWS]
+    n = _COLUMNS * (len(names) or _COLUMNS)
+    images = cascade.sample(n, labels=cascade.labels(n, range(len(names))) if names else None)
+    height, width = cascade.sizes[0]
+    zoom = max(1, _SIDE // max(height, width))
+    picture = sheet(zoom_to(images, (zoom * height, zoom * width)), _COLUMNS)
+    write_atomically(out, encode_png(caption_rows(picture, names) if names else picture))
 
 
 def _pictures(stages: list[Stage]) -> Iterator[Tensor]:

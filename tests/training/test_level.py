@@ -111,9 +111,11 @@ def test_a_penalty_is_due_once_in_so_many_steps_and_the_other_terms_in_each(
     content, terms = content_of(task), []
     content["levels"]["12"] |= TERMS
 
-    def update(nets: Nets, examples: Examples, objective: Objective, each: Terms) -> Update:
+    def update(
+        nets: Nets, examples: Examples, objective: Objective, each: Terms, fresh: Examples | None
+    ) -> Update:
         terms.append(each)
-        return update_nets(nets, examples, objective, each)
+        return update_nets(nets, examples, objective, each, fresh)
 
     monkeypatch.setattr("lapgan.training.level.update_nets", update)
     train_task(revise(task, content, "12"), SILENT)
@@ -205,9 +207,11 @@ def test_the_budget_moves_the_weight_of_a_decaying_penalty(
     content, terms = content_of(task), []
     content["training"]["penalty"] = {"kind": "exact", "decay": "cosine", "every": 1}
 
-    def update(nets: Nets, examples: Examples, objective: Objective, each: Terms) -> Update:
+    def update(
+        nets: Nets, examples: Examples, objective: Objective, each: Terms, fresh: Examples | None
+    ) -> Update:
         terms.append(each)
-        return update_nets(nets, examples, objective, each)
+        return update_nets(nets, examples, objective, each, fresh)
 
     monkeypatch.setattr("lapgan.training.level.update_nets", update)
     train_task(revise(task, content, "12"), SILENT)

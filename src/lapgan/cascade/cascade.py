@@ -94,6 +94,25 @@ class Cascade:
         return cls.from_weights(read_weights(Path(path)), Path(path), compute)
 
     @classmethod
+    def from_pretrained(
+        cls, name: str | Path, revision: str | None = None, compute: Compute | None = None
+    ) -> "Cascade":
+        """Loads a cascade from the Hugging Face Hub, or from a folder that `lapgan push` wrote.
+
+        Args:
+            name: `OWNER/NAME` on the Hub, or whatever `load` takes; what is on the disk comes
+                first. The file is downloaded once.
+            revision: a branch, a tag or a commit on the Hub; by default the newest.
+            compute: where to run; chosen by default.
+
+        Raises:
+            LapganError: the model cannot be downloaded, or see `load`.
+        """
+        if Path(name).exists() or "/" not in str(name):
+            return cls.load(name, compute)
+        return cls.load(f"hub:{name}" + (f"@{revision}" if revision else ""), compute)
+
+    @classmethod
     def from_weights(
         cls, weights: Weights, path: Path, compute: Compute | None = None
     ) -> "Cascade":
@@ -223,7 +242,7 @@ class Cascade:
             For each block one Stage per level, coarsest first.
         """
         check_numbers(n, seed)
-        label = self._check_labels(n, labels)
+        label = _labels_of(self, n, labels)
         if start is not None:
             score_size = self.guide.size if self.guide and self.candidates > 1 else None
             check_start(n, start, self.sizes, score_size)
@@ -258,7 +277,7 @@ class Cascade:
                 f"level {self.recipe.levels[k].name}: no residuals from low-pass images of "
                 f"{size_text(size_of(low))}; expected the size of a level other than the coarsest."
             )
-        label = self._check_labels(len(low), labels)
+        label = _labels_of(self, len(low), labels)
         sampler = self._sampler
 
         @torch.inference_mode()
@@ -275,10 +294,11 @@ class Cascade:
     def _sampler(self) -> BlockSampler:
         return BlockSampler(self.levels, self.operator, self.compute, self.guide, self.candidates)
 
-    def _check_labels(self, n: int, labels: Labels) -> Tensor | None:
-        if labels is None:
-            return self.labels(n)
-        return check_labels(n, labels, self.class_names, self.recipe.name)
+
+def _labels_of(cascade: Cascade, n: int, labels: Labels) -> Tensor | None:
+    if labels is None:
+        return cascade.labels(n)
+    return check_labels(n, labels, cascade.class_names, cascade.recipe.name)
 
 
 def _first(stage: Stage, count: int) -> Stage:

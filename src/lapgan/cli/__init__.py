@@ -1,11 +1,16 @@
 """The command line: one file per group of commands.
 
 PyTorch takes seconds to import, so each command imports what it needs.
+
+Every command ends with one of these statuses: 0, it is done; 1, a LapganError; 2, the command line
+itself is wrong; 70, a fault of this package; 128 + n, it was ended by signal n, 130 by Ctrl-C.
 """
 
+import io
 import os
 import signal
 import sys
+import traceback
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -16,8 +21,11 @@ from rich.markup import escape
 
 from lapgan.allocator import keep_freed_memory
 from lapgan.cli.data import cache, entropy, prepare
+from lapgan.cli.doctor import doctor
 from lapgan.cli.evaluate import evaluate
 from lapgan.cli.models import info, pack, recipes
+from lapgan.cli.push import push
+from lapgan.cli.runs import runs, watch
 from lapgan.cli.sample import sample
 from lapgan.cli.train import classifier, train
 from lapgan.errors import LapganError
@@ -33,7 +41,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-for command in (train, classifier, sample, evaluate, info, pack, recipes, prepare, cache, entropy):
+_COMMANDS = (
+    *(train, classifier, sample, evaluate, info, pack, push, recipes, runs, watch),
+    *(prepare, cache, entropy, doctor),
+)
+for command in _COMMANDS:
     app.command()(command)
 app.add_typer(study_app, name="study")
 
@@ -56,12 +68,18 @@ def _options(
     pass
 
 
-def _replace_closed_streams() -> None:
-    """Lets commands run whose output or messages were closed by the shell (`2>&-`)."""
+def _prepare_streams() -> None:
+    """Lets commands run whose streams the shell closed (`2>&-`), or that lack characters.
+
+    A pipe of Windows, for one, takes the characters of one language only; others become `?`.
+    """
     if sys.stdout is None:
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (for as long as the process lives)
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (never closed)
     if sys.stderr is None:
-        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _exit(number: int, frame: object) -> None:
@@ -69,9 +87,12 @@ def _exit(number: int, frame: object) -> None:
 
 
 def main() -> None:
-    """Runs the command line; a LapganError becomes one message and exit status 1."""
+    """Runs the command line; a LapganError becomes one message and exit status 1.
+
+    The other statuses are listed in the module's docstring.
+    """
     keep_freed_memory()
-    _replace_closed_streams()
+    _prepare_streams()
     for number in end_signals():
         # So that what is half written is removed, as on Ctrl-C.
         signal.signal(number, _exit)
@@ -82,3 +103,11 @@ def main() -> None:
             f"[red]error:[/red] {escape(str(error))}"
         )
         sys.exit(1)
+    except Exception:
+        traceback.print_exc()
+        print(
+            "This is a fault in lapgan, not in what you typed. Please report it with the lines "
+            "above and the output of `lapgan doctor`.",
+            file=sys.stderr,
+        )
+        sys.exit(70)

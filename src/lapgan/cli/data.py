@@ -1,12 +1,21 @@
 """Commands about data: prepare pictures, bound their entropy."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from lapgan.cli.options import Seed, SkipInvalid, console, on_invalid
+from lapgan.cli.options import (
+    Json,
+    Seed,
+    SkipInvalid,
+    complete_recipe,
+    console,
+    on_invalid,
+    print_json,
+)
 from lapgan.errors import LapganError, requires
 from lapgan.files import check_writable
 
@@ -58,6 +67,7 @@ def prepare(
 
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove them.")] = False,
+    json: Json = False,
 ) -> None:
     """List the decoded images that are kept on the disk, or remove them.
 
@@ -68,6 +78,10 @@ def cache(
 
     folder = default_cache()
     entries = clear_stored(folder) if clear else list_stored(folder)
+    if json:
+        stored = [{**asdict(entry), "path": str(entry.path)} for entry in entries]
+        print_json({"folder": str(folder), "removed": clear, "entries": stored})
+        return
     for entry in entries:
         count, *_, height, width = entry.shape or (0, 0, 0)
         name = escape(entry.name or entry.path.name)
@@ -91,10 +105,16 @@ def _picture_size(text: str) -> "Size":
 
 def entropy(
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="A data source with train and test images.")
+        str,
+        typer.Argument(
+            metavar="DATA", help="A data source; a part is held out if it has no test images."
+        ),
     ],
     recipe: Annotated[
-        str | None, typer.Option(help="Take sizes, operator and noise from this recipe.")
+        str | None,
+        typer.Option(
+            help="Take sizes, operator and noise from this recipe.", autocompletion=complete_recipe
+        ),
     ] = None,
     sizes: Annotated[
         str | None, typer.Option(help="The levels instead, finest first: 32,16,8,4.")
@@ -117,7 +137,7 @@ def entropy(
 ) -> None:
     """Bound the entropy of each level given the next coarser one, in bits per pixel."""
     with requires("eval", "`lapgan entropy`"):
-        from lapgan.data import open_images
+        from lapgan.data import NoSplitError, hold_out_images, open_images
         from lapgan.evaluation.metrics.entropy.levels import measure_entropy
         from lapgan.evaluation.metrics.entropy.views import entropy_table, write_entropy_plot
 
@@ -125,7 +145,11 @@ def entropy(
     for path in (out, plot):
         if path is not None:
             check_writable(path)
-    train, test = (open_images(data, split=split) for split in ("train", "test"))
+    train = open_images(data)
+    try:
+        test = open_images(data, split="test")
+    except NoSplitError:
+        train, test = hold_out_images(train, min(n, len(train) // 4))
     report = measure_entropy(train, test, config, out)
     console.print(entropy_table(report))
     if plot is not None:

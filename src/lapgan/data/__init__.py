@@ -4,14 +4,17 @@ from lapgan.data.cache import default_cache
 from lapgan.data.crops import CornerCrops, check_crop_size, corner_crops, corner_offsets
 from lapgan.data.images import Images
 from lapgan.data.opening import open_images
+from lapgan.data.parts import hold_out_images, is_mixed
 from lapgan.data.prepare import prepare_images
 from lapgan.data.reading import OnInvalid
 from lapgan.data.sources import describe_sources, find_source
 from lapgan.data.sources.folder import class_folders
+from lapgan.data.sources.splits import NoSplitError
 
 __all__ = [
     "CornerCrops",
     "Images",
+    "NoSplitError",
     "OnInvalid",
     "check_crop_size",
     "class_folders",
@@ -20,6 +23,8 @@ __all__ = [
     "default_cache",
     "describe_sources",
     "find_source",
+    "hold_out_images",
+    "is_mixed",
     "open_images",
     "prepare_images",
 ]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lapgan.compute import Compute
 from lapgan.errors import LapganError
+from lapgan.files import write_json
 from lapgan.run_folder import PartFolder
 from lapgan.training.callbacks import Callback
 from lapgan.training.config import Budget, LogIntervals
@@ -94,6 +95,7 @@ def train_task(
         if task.folder.state.exists():
             load_state(task.folder.state, state)
         rewind_records(task.folder.log, state.images_seen)
+        write_json(task.folder.budget, task.budget.content())
         callback.started(task.name, state.images_seen, state.seconds, task.budget)
         _Loop(task, state, callback).run(stopped)
     return state
@@ -142,6 +144,7 @@ class _Loop(Generic[State]):
             self._checkpoint()
         if draws:
             task.draw_sheet(state)
+            self.callback.drawn(task.name, state.images_seen)
             self.next_sheet = state.seconds + every.sheet
 
     def _is_spent(self) -> bool:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.context import SpawnProcess
 from multiprocessing.queues import SimpleQueue
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from lapgan.compute import choose_compute
-from lapgan.data import Images, open_images
+from lapgan.data import Images, hold_out_images, open_images
 from lapgan.errors import LapganError
 from lapgan.normalization import Normalization
 from lapgan.recipe import LevelRecipe
@@ -22,6 +23,8 @@ from lapgan.training.folder import lock
 from lapgan.training.level import LevelTask
 from lapgan.training.log import Record
 from lapgan.training.loop import train_task
+from lapgan.training.resident import place_batches
+from lapgan.training.selection import ScoredLevel, Selection, open_held_out, selection_of
 from lapgan.training.signals import stop_signals
 
 __all__ = ["train_levels"]
@@ -33,7 +36,7 @@ def train_levels(
     """Trains the selected levels.
 
     Args:
-        config: what to train; its precision is one that was chosen, not `auto`.
+        config: what to train; `precision` and `compile` are chosen, not left open.
         images: the training images.
         callback: see `lapgan.training.callbacks`.
         stopped: whether the run shall stop.
@@ -58,19 +61,53 @@ def _train_level(
     callback: Callback,
     stopped: Callable[[], bool],
 ) -> None:
+    compute = replace(
+        choose_compute(config.device, config.precision), compiled=bool(config.compile)
+    )
+    folder = RunFolder(config.out).part(level.name)
+    at_once = min(config.jobs, len(config.selected_levels))
     task = LevelTask(
         recipe=config.recipe,
         level=level,
-        batches=training_batches(config.recipe, images, config.seed),
-        normalization=normalization,
-        folder=RunFolder(config.out).part(level.name),
+        batches=place_batches(
+            training_batches(config.recipe, images, config.seed), compute, at_once
+        ),
+        normalization=normalization.to(compute.device),
+        folder=folder,
         budget=config.budget(level),
         seed=config.seed,
-        compute=choose_compute(config.device, config.precision),
+        compute=compute,
         intervals=config.intervals,
+        selection=_make_selection(config, level, images, normalization, callback),
     )
     with lock(task.folder):
         train_task(task, callback, stopped)
+
+
+def _make_selection(
+    config: RunConfig,
+    level: LevelRecipe,
+    images: Images,
+    normalization: Normalization,
+    callback: Callback,
+) -> Selection | None:
+    """Makes the selection that a run asks for; warns of one that it does not go on with."""
+    folder, criterion = RunFolder(config.out).part(level.name), config.select
+    if criterion is not None:
+        source = data_source(config.data, config.recipe)
+        held_out = open_held_out(criterion, source, images, config.recipe, config.on_invalid)
+        compute = choose_compute(config.device, config.precision)
+        target = ScoredLevel(
+            config.recipe, level, normalization, images, held_out, compute, config.seed
+        )
+        return Selection(criterion, target, folder)
+    if selected := selection_of(folder, level.name):
+        callback.warned(
+            f"level {level.name}: samples are drawn from {folder.best.name}, which was selected by "
+            f"{selected['by']} after {selected['images_seen']:,} images. Continue with --select "
+            f"{selected['by']}, or delete the file to sample with the last weights."
+        )
+    return None
 
 
 class _QueueCallback(Callback):
@@ -84,6 +121,9 @@ class _QueueCallback(Callback):
 
     def recorded(self, part: str, record: Record) -> None:
         self.queue.put(("recorded", (part, record)))
+
+    def drawn(self, part: str, images: int) -> None:
+        self.queue.put(("drawn", (part, images)))
 
     def warned(self, message: str) -> None:
         self.queue.put(("warned", (message,)))
@@ -145,6 +185,7 @@ def _work(config: RunConfig, name: str, threads: int, queue: "SimpleQueue[Any]")
     try:
         source = data_source(config.data, config.recipe)
         images = open_images(source, on_invalid=config.on_invalid)
+        images, _ = hold_out_images(images, config.recipe.data.hold_out)
         normalization = normalization_of(config.recipe, images)
         with stop_signals() as stopped:
             level = config.recipe.level(name)
