@@ -65,10 +65,6 @@ def train(
         ),
     ] = None,
     skip_invalid: SkipInvalid = False,
-    workers: Annotated[
-        int,
-        typer.Option(min=0, help="Processes that decode the images of stream:SOURCE; 0: a thread."),
-    ] = 0,
     select: Annotated[
         str | None,
         typer.Option(
@@ -80,6 +76,10 @@ def train(
     select_every: Annotated[
         int, typer.Option(min=1, metavar="IMAGES", help="Examples between two scores.")
     ] = 50_000,
+    workers: Annotated[
+        int,
+        typer.Option(min=0, help="Processes that decode the images of stream:SOURCE; 0: a thread."),
+    ] = 0,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard event files too.")
     ] = False,
@@ -114,8 +114,8 @@ def train(
         precision=precision,
         compile=compile_,
         on_invalid=on_invalid(skip_invalid),
-        workers=workers,
         select=criterion,
+        workers=workers,
     )
     if dry_run:
         _print_plan(config)

@@ -128,8 +128,9 @@ class LevelRecipe(Section):
         discriminator: of residual and low-pass image.
         noise: what the generator starts from.
         share: the level's share of a budget in minutes, relative to the other levels.
-        generator_rate: multiplies G's learning rate, so that G and D learn at two rates (Heusel et
-            al., 2017).
+        rate: multiplies the learning rates of G and D.
+        generator_rate: multiplies G's learning rate besides, so that G and D learn at two rates
+            (Heusel et al., 2017).
         own_penalty: in a file `penalty`; takes the place of the one of `training`.
         supervised: the distance between generated and real residual in the loss of G: its weight,
             or a table; see `lapgan.supervised`.
@@ -147,6 +148,7 @@ class LevelRecipe(Section):
     discriminator: Annotated[AnyDiscriminator, Field(discriminator="kind")]
     noise: Annotated[AnyNoise, Field(discriminator="kind")]
     share: Positive = 1.0
+    rate: Positive = 1.0
     generator_rate: Positive = 1.0
     own_penalty: AnyPenalty | None = Field(default=None, alias="penalty")
     supervised: AnySupervised = Supervised()

@@ -17,13 +17,7 @@ from lapgan.recipe import Recipe
 from lapgan.streaming import StreamedBatches
 from lapgan.training.examples import normalization_of, training_batches
 
-__all__ = [
-    "TrainingImages",
-    "decoded_images",
-    "open_training_images",
-    "training_normalization",
-    "training_set",
-]
+__all__ = ["TrainingImages", "open_training_images", "training_normalization", "training_set"]
 
 TrainingImages = Images | ImageStream
 
@@ -44,30 +38,12 @@ def open_training_images(source: str, recipe: Recipe, on_invalid: OnInvalid) -> 
         return hold_out_images(images, recipe.data.hold_out)[0]
     if recipe.data.hold_out:
         raise LapganError(
-            f"{source}: no images are held out of a stream; write their shards with `lapgan "
-            "prepare --shards FOLDER --hold-out N`, and use --set data.hold_out=0."
+            f"{source}: no image of a stream can be held out, and recipe {recipe.name} holds out "
+            f"{recipe.data.hold_out:,}; use --set data.hold_out=0, or leave out `stream:`."
         )
     stream = open_stream(source, on_invalid=on_invalid)
     check_image_size(stream.name, stream.size, size, corners=corners)
     return stream
-
-
-def decoded_images(images: TrainingImages, purpose: str) -> Images:
-    """Returns images that are decoded.
-
-    Args:
-        images: the training images.
-        purpose: what needs them decoded, such as an option.
-
-    Raises:
-        LapganError: they are streamed.
-    """
-    if isinstance(images, Images):
-        return images
-    raise LapganError(
-        f"{purpose}: needs every image at hand, but {images.name} is streamed; leave out "
-        f"{purpose} or the word `stream:`."
-    )
 
 
 def training_set(

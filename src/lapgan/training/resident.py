@@ -25,8 +25,8 @@ _CHUNK = 4096
 def place_batches(batches: TrainingSet, compute: Compute, at_once: int = 1) -> TrainingSet:
     """Puts the training images on a CUDA device if they fit.
 
-    They fit if they take at most a quarter of its free memory. Elsewhere, and if they do not fit,
-    minibatches are read by the processor and sent as they are, 8 bits per value.
+    They fit if they take at most a quarter of its free memory. Elsewhere, if they do not fit, and
+    from a stream, minibatches are read by the processor and sent as they are, 8 bits per value.
 
     Args:
         batches: the training examples; those of a stream are returned as they are.

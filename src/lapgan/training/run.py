@@ -24,12 +24,7 @@ from lapgan.training.folder import (
     recorded_compile,
     recorded_precision,
 )
-from lapgan.training.opening import (
-    TrainingImages,
-    decoded_images,
-    open_training_images,
-    training_set,
-)
+from lapgan.training.opening import TrainingImages, open_training_images, training_set
 from lapgan.training.schedule import train_levels
 from lapgan.training.selection import open_held_out
 from lapgan.training.signals import stop_signals
@@ -109,8 +104,7 @@ def _open(config: RunConfig) -> tuple[RunConfig, RunIdentity]:
     images = open_training_images(source, recipe, config.on_invalid)
     _check_images(config, images)
     if config.select is not None:
-        decoded = decoded_images(images, "--select")
-        open_held_out(config.select, source, decoded, recipe, config.on_invalid)
+        open_held_out(config.select, source, images, recipe, config.on_invalid)
     _check_nets(recipe, images)
     compute = choose_run_compute(config)
     identity = RunIdentity(recipe, config.seed, images, compute)

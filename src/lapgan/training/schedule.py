@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from lapgan.compute import choose_compute
+from lapgan.data import Images
 from lapgan.distributed import current_ranks, decide_together
 from lapgan.errors import LapganError
 from lapgan.normalization import Normalization
@@ -25,7 +26,6 @@ from lapgan.training.log import Record
 from lapgan.training.loop import train_task
 from lapgan.training.opening import (
     TrainingImages,
-    decoded_images,
     open_training_images,
     training_normalization,
     training_set,
@@ -102,13 +102,12 @@ def _make_selection(
 ) -> Selection | None:
     """Makes the selection that a run asks for; warns of one that it does not go on with."""
     folder, criterion = RunFolder(config.out).part(level.name), config.select
-    if criterion is not None:
+    if criterion is not None and isinstance(images, Images):
         source = data_source(config.data, config.recipe)
-        decoded = decoded_images(images, "--select")
-        held_out = open_held_out(criterion, source, decoded, config.recipe, config.on_invalid)
+        held_out = open_held_out(criterion, source, images, config.recipe, config.on_invalid)
         compute = choose_compute(config.device, config.precision)
         target = ScoredLevel(
-            config.recipe, level, normalization, decoded, held_out, compute, config.seed
+            config.recipe, level, normalization, images, held_out, compute, config.seed
         )
         return Selection(criterion, target, folder)
     if selected := selection_of(folder, level.name):
