@@ -337,10 +337,13 @@ def test_a_plan_is_what_a_run_would_do(config: RunConfig):
     # layer of D; then of the dense nets.
     g = (4 * 4 * 49 + 4) + (4 * 4 * 49 + 4) + (4 * 3 * 25 + 3)
     d = (3 * 4 * 25 + 4) + (4 * 4 * 25 + 4) + (4 * 12 * 12 + 1)
-    assert lines[2] == f"level 32: G {g:,} and D {d:,} parameters, for 64 images"
+    assert lines[3] == f"level 32: G {g:,} and D {d:,} parameters, for 64 images"
     g = (5 * 16 + 16) + (16 * 16 + 16) + (16 * 192 + 192)
     d = (192 * 8 + 8) + (8 * 8 + 8) + (8 + 1)
     assert lines[1] == f"level 8: G {g:,} and D {d:,} parameters, for 64 images"
+    # Five values of 24 bits, and 32 x 32 pixels of one plane.
+    assert "of 120 bits per image, covariance of rank 5 " in lines[2]
+    assert f"of {24 * 32 * 32:,} bits per image, covariance of rank {32 * 32:,} " in lines[4]
     assert not config.out.exists()
 
 
