@@ -265,6 +265,41 @@ def everything(
     table(out)
 
 
+@app.command("reference")
+def reference(
+    out: Annotated[Path, typer.Option()],
+    images: Annotated[int, typer.Option(help="Images for the distance.")] = 1500,
+) -> None:
+    """Measures the distance of what needs no training: held-out images, and residuals of zero.
+
+    It takes the normalization from any variant that was trained.
+    """
+    from lapgan.data import open_images
+    from lapgan.evaluation.features.extract import extract_features, load_extractor
+    from lapgan.evaluation.metrics.frechet import frechet_distance
+    from lapgan.evaluation.real import read_crops
+    from lapgan.files import write_json
+    from lapgan.pyramid import upsample
+
+    folder = next(path.parent for path in sorted(out.glob("*/result.json")))
+    variant = json.loads((folder / "result.json").read_text())["variant"]
+    photographs = read_crops(open_images("cifar10", split="test"), range(images), (28, 28))
+    cascade = cascade_of(variant, folder, photographs)
+    coarse = cascade.levels[1].generator.photographs
+    low = upsample(coarse, cascade.sizes[0], cascade.operator)
+    shown = {
+        "held-out images": images_at_level("test", 0, images, cascade),
+        "residual of zero": cascade.normalization.denormalize(low),
+    }
+    real, extractor = real_features(images, cascade, out), load_extractor()
+    values = {
+        name: frechet_distance(real, extract_features(pixels, extractor)).value
+        for name, pixels in shown.items()
+    }
+    write_json(out / "reference.json", values)
+    print(values)
+
+
 def describe(path: Path) -> str:
     """Returns one line of a result."""
     row = json.loads(path.read_text())
