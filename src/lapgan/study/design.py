@@ -35,7 +35,7 @@ _Milliseconds = Annotated[float, Field(ge=10, le=60_000)]
 
 
 class Staircase(Section):
-    """A weighted up-down staircase on the logarithm of the presentation time.
+    """A transformed up-down staircase on the logarithm of the presentation time.
 
     After `correct_to_shorten` correct answers in a row the time is divided by `ratio`; after a
     mistake it is multiplied by `ratio`. Three to one converges where 0.5^(1/3) = 79.4% of answers
