@@ -300,6 +300,39 @@ def reference(
     print(values)
 
 
+@app.command("shown")
+def shown(
+    models: Annotated[list[str], typer.Argument(help="Model or run, as MODEL:SIZE.")],
+    draws: Annotated[int, typer.Option()] = 2048,
+    lows: Annotated[int, typer.Option(help="Low-pass images.")] = 4,
+    seed: int = 0,
+) -> None:
+    """Prints how many bits of its noise a level of a trained model shows."""
+    from lapgan.cascade import Cascade
+    from lapgan.evaluation.metrics.noise_use import measure_noise_use
+    from lapgan.pyramid import upsample
+
+    print("| model | noise | rank | at least | at most | directions |")
+    print("|---" * 6 + "|")
+    for text in models:
+        name, _, level = text.rpartition(":")
+        cascade = Cascade.load(name)
+        k = cascade.recipe.level_names.index(level)
+        # One in so many of a block, so that classes differ.
+        stages = next(iter(cascade.stages(64, seed)))
+        chosen = slice(0, 64, 64 // lows)
+        coarse = stages[len(cascade.levels) - 2 - k].image.clone()[chosen]
+        labels = cascade.labels(64)
+        use = measure_noise_use(
+            cascade, k, upsample(coarse, cascade.sizes[k], cascade.operator),
+            None if labels is None else labels[chosen], draws, seed,
+        )  # fmt: skip
+        rank = cascade.levels[k].noise.covariance_rank(cascade.sizes[k])
+        cells = [f"{name} at {level}", f"{use.entropy:,.0f}", f"{rank:,}"]
+        cells += [f"{x.value:,.0f} ± {x.error:,.0f}" for x in (use.lower, use.upper, use.dimension)]
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
 def describe(path: Path) -> str:
     """Returns one line of a result."""
     row = json.loads(path.read_text())
