@@ -10,7 +10,7 @@ from lapgan.cascade import Cascade
 from lapgan.cascade.blocks import BLOCK
 from lapgan.data import open_images
 from lapgan.errors import LapganError
-from lapgan.writing import read_coarse_image, write_chain, write_images
+from lapgan.writing import read_coarse_image, write_chain, write_images, write_overview
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -61,6 +61,27 @@ def test_a_chain_shows_every_level_beside_its_residual(cascade: Cascade, tmp_pat
     assert pixels(tmp_path / "chain.png").shape == (2 * (3 * 12 + 4), 2 * (3 * 12 + 4), 3)
     assert (pixels(tmp_path / "chain.png")[::2, ::2][:12, 28:40]
             == cascade.sample(1)[0].permute(1, 2, 0).numpy()).all()  # fmt: skip
+
+
+def test_an_overview_has_a_row_per_class_and_its_name(
+    cascade_with_classes: Cascade, tmp_path: Path
+):
+    write_overview(cascade_with_classes, tmp_path / "overview.png")
+    picture = pixels(tmp_path / "overview.png")
+    images = cascade_with_classes.sample(24).permute(0, 2, 3, 1).numpy()
+    side, gap = 60, 2  # 12x12, enlarged five times
+    assert picture.shape[0] == 3 * (side + gap) - gap
+    text = picture.shape[1] - (8 * (side + gap) - gap)
+    rows = picture[:: side + gap, text :: side + gap]
+    assert (rows == images[:, 0, 0].reshape(3, 8, 3)).all()
+    names = np.split(picture[: 3 * side, :text], 3)
+    assert all((name < 128).any() for name in names)
+    assert not (names[0] == names[1]).all()
+
+
+def test_an_overview_without_classes_is_a_sheet(cascade: Cascade, tmp_path: Path):
+    write_overview(cascade, tmp_path / "overview.png")
+    assert pixels(tmp_path / "overview.png").shape == (8 * 62 - 2, 8 * 62 - 2, 3)
 
 
 def test_a_given_image_is_refined(cascade: Cascade, tmp_path: Path):

@@ -26,7 +26,7 @@ def update_average(
         model: the module in training.
         images: how many images the last step used.
         images_seen: how many all steps used.
-        half_life: after how many images an old weight counts half.
+        half_life: after how many images an old weight counts half; 0 for the model's weights.
         ramp: the largest half-life, as a fraction of the images seen.
 
     References:
@@ -34,7 +34,7 @@ def update_average(
     """
     # Divided by 20 and not multiplied by 0.05, which rounds differently: runs of before go on.
     horizon = min(half_life, max(images_seen / (1 / ramp), 1e-8))
-    beta = 0.5 ** (images / horizon)
+    beta = 0.5 ** (images / horizon) if half_life else 0.0
     with torch.no_grad():
         torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - beta)
         for buffer, current in zip(average.buffers(), model.buffers(), strict=True):

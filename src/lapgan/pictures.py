@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from lapgan.files import write_atomically
 from lapgan.sizes import Size
 
-__all__ = ["encode_png", "sheet", "write_png", "zoom_to"]
+__all__ = ["caption_rows", "encode_png", "sheet", "write_png", "zoom_to"]
 
 _GAP = 2
 _BACKGROUND = 255
@@ -37,6 +37,26 @@ def sheet(images: UInt8[Tensor, "n 3 h w"], columns: int | None = None) -> UInt8
         top, left = i // columns * step_y, i % columns * step_x
         canvas[:, top : top + height, left : left + width] = image
     return canvas
+
+
+def caption_rows(
+    picture: UInt8[Tensor, "3 h w"], captions: Sequence[str]
+) -> UInt8[Tensor, "3 h W"]:
+    """Writes a caption to the left of each row of a sheet.
+
+    Args:
+        picture: rows of one height, at the size at which it is looked at.
+        captions: one per row.
+    """
+    height = picture.shape[1] / len(captions)
+    font = ImageFont.load_default(max(8, min(16, int(height) - 2)))
+    width = math.ceil(max(font.getlength(caption) for caption in captions)) + 3 * _GAP
+    canvas = Image.new("RGB", (width, picture.shape[1]), (_BACKGROUND,) * 3)
+    draw = ImageDraw.Draw(canvas)
+    for row, caption in enumerate(captions):
+        draw.text((_GAP, (row + 0.5) * height), caption, fill=(0, 0, 0), font=font, anchor="lm")
+    text = torch.from_numpy(np.array(canvas)).permute(2, 0, 1)
+    return torch.cat((text, picture), dim=2)
 
 
 def zoom_to(images: UInt8[Tensor, "n 3 h w"], size: Size) -> UInt8[Tensor, "n 3 H W"]:

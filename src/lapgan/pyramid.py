@@ -35,6 +35,7 @@ __all__ = [
     "OPERATORS",
     "Operator",
     "Stage",
+    "direct_stage",
     "downsample",
     "gaussian_pyramid",
     "image_of",
@@ -144,6 +145,33 @@ def stages_of(
         Stage(low, residual_of(fine, low), fine)
         for fine, low in zip(images, [*lows, None], strict=True)
     ]
+
+
+def direct_stage(
+    image: Float[Tensor, "b c h w"], sizes: Sequence[Size], operator: Operator = "burt-adelson"
+) -> Stage:
+    """Computes a level with both of its images scaled from the finest, not one from the other.
+
+        I_k = d(I_0),  l_k = u(d(I_0)),  h_k = I_k - l_k
+
+    Args:
+        image: images I_0 at the finest size.
+        sizes: that of the level, and that of the next coarser one if there is one.
+        operator: which d(.) and u(.), by name.
+
+    References:
+        The released code of Denton et al. (2015).
+    """
+    fine, *coarse = (_scale(image, size, operator) for size in sizes)
+    if not coarse:
+        return Stage(None, fine, fine)
+    low = upsample(coarse[0], sizes[0], operator)
+    return Stage(low, residual_of(fine, low), fine)
+
+
+def _scale(x: Tensor, size: Size, operator: Operator) -> Tensor:
+    """Reduces images; those of this size already stay as they are, as I_0 does."""
+    return x if size_of(x) == tuple(size) else downsample(x, size, operator)
 
 
 def laplacian_pyramid(

@@ -15,16 +15,18 @@ from lapgan.cascade import Cascade
 from lapgan.data import class_folders
 from lapgan.data.decode import InvalidImageError, decode
 from lapgan.errors import LapganError
-from lapgan.files import atomic_folder, atomic_path, check_writable
-from lapgan.pictures import encode_png, write_png, zoom_to
+from lapgan.files import atomic_folder, atomic_path, check_writable, write_atomically
+from lapgan.pictures import caption_rows, encode_png, sheet, write_png, zoom_to
 from lapgan.progress import tracked_blocks
 from lapgan.pyramid import Stage
 from lapgan.sizes import Size, size_text
 
-__all__ = ["check_output", "read_coarse_image", "write_chain", "write_images"]
+__all__ = ["check_output", "read_coarse_image", "write_chain", "write_images", "write_overview"]
 
 _FOLDER = "folder"
 _MAX_SHEET = 200_000_000  # pixels
+# Of the overview: images per row, rows at most, and pixels per image at least.
+_COLUMNS, _MAX_ROWS, _SIDE = 8, 16, 64
 
 
 def check_output(out: Path, *, chain: bool = False) -> None:
@@ -79,7 +81,7 @@ def write_images(
     check_output(out)
     kind = _output_kind(out)
     if kind == ".png":
-        _check_sheet(out, n, cascade.sizes[0], zoom)
+        _check_sheet(out, n, cascade.output_sizes[0], zoom)
     blocks = tracked_blocks(cascade.stream(n, seed, labels, start), "sampling", n)
     if kind == ".png":
         write_png(out, list(blocks), zoom=zoom)
@@ -87,7 +89,7 @@ def write_images(
         arrays = {}
         if labels is not None:
             arrays = {"labels": labels.numpy(), "class_names": np.array(cascade.class_names)}
-        _write_npz(out, blocks, (n, *cascade.sizes[0], 3), arrays)
+        _write_npz(out, blocks, (n, *cascade.output_sizes[0], 3), arrays)
     else:
         names = class_folders(cascade.class_names)
         _write_folder(out, blocks, None if labels is None else [names[int(i)] for i in labels])
@@ -108,11 +110,29 @@ def write_chain(
         LapganError: `out` is no .png file, cannot be written, or the sheet would be too large.
     """
     check_output(out, chain=True)
-    _check_sheet(out, n * (2 * len(cascade.sizes) - 1), cascade.sizes[0], zoom)
+    sizes = cascade.output_sizes
+    _check_sheet(out, n * (2 * len(sizes) - 1), sizes[0], zoom)
     stages = cascade.chain(n, seed, labels, start)
-    columns = [zoom_to(picture, cascade.sizes[0]) for picture in _pictures(stages)]
+    columns = [zoom_to(picture, sizes[0]) for picture in _pictures(stages)]
     images = torch.stack(columns, dim=1).flatten(0, 1)
     write_png(out, images, columns=len(columns), zoom=zoom)
+
+
+def write_overview(cascade: Cascade, out: Path) -> None:
+    """Generates a small sheet: a row per class with its name, or a square without classes.
+
+    Of more than 16 classes the first 16 are shown.
+
+    Raises:
+        LapganError: `out` cannot be written.
+    """
+    names = cascade.class_names[:_MAX_ROWS]
+    n = _COLUMNS * (len(names) or _COLUMNS)
+    images = cascade.sample(n, labels=cascade.labels(n, range(len(names))) if names else None)
+    height, width = cascade.sizes[0]
+    zoom = max(1, _SIDE // max(height, width))
+    picture = sheet(zoom_to(images, (zoom * height, zoom * width)), _COLUMNS)
+    write_atomically(out, encode_png(caption_rows(picture, names) if names else picture))
 
 
 def _pictures(stages: list[Stage]) -> Iterator[Tensor]:

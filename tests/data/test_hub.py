@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from lapgan.data import open_images
+from lapgan.data import NoSplitError, open_images
 from lapgan.errors import LapganError
 
 
@@ -30,7 +30,7 @@ def test_reads_what_the_library_fetched(tmp_path, pixels, encode, monkeypatch):
     assert images.class_names == ("cat", "dog")
     assert (images.pixels[2] == pixels(2).transpose(2, 0, 1)).all()
     assert open_images(f"hub:{tmp_path / 'set'}").fingerprint == images.fingerprint
-    with pytest.raises(LapganError, match="the split 'test' cannot be downloaded"):
+    with pytest.raises(NoSplitError, match="Unknown split"):
         open_images(f"hub:{tmp_path / 'set'}", split="test")
 
 

@@ -37,6 +37,21 @@ def test_pictures_without_classes_are_shuffled():
     assert colors[:20].max() > 40
 
 
+def test_of_very_many_images_no_class_is_cut_away():
+    """Class folders of 70,000 images, of which single ones are of classes of their own."""
+    n, rare = 70_000, 200
+    pixels = np.broadcast_to(np.zeros((1, 3, 1, 1), np.uint8), (n, 3, 1, 1))
+    labels = np.sort(np.concatenate((np.zeros(n - rare, np.int64), np.arange(1, rare + 1))))
+    names = tuple(map(str, range(rare + 1)))
+    shuffled = shuffle_classes(Images(pixels, labels, names, "many", "f" * 8))
+    assert len(shuffled) == 60_000
+    assert shuffled.labels is not None
+    assert len(np.unique(shuffled.labels)) == rare + 1
+    places = np.flatnonzero(shuffled.labels)
+    assert len(places) == rare
+    assert np.abs(places.mean() / 60_000 - 0.5) < 0.1  # spread over the whole order
+
+
 def test_other_images_stay_as_they_are():
     images = folders()
     alternating = dataclasses.replace(images, labels=np.arange(60) % 3)

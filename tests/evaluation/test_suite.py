@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from lapgan.cascade import Cascade
@@ -20,7 +21,7 @@ from lapgan.compute import choose_compute
 from lapgan.data import Images
 from lapgan.errors import LapganError
 from lapgan.evaluation.config import EvaluationConfig, SampleCounts
-from lapgan.evaluation.context import Context, EvaluatedModel, open_model
+from lapgan.evaluation.context import Context, EvaluatedModel, open_context, open_model
 from lapgan.evaluation.measurement import HELD_OUT, TRAINING, Measurement
 from lapgan.evaluation.metrics import METRICS, find_metrics, load_metrics
 from lapgan.evaluation.metrics.parzen import CENTROIDS
@@ -94,6 +95,89 @@ def test_a_model_that_gives_its_training_images_scores_as_they_do(
         assert copies.value == pytest.approx(0, abs=1e-3)
         assert find(evaluation, "parrot", f"copies by {space}").value == 1
     assert find(evaluation, HELD_OUT, "recall-lite0").value > 0.5
+
+
+def without_test_split(context: Context) -> Context:
+    held_out = dataclasses.replace(
+        context.held_out, pixels=context.held_out.pixels[:0], labels=np.zeros(0, np.int64)
+    )
+    return dataclasses.replace(context, held_out=held_out)
+
+
+def test_without_held_out_images_training_images_are_searched_among_each_other():
+    """A copied image is found, mirrored or not; new images are as far away as others are."""
+    training = photos(60, 1)
+    mirrored = training.pixels[:24, :, :, ::-1]
+    copies = dataclasses.replace(training, pixels=mirrored, labels=None, class_names=())
+    models = [EvaluatedModel("parrot", source=copies), EvaluatedModel("new", source=photos(24, 5))]
+    counts = dataclasses.replace(COUNTS, samples=24, neighbor_queries=16)
+    context = without_test_split(Context(models, training, photos(4, 2), counts))
+    evaluation = run(context, "neighbours")
+    for space in ("pixels", "lite0"):
+        parrot, new = (
+            find(evaluation, name, f"nearest-neighbour ratio by {space}").value
+            for name in ("parrot", "new")
+        )
+        assert parrot == pytest.approx(0, abs=1e-3)
+        assert 0.6 < new < 1.6
+        assert find(evaluation, "parrot", f"copies by {space}").value == 1
+    assert evaluation.pictures[0].caption.startswith("real training images")
+
+
+def test_usual_metrics_without_held_out_images(
+    cascade_with_classes: Cascade,
+    training: Images,
+    held_out: Images,
+    caplog: pytest.LogCaptureFixture,
+):
+    model = EvaluatedModel("tiny", cascade=cascade_with_classes)
+    context = without_test_split(Context([model], training, held_out, COUNTS))
+    metrics = choose_usual_metrics(context)
+    assert [metric.name for metric in metrics] == [
+        "kid", "precision-recall", "density-coverage", "classes", "neighbours"
+    ]  # fmt: skip
+    for name in ("parzen", "multiscale-parzen", "dependence"):
+        assert f"{name} is left out: {name}: needs held-out images" in caplog.text
+    measured = {m.metric for m in evaluate_models(context, metrics).measurements}
+    assert {"kid-lite0", "kid-lite0 of class cat", "copies by pixels"} <= measured
+    with pytest.raises(LapganError, match=r"parzen: needs held-out images.*--hold-out N"):
+        run(context, "parzen")
+
+
+def test_what_the_models_held_out_is_held_out(cascade: Cascade, tmp_path: Path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for index, pixels in enumerate(photos(40, 1).pixels):
+        Image.fromarray(pixels.transpose(1, 2, 0)).save(data / f"{index:02}.png")
+    recipe = cascade.recipe
+    for count in (8, 0):
+        section = recipe.data.model_copy(update={"hold_out": count})
+        cascade.recipe = recipe.model_copy(update={"data": section})
+        cascade.save(tmp_path / f"{count}.safetensors")
+    paths = [str(tmp_path / f"{count}.safetensors") for count in (8, 0)]
+    alone, both = (
+        open_context(EvaluationConfig(models, str(data), images=16))
+        for models in (paths[:1], paths)
+    )
+    assert (len(alone.training), len(alone.held_out)) == (32, 8)
+    assert (len(both.training), len(both.held_out)) == (40, 0)
+    seen = {image.tobytes() for image in alone.training.pixels}
+    assert not seen & {image.tobytes() for image in alone.held_out.pixels}
+
+
+def test_two_folders_are_compared_without_a_model(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    for name, seed, count in (("mine", 1, 12), ("theirs", 2, 20)):
+        (tmp_path / name).mkdir()
+        for index, pixels in enumerate(photos(count, seed, 16).pixels):
+            Image.fromarray(pixels.transpose(1, 2, 0)).save(tmp_path / name / f"{index}.png")
+    command = ["evaluate", str(tmp_path / "mine"), "--data", str(tmp_path / "theirs"), "--quick"]
+    result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "report")])
+    assert result.exit_code == 0, result.output
+    assert "mine has 12 images, so 12 images per model are compared instead of 1,000" in caplog.text
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    rows = {row["metric"]: row["n"] for row in report["measurements"]}
+    assert rows["kid-lite0"] == rows["copies by pixels"] == 12
+    assert {row["subject"] for row in report["measurements"]} == {"mine"}
 
 
 def test_every_metric_of_a_cascade_with_classes(

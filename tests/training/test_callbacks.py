@@ -3,8 +3,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+from PIL import Image
 from rich.console import Console
 
+from lapgan.pictures import write_png
+from lapgan.run_folder import RunFolder
 from lapgan.training.callbacks import CallbackList, TensorBoard, progress_callback
 from lapgan.training.config import Budget
 from lapgan.training.log import ClassifierRecord, LevelRecord
@@ -73,6 +77,46 @@ def test_a_terminal_shows_the_progress_of_each_level():
     assert "warning: level 28: D has won." in text(terminal)
 
 
+def last_bars(console: Console) -> dict[str, str]:
+    """The last line of each bar, by its title."""
+    lines = re.sub(r"\x1b\[[\d;?]*\w|\r", "\n", text(console)).splitlines()
+    titles = ("all levels", "level 8", "level 16", "level 32")
+    return {
+        title: [line for line in lines if line.startswith(title + " ")][-1].rstrip()
+        for title in titles
+    }
+
+
+def test_a_narrow_terminal_shows_the_whole_run_and_the_levels_to_come():
+    """Two of six minutes are over when the coarsest level of two minutes is done."""
+    terminal = console(terminal=True, width=80)
+    budgets = {"8": 120.0, "16": 120.0, "32": 120.0}
+    with progress_callback(terminal) as callback:
+        callback.planned([(part, Budget(seconds=s)) for part, s in budgets.items()])
+        callback.started("8", 0, 0.0, Budget(seconds=120.0))
+        callback.recorded("8", replace(RECORD, seconds=120.0))
+        callback.started("16", 0, 0.0, Budget(seconds=120.0))
+        callback.recorded("16", replace(RECORD, seconds=60.0))
+    bars = last_bars(terminal)
+    assert " 50% " in bars["all levels"]
+    assert "100% " in bars["level 8"]
+    assert " 50% " in bars["level 16"]
+    assert bars["level 32"].endswith("to come")
+    assert max(map(len, bars.values())) <= 80
+
+
+def test_levels_count_by_their_pixels_where_images_are_the_limit():
+    terminal = console(terminal=True, width=80)
+    with progress_callback(terminal) as callback:
+        callback.planned([(part, Budget(images=1000)) for part in ("8", "16", "32")])
+        callback.started("8", 1000, 9.0, Budget(images=1000))
+        callback.started("16", 0, 0.0, Budget(images=1000))
+        callback.recorded("16", replace(RECORD, images_seen=1000))
+    bars = last_bars(terminal)
+    assert f" {(64 + 256) / (64 + 256 + 1024):.0%} " in bars["all levels"]
+    assert bars["level 8"].endswith("done before")
+
+
 def test_elsewhere_each_record_is_a_line():
     pipe = console(terminal=False)
     with progress_callback(pipe) as callback:
@@ -92,6 +136,14 @@ def test_elsewhere_each_record_is_a_line():
     ]
 
 
+def test_elsewhere_levels_are_numbered():
+    pipe = console(terminal=False)
+    with progress_callback(pipe) as callback:
+        callback.planned([("8", Budget(images=10)), ("28", Budget(images=10))])
+        callback.started("28", 0, 0.0, Budget(images=10))
+    assert text(pipe).splitlines() == ["level 28 (2 of 2) starts"]
+
+
 def test_tensorboard_gets_every_figure_against_images_seen(tmp_path: Path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -99,7 +151,11 @@ def test_tensorboard_gets_every_figure_against_images_seen(tmp_path: Path):
     board.started("28", 0, 0.0, Budget(images=20_000))
     board.started("classifier", 0, 0.0, Budget(images=20_000))
     board.recorded("classifier", CLASSIFIER)
+    board.drawn("classifier", 2000)
     board.recorded("28", RECORD)
+    sheet = RunFolder(tmp_path).part("28").sheet(5000)
+    write_png(sheet, torch.full((1, 3, 5, 7), 99, dtype=torch.uint8))
+    board.drawn("28", 5000)
     board.recorded("28", replace(RECORD, images_seen=6000, loss_d=0.5))
     events = EventAccumulator(str(tmp_path / "level-28")).Reload()
     assert [(e.step, round(e.value, 4)) for e in events.Scalars("loss_d")] == [
@@ -107,5 +163,9 @@ def test_tensorboard_gets_every_figure_against_images_seen(tmp_path: Path):
         (6000, 0.5),
     ]
     assert "fake_accuracy" in events.Tags()["scalars"]
+    (image,) = events.Images("samples")
+    assert (image.step, image.height, image.width) == (5000, 5, 7)
+    with Image.open(io.BytesIO(image.encoded_image_string)) as picture:
+        assert picture.getpixel((3, 2)) == (99, 99, 99)
     events = EventAccumulator(str(tmp_path / "classifier")).Reload()
     assert [e.step for e in events.Scalars("loss_classifier")] == [2000]

@@ -23,7 +23,7 @@ from lapgan.run_folder import RunFolder
 from lapgan.training.callbacks import Callback
 from lapgan.training.config import Budget, LogIntervals, RunConfig
 from lapgan.training.log import Record
-from lapgan.training.run import plan, train
+from lapgan.training.run import choose_run_compute, plan, train
 
 DATA = "dead-leaves:40"
 
@@ -58,12 +58,14 @@ def test_a_run_trains_every_level_into_a_cascade(config: RunConfig):
     saved = Cascade.load(config.out / "cascade.safetensors")
     assert torch.equal(saved.sample(4), Cascade.load(config.out).sample(4))
     assert {figures["images_seen"] for figures in saved.training.values()} == {64}
+    assert (config.out / "samples.png").exists()
 
 
 def test_single_levels_make_the_same_cascade(config: RunConfig):
     train(config, Callback())
     single = replace(config, out=config.out.with_name("single"))
     assert train(replace(single, levels=("32",)), Callback()) is None
+    assert not (single.out / "samples.png").exists()
     assert train(replace(single, levels=("8",)), Callback()) is not None
     assert_same_states(config.out, single.out)
 
@@ -359,7 +361,7 @@ def test_an_interrupted_modern_run_ends_in_the_same_weights(run_folder: Path):
             f"levels.{size}.augment=true",
         ]
     config = RunConfig(
-        read_recipe("cifar10", small), run_folder, "dead-leaves:40", images=48, device="cpu"
+        read_recipe("cifar10-small", small), run_folder, "dead-leaves:40", images=48, device="cpu"
     )
     stopped = replace(config, out=run_folder.with_name("stopped"))
     for level in ("4", "8", "16", "32"):
@@ -440,3 +442,28 @@ def test_a_killed_run_continues_to_the_same_weights(config: RunConfig, number: s
     ]
     seen = [[json.loads(line)["images_seen"] for line in log.splitlines()] for log in logs]
     assert seen[0] == seen[1]
+
+
+def test_a_run_stays_compiled_or_not_as_it_was_begun(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("lapgan.training.run.choose_compiled", lambda device, asked: bool(asked))
+    list(plan(config))
+    train(replace(config, images=8), Callback())
+    assert recorded(config)["compile"] is False
+    assert recorded(config)["tf32"] is False
+    with pytest.raises(LapganError, match=r"compile \(there False, here True\)"):
+        train(replace(config, compile=True), Callback())
+    # A run of an earlier version, whose nets were not compiled either.
+    content = recorded(config)
+    del content["compile"], content["tf32"]
+    (config.out / "run.json").write_text(json.dumps(content))
+    with pytest.raises(LapganError, match=r"compile \(there False, here True\)"):
+        train(replace(config, compile=True), Callback())
+    train(replace(config, images=16), Callback())
+    assert recorded(config)["compile"] is False
+    content["compile"] = True
+    (config.out / "run.json").write_text(json.dumps(content))
+    assert choose_run_compute(config).compiled
+    with pytest.raises(LapganError, match=r"compile \(there True, here False\)"):
+        train(replace(config, compile=False), Callback())

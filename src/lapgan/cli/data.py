@@ -1,12 +1,21 @@
 """Commands about data: prepare pictures, bound their entropy."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from lapgan.cli.options import Seed, SkipInvalid, console, on_invalid
+from lapgan.cli.options import (
+    Json,
+    Seed,
+    SkipInvalid,
+    complete_recipe,
+    console,
+    on_invalid,
+    print_json,
+)
 from lapgan.errors import LapganError, requires
 from lapgan.files import check_writable
 
@@ -21,7 +30,12 @@ def prepare(
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="Pictures: a folder, parquet, or hub:OWNER/NAME.")
     ],
-    out: Annotated[Path, typer.Option(help="The folder to make.")],
+    out: Annotated[Path | None, typer.Option(help="The folder of pictures to make.")] = None,
+    shards: Annotated[
+        Path | None,
+        typer.Option(help="Instead: the folder of tar shards to make, for --data stream:FOLDER."),
+    ] = None,
+    shard_size: Annotated[int, typer.Option(min=1, help="Pictures per shard.")] = 1000,
     size: Annotated[
         str, typer.Option(help="Size of the new pictures: a side, or HEIGHTxWIDTH such as 48x64.")
     ] = "64",
@@ -40,8 +54,25 @@ def prepare(
     skip_invalid: SkipInvalid = False,
 ) -> None:
     """Crop and reduce your pictures to one size, as training needs them."""
-    from lapgan.data import prepare_images
+    from lapgan.data import prepare_images, write_shards
 
+    if (out is None) == (shards is None):
+        raise LapganError("prepare: give either --out FOLDER or --shards FOLDER.")
+    if shards is not None:
+        count = write_shards(
+            data,
+            shards,
+            _picture_size(size),
+            split=split,
+            count=n,
+            hold_out=hold_out,
+            images_per_shard=shard_size,
+            on_invalid=on_invalid(skip_invalid),
+        )
+        files = len(list(shards.glob("*.tar")))
+        console.print(f"wrote {count:,} pictures in {files:,} shards to {escape(str(shards))}")
+        return
+    assert out is not None
     count = prepare_images(
         data,
         out,
@@ -58,6 +89,7 @@ def prepare(
 
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove them.")] = False,
+    json: Json = False,
 ) -> None:
     """List the decoded images that are kept on the disk, or remove them.
 
@@ -68,6 +100,10 @@ def cache(
 
     folder = default_cache()
     entries = clear_stored(folder) if clear else list_stored(folder)
+    if json:
+        stored = [{**asdict(entry), "path": str(entry.path)} for entry in entries]
+        print_json({"folder": str(folder), "removed": clear, "entries": stored})
+        return
     for entry in entries:
         count, *_, height, width = entry.shape or (0, 0, 0)
         name = escape(entry.name or entry.path.name)
@@ -91,10 +127,16 @@ def _picture_size(text: str) -> "Size":
 
 def entropy(
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="A data source with train and test images.")
+        str,
+        typer.Argument(
+            metavar="DATA", help="A data source; a part is held out if it has no test images."
+        ),
     ],
     recipe: Annotated[
-        str | None, typer.Option(help="Take sizes, operator and noise from this recipe.")
+        str | None,
+        typer.Option(
+            help="Take sizes, operator and noise from this recipe.", autocompletion=complete_recipe
+        ),
     ] = None,
     sizes: Annotated[
         str | None, typer.Option(help="The levels instead, finest first: 32,16,8,4.")
@@ -117,7 +159,7 @@ def entropy(
 ) -> None:
     """Bound the entropy of each level given the next coarser one, in bits per pixel."""
     with requires("eval", "`lapgan entropy`"):
-        from lapgan.data import open_images
+        from lapgan.data import NoSplitError, hold_out_images, open_images
         from lapgan.evaluation.metrics.entropy.levels import measure_entropy
         from lapgan.evaluation.metrics.entropy.views import entropy_table, write_entropy_plot
 
@@ -125,7 +167,11 @@ def entropy(
     for path in (out, plot):
         if path is not None:
             check_writable(path)
-    train, test = (open_images(data, split=split) for split in ("train", "test"))
+    train = open_images(data)
+    try:
+        test = open_images(data, split="test")
+    except NoSplitError:
+        train, test = hold_out_images(train, min(n, len(train) // 4))
     report = measure_entropy(train, test, config, out)
     console.print(entropy_table(report))
     if plot is not None:

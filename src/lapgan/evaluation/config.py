@@ -74,7 +74,7 @@ class SampleCounts:
             fit=min(self.fit, training),
             centroids=min(self.centroids, max(1, training // 10)),
             pairs=min(self.pairs, held_out // 2),
-            neighbor_queries=min(self.neighbor_queries, held_out),
+            neighbor_queries=min(self.neighbor_queries, held_out or training),
             neighbor_candidates=min(self.neighbor_candidates, training),
             entropy=min(self.entropy, held_out),
         )
@@ -110,12 +110,12 @@ class EvaluationConfig:
     Args:
         models: each `PATH` or `NAME=PATH`: a run folder, a weights file, the name of a pretrained
             model, or a source of images that another program made.
-        data: what the models were trained on, as for `open_images`; its splits "train" and "test"
-            are used.
-        metrics: their names; by default all but the slow ones and those that too few images or
-            the extractors rule out.
+        data: what the models were trained on, as for `open_images`, or other images to compare
+            with; its splits "train" and, if there is one, "test" are used.
+        metrics: their names; by default all but the slow ones and those that the extractors, too
+            few images or the lack of held-out images rule out.
         counts: how many images to use; fewer where the data set is smaller.
-        images: images generated per model, if not `counts.samples`.
+        images: images per model; by default `counts.samples`, or as many as there are.
         scale: of the pixels, for the Parzen log-likelihood: `standardised`, `unit` or `symmetric`.
         extractors: nets for features: `lite0`, `inception`. By default `lite0`, and `inception`
             too if its weights are given.
@@ -139,10 +139,13 @@ class EvaluationConfig:
     device: str = "auto"
     precision: str = "auto"
 
-    def limit_counts(self, training: int, held_out: int) -> SampleCounts:
-        """Returns the counts for a data set of this many images."""
+    def limit_counts(self, training: int, held_out: int, *sources: int) -> SampleCounts:
+        """Returns the counts for a data set of this many images, and models of so many."""
         counts = self.counts.limit_to(training, held_out)
-        return counts if self.images is None else counts.with_samples(self.images)
+        most = min(counts.samples, training, *sources)
+        if self.images is None and most == counts.samples:
+            return counts
+        return counts.with_samples(most if self.images is None else self.images)
 
 
 _Name = TypeVar("_Name", bound=str)

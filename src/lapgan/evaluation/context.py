@@ -1,5 +1,6 @@
 """What metrics measure with: models, real images and features, each computed once."""
 
+import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,7 @@ from torch import Tensor
 from lapgan.cascade import Cascade
 from lapgan.cascade.blocks import BLOCK
 from lapgan.compute import Compute, choose_compute
-from lapgan.data import Images, open_images
+from lapgan.data import Images, NoSplitError, hold_out_images, open_images
 from lapgan.errors import LapganError
 from lapgan.evaluation.config import (
     DEFAULT,
@@ -44,6 +45,7 @@ __all__ = ["Context", "EvaluatedModel", "open_context", "open_model"]
 
 # A quarter of them is what widths are chosen on.
 _LEAST_HELD_OUT = 4
+_log = logging.getLogger("lapgan.evaluation")
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -115,7 +117,7 @@ class Context:
     Args:
         models: what is evaluated.
         training: what the models were trained on.
-        held_out: images of the same kind that they were not trained on.
+        held_out: images of the same kind that they were not trained on; none if there are none.
         counts: how many images to use.
         scale: of the pixels, for the Parzen log-likelihood.
         extractor_names: nets for features.
@@ -217,7 +219,7 @@ class Context:
                 f"{self.training.name}: {len(self.training)} training images, expected at least "
                 f"{self.counts.samples} to compare as many generated ones with; lower --images."
             )
-        if len(self.held_out) < _LEAST_HELD_OUT:
+        if 0 < len(self.held_out) < _LEAST_HELD_OUT:
             raise LapganError(
                 f"{self.held_out.name}: {len(self.held_out)} held-out images, expected at least "
                 f"{_LEAST_HELD_OUT}; put more into the split 'test'."
@@ -245,19 +247,51 @@ def open_context(config: EvaluationConfig) -> Context:
     ]
     scale = choose_name("--scale", config.scale, SCALES)
     compute = choose_compute(config.device, config.precision)
-    training, held_out = (
-        shuffle_classes(open_images(config.data, split=split)) for split in ("train", "test")
-    )
+    models = [open_model(model, compute, config.best_of) for model in config.models]
+    training, held_out = map(shuffle_classes, _open_parts(config.data, models))
     return Context(
-        models=[open_model(model, compute, config.best_of) for model in config.models],
+        models=models,
         training=training,
         held_out=held_out,
-        counts=config.limit_counts(len(training), len(held_out)),
+        counts=_limit_counts(config, models, training, held_out),
         scale=scale,
         extractor_names=extractors,
         inception_weights=config.inception_weights,
         seed=config.seed,
     )
+
+
+def _open_parts(data: str, models: Sequence[EvaluatedModel]) -> tuple[Images, Images]:
+    """Opens the training images and those of the split `test`.
+
+    Without such a split the held-out images are those that all models held out from training, if
+    they did.
+    """
+    counts = {model.cascade.recipe.data.hold_out for model in models if model.cascade} or {0}
+    images = open_images(data)
+    try:
+        return hold_out_images(images, min(counts))[0], open_images(data, split="test")
+    except NoSplitError:
+        return hold_out_images(images, counts.pop() if len(counts) == 1 else 0)
+
+
+def _limit_counts(
+    config: EvaluationConfig,
+    models: Sequence[EvaluatedModel],
+    training: Images,
+    held_out: Images,
+) -> SampleCounts:
+    """Returns the numbers of images, and says so where there are fewer than the default."""
+    sources = [model.source for model in models if model.source is not None]
+    counts = config.limit_counts(len(training), len(held_out), *map(len, sources))
+    if config.images is None and counts.samples < config.counts.samples:
+        fewest = min((training, *sources), key=len)
+        _log.warning(
+            "%s has %s images, so %s images per model are compared instead of %s.",
+            fewest.name,
+            *(f"{n:,}" for n in (len(fewest), counts.samples, config.counts.samples)),
+        )
+    return counts
 
 
 def open_model(text: str, compute: Compute, best_of: int = 1) -> EvaluatedModel:

@@ -9,7 +9,7 @@ from jaxtyping import Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lapgan.data import Images, corner_crops
+from lapgan.data import Images, corner_crops, is_mixed
 from lapgan.errors import LapganError
 from lapgan.sizes import Size, size_text
 
@@ -17,8 +17,6 @@ __all__ = ["RealImages", "TrainingExamples", "check_indices", "read_crops", "shu
 
 # More than an evaluation uses; they are copied.
 _SHUFFLED = 60_000
-# Standard deviations from a random order.
-_UNLIKELY = 5
 
 
 def shuffle_classes(images: Images) -> Images:
@@ -27,11 +25,13 @@ def shuffle_classes(images: Images) -> Images:
     The first of them then represent all: class folders and files joined one after another come
     class by class, pictures without classes often in the order in which they were taken. Images
     whose classes alternate as often as at random are returned as they are. At most 60,000 images
-    are kept.
+    are kept, at least one of each class.
     """
-    if len(images) == 0 or (images.labels is not None and _is_mixed(images.labels)):
+    if len(images) == 0 or (images.labels is not None and is_mixed(images.labels)):
         return images
-    order = np.random.default_rng(0).permutation(len(images))[:_SHUFFLED]
+    order = np.random.default_rng(0).permutation(len(images))
+    if len(images) > _SHUFFLED:
+        order = _shorten(order, images.labels)
     return Images(
         pixels=images.pixels[order],
         labels=None if images.labels is None else images.labels[order],
@@ -41,13 +41,13 @@ def shuffle_classes(images: Images) -> Images:
     )
 
 
-def _is_mixed(labels: NDArray[np.int64]) -> bool:
-    """Returns whether neighbors have one class about as often as at random, or there is one."""
-    shares = np.bincount(labels) / len(labels)
-    expected = (shares**2).sum()
-    alike = (np.diff(labels) == 0).mean() if len(labels) > 1 else 0.0
-    error = (expected * (1 - expected) / max(len(labels) - 1, 1)) ** 0.5
-    return bool(alike <= expected + _UNLIKELY * error)
+def _shorten(order: NDArray[np.int64], labels: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Returns the first images of an order, and the first of each class wherever it stands."""
+    if labels is None:
+        return order[:_SHUFFLED]
+    first = np.unique(labels[order], return_index=True)[1]
+    others = np.setdiff1d(np.arange(len(order)), first)[: max(_SHUFFLED - len(first), 0)]
+    return order[np.sort(np.concatenate((first, others)))]
 
 
 def read_crops(

@@ -1,5 +1,6 @@
 """Runs an evaluation: every metric of every model, and the references that stand beside them."""
 
+import logging
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -8,9 +9,10 @@ from typing import Any
 
 import torch
 
+from lapgan.errors import LapganError
 from lapgan.evaluation.config import EvaluationConfig
 from lapgan.evaluation.context import Context, EvaluatedModel, open_context
-from lapgan.evaluation.measurement import HELD_OUT, Measurement, Picture
+from lapgan.evaluation.measurement import HELD_OUT, TRAINING, Measurement, Picture
 from lapgan.evaluation.metrics import find_metrics, load_metrics
 from lapgan.evaluation.metrics.base import Metric
 from lapgan.pictures import encode_png, sheet
@@ -20,6 +22,7 @@ __all__ = ["Evaluation", "choose_usual_metrics", "evaluate", "evaluate_models"]
 
 # Samples of each model in the report's picture.
 _SHOWN = 64
+_log = logging.getLogger("lapgan.evaluation")
 
 Callback = Callable[[Measurement], None]
 
@@ -70,8 +73,19 @@ def evaluate(config: EvaluationConfig, callback: Callback = lambda measurement: 
 
 
 def choose_usual_metrics(context: Context) -> list[Metric]:
-    """Returns the metrics that are measured when the user names none."""
-    return [metric for metric in load_metrics() if metric.is_usual(context)]
+    """Returns the metrics that are measured when the user names none, of those that can be.
+
+    What else is usual and cannot be measured is told on the log `lapgan.evaluation`.
+    """
+    chosen = []
+    for metric in load_metrics():
+        if metric.is_usual(context):
+            try:
+                _check_metric(context, metric)
+                chosen.append(metric)
+            except LapganError as error:
+                _log.warning("%s is left out: %s", metric.name, error)
+    return chosen
 
 
 def evaluate_models(
@@ -92,10 +106,20 @@ def evaluate_models(
 
 def _check(context: Context, metrics: Sequence[Metric]) -> None:
     for metric in metrics:
-        metric.check(context)
+        _check_metric(context, metric)
     context.check()
     if any(metric.needs == "features" for metric in metrics):
         assert context.extractors  # loaded here, so that missing weights are noticed at once
+
+
+def _check_metric(context: Context, metric: Metric) -> None:
+    if metric.uses_held_out and not len(context.held_out):
+        raise LapganError(
+            f"{metric.name}: needs held-out images, but {context.held_out.name} has no split "
+            "'test'. Keep some from training with `lapgan prepare --hold-out N`, or name other "
+            "--metrics."
+        )
+    metric.check(context)
 
 
 def _measure(context: Context, metrics: Sequence[Metric]) -> Iterator[Measurement | Picture]:
@@ -114,9 +138,12 @@ def _measure(context: Context, metrics: Sequence[Metric]) -> Iterator[Measuremen
 
 
 def _draw_real(context: Context, size: Size) -> Picture:
-    """Draws held-out images, to be seen beside the samples."""
-    n = min(_SHOWN, len(context.held_out))
-    return Picture(f"{HELD_OUT}: {n}", encode_png(sheet(context.real(size).test(n)), zoom=2))
+    """Draws held-out images, or else training images, to be seen beside the samples."""
+    real = context.real(size)
+    if n := min(_SHOWN, len(context.held_out)):
+        return Picture(f"{HELD_OUT}: {n}", encode_png(sheet(real.test(n)), zoom=2))
+    n = min(_SHOWN, len(context.training))
+    return Picture(f"{TRAINING}: {n}", encode_png(sheet(real.train(n)), zoom=2))
 
 
 def _draw_samples(context: Context, metrics: Sequence[Metric], model: EvaluatedModel) -> Picture:

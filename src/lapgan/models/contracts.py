@@ -1,4 +1,4 @@
-"""What every net promises: the one call of generators and of discriminators, and two extras.
+"""What every net promises: the one call of generators and of discriminators, and some extras.
 
     high = generator(low, z, label)            logits = discriminator(high, low, label)
 
@@ -23,6 +23,7 @@ __all__ = [
     "FeatureMaps",
     "GeneratorSection",
     "SupportsDistance",
+    "SupportsPairs",
     "generate",
 ]
 
@@ -58,8 +59,19 @@ class DataInitialized(Protocol):
 class SupportsDistance(Protocol):
     """A generator with a distance of its own between residuals, for the supervised term."""
 
-    def distance(self, high: Tensor, other: Tensor) -> Tensor:
-        """Computes a mean distance of residuals (B, 3, *size): 0 if equal."""
+    def deviations(self, high: Tensor, other: Tensor) -> Tensor:
+        """Computes how residuals (B, 3, *size) deviate: (B, ...), 0 where they are equal."""
+
+
+@runtime_checkable
+class SupportsPairs(Protocol):
+    """A discriminator of images beside their low-pass images, which are then augmented alike.
+
+    Of any other one, augmented images have no low-pass image.
+    """
+
+    def pair_features(self, image: Tensor, low: Tensor) -> FeatureMaps:
+        """Computes what the head sees of images (B, 3, *size) and their low-pass images."""
 
 
 class GeneratorSection(Protocol):
@@ -75,6 +87,9 @@ class GeneratorSection(Protocol):
 
     def build(self, size: Size, noise: AnyNoise, num_classes: int) -> nn.Module:
         """Builds the net; `noise` is one of `takes_noise`."""
+
+    def fits_any_size(self, noise: AnyNoise, num_classes: int) -> bool:
+        """Returns whether the net also works at larger sizes than that it was built for."""
 
 
 class DiscriminatorSection(Protocol):

@@ -25,8 +25,10 @@ from torch import Tensor, nn
 
 from lapgan.errors import LapganError
 from lapgan.models.contracts import DataInitialized
+from lapgan.models.group_norm import normalize_groups
 from lapgan.models.heads import he_normal_
-from lapgan.noise import AnyNoise, MixedNoise, VectorNoise
+from lapgan.models.noise_planes import count_values, fits_any_size, make_planes
+from lapgan.noise import PLANE_NOISES, AnyNoise, MixedNoise, VectorNoise
 from lapgan.section import Count, Section
 from lapgan.sizes import Size, size_text
 
@@ -38,10 +40,13 @@ __all__ = [
     "ResidualVectorGeneratorSection",
     "check_grids",
     "conv",
+    "cut_patches",
     "halve",
 ]
 
 Grid = Literal["same", "up", "down"]
+# Length of a class's embedding where there is no noise vector.
+_EMBEDDING = 64
 Maps = Annotated[tuple[Count, ...], Field(min_length=1)]
 
 
@@ -49,7 +54,7 @@ class Style(nn.Module):
     """w = silu(B silu(A [z, e_c, ...])), what modulates the blocks of a generator.
 
     Args:
-        noise: length of the noise vector, and of the embedding of a class.
+        noise: length of the noise vector, and of the embedding of a class (64 without a vector).
         units: length of w.
         num_classes: how many classes condition it; 0 for none.
         figures: how many further numbers enter.
@@ -57,8 +62,9 @@ class Style(nn.Module):
 
     def __init__(self, noise: int, units: int, num_classes: int, figures: int = 0) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(num_classes, noise) if num_classes else None
-        self.first = nn.Linear(noise * (1 + bool(num_classes)) + figures, units)
+        embedding = noise or _EMBEDDING
+        self.embedding = nn.Embedding(num_classes, embedding) if num_classes else None
+        self.first = nn.Linear(noise + embedding * bool(num_classes) + figures, units)
         self.second = nn.Linear(units, units)
 
     def join(self, z: Tensor, label: Tensor | None) -> Tensor:
@@ -98,9 +104,9 @@ class GeneratorBlock(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Turns maps (B, inputs, h, w) into (B, outputs, H, W)."""
-        h = self.conv1(_change_grid(F.silu(self.norm1(x)), self.grid))
-        a, b = self.modulation(w)[..., None, None].chunk(2, dim=1)
-        h = self.conv2(F.silu((1 + a) * self.norm2(h) + b))
+        h = self.conv1(_change_grid(F.silu(_normalize(self.norm1, x)), self.grid))
+        a, b = self.modulation(w).chunk(2, dim=1)
+        h = self.conv2(F.silu(_modulate(self.norm2, h, 1 + a, b)))
         y: Tensor = self.skip(_change_grid(x, self.grid)) + h
         return y
 
@@ -148,12 +154,12 @@ class ResidualVectorGenerator(nn.Module):
 
     def forward(self, low: Tensor | None, z: Tensor, label: Tensor | None) -> Tensor:
         """Generates images (B, 3, *size) from noise (B, noise)."""
-        joint = self.style.join(self.gain * z, label)
+        joint = self.style.join(self.gain * z.flatten(1), label)
         w = self.style(joint)
-        x = self.project(joint).view(len(z), *self.start)
+        x = self.project(joint).view(z.shape[0], *self.start)
         for block in self.blocks:
             x = block(x, w)
-        image: Tensor = self.out(F.silu(self.norm(x)))
+        image: Tensor = self.out(F.silu(_normalize(self.norm, x)))
         return image
 
 
@@ -166,13 +172,15 @@ class ResidualGenerator(nn.Module, DataInitialized):
     go up, and the maps of each grid are joined to those that come up to it.
 
     Args:
-        size: height and width of the level, in pixels; divisible by 2^(grids - 1).
+        size: height and width of the level, in pixels; divisible by patch 2^(grids - 1).
         maps: maps on each grid, finest first.
-        noise: length of the noise vector, and number of noise planes.
+        noise: length of the noise vector, and number of noise planes; either may be 0.
         style: length of w.
         num_classes: how many classes condition the residual; 0 for none.
         groups: of the normalization; divides every number of maps.
         gain: multiplies the noise, to give it variance 1.
+        patch: the finest grid has one place per patch of so many pixels squared. Larger patches
+            make fewer and larger products, which suits a CPU.
 
     Raises:
         LapganError: the size cannot be halved that often, or the groups do not divide the maps.
@@ -192,14 +200,17 @@ class ResidualGenerator(nn.Module, DataInitialized):
         num_classes: int = 0,
         groups: int = 16,
         gain: float = 1.0,
+        patch: int = 1,
     ) -> None:
         super().__init__()
-        check_grids(size, len(maps))
+        check_grids(size, len(maps), patch)
         _check_groups(size, maps, groups)
-        self.size, self.noise, self.gain = size, noise, gain
+        self.noise, self.gain, self.patch = noise, gain, patch
+        # Turns noise that is something else into planes.
+        self.to_planes: nn.Module = nn.Identity()
         self.style = Style(noise[0], style, num_classes, figures=1)
         self.register_buffer("residual_std", torch.ones(1, 3, 1, 1))
-        self.into = conv(3 + noise[1], maps[0])
+        self.into = conv((3 + noise[1]) * patch**2, maps[0])
         down, up, current = [], [], maps[0]
         for grid, count in enumerate(maps):
             down.append(GeneratorBlock(current, count, style, groups, "down" if grid else "same"))
@@ -211,7 +222,7 @@ class ResidualGenerator(nn.Module, DataInitialized):
             current = count
         self.down, self.up = nn.ModuleList(down), nn.ModuleList(up)
         self.norm = nn.GroupNorm(groups, current)
-        self.out = conv(current, 3, gain=0.3)
+        self.out = conv(current, 3 * patch**2, gain=0.3)
 
     def initialize_from(self, high: Tensor, low: Tensor | None) -> None:
         """Sets s_h from real residuals (n, 3, h, w)."""
@@ -224,19 +235,21 @@ class ResidualGenerator(nn.Module, DataInitialized):
 
         Args:
             low: l_k.
-            z: noise (B, dimension + planes h w), the vector first.
+            z: noise (B, dimension + planes h w), the vector first; or planes (B, planes, h, w).
             label: class indices (B,), or None without classes.
             sigma: standard deviation (B, 1) of the conditioning noise that l_k has; None for 0.
         """
         assert low is not None, "a conditional level needs a low-pass image"
         dimension, planes = self.noise
-        z = self.gain * z
-        sigma = z.new_zeros(len(z), 1) if sigma is None else sigma
+        z = self.gain * self.to_planes(z).flatten(1)
+        sigma = z.new_zeros(z.shape[0], 1) if sigma is None else sigma
         joint = self.style.join(z[:, :dimension], label)
         w = self.style(torch.cat((joint, 10 * sigma), dim=1))
-        z_p = z[:, dimension:].view(len(z), planes, *self.size)
-        x = self._through_grids(self.into(torch.cat((2 * low, z_p), dim=1)), w)
-        residual: Tensor = self.residual_std * self.out(F.silu(self.norm(x)))
+        z_p = z[:, dimension:].reshape(z.shape[0], planes, *low.shape[2:])
+        x = cut_patches(torch.cat((2 * low, z_p), dim=1), self.patch)
+        x = self._through_grids(self.into(x), w)
+        h = _join_patches(self.out(F.silu(_normalize(self.norm, x))), self.patch)
+        residual: Tensor = self.residual_std * h
         return residual
 
     def _through_grids(self, x: Tensor, w: Tensor) -> Tensor:
@@ -251,6 +264,27 @@ class ResidualGenerator(nn.Module, DataInitialized):
         return x
 
 
+def _normalize(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    """Computes norm(x)."""
+    if _trains_on_cpu(x):
+        return normalize_groups(x, norm.num_groups, norm.weight, norm.bias)
+    y: Tensor = norm(x)
+    return y
+
+
+def _modulate(norm: nn.GroupNorm, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Computes scale norm(x) + shift for a norm without weights; scale and shift are (B, c)."""
+    if _trains_on_cpu(x):
+        return normalize_groups(x, norm.num_groups, scale, shift)
+    y: Tensor = scale[..., None, None] * norm(x) + shift[..., None, None]
+    return y
+
+
+def _trains_on_cpu(x: Tensor) -> bool:
+    """Whether gradients are wanted on a CPU, where PyTorch's normalization is slow."""
+    return x.device.type == "cpu" and x.requires_grad
+
+
 def conv(inputs: int, outputs: int, kernel: int = 3, gain: float = 1.0) -> nn.Conv2d:
     """Makes a convolution that keeps the size: weights of variance gain^2 / fan-in."""
     layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
@@ -263,12 +297,32 @@ def halve(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2)
 
 
-def check_grids(size: Size, grids: int) -> None:
-    """Raises a LapganError unless images can be halved to so many grids."""
-    factor = 2 ** (grids - 1)
+def cut_patches(x: Tensor, patch: int) -> Tensor:
+    """Turns (B, c, h, w) into (B, c patch^2, h / patch, w / patch), also where B is 0."""
+    if patch == 1:
+        return x
+    n, c, h, w = x.shape
+    parts = x.reshape(n, c, h // patch, patch, w // patch, patch).permute(0, 1, 3, 5, 2, 4)
+    return parts.reshape(n, c * patch**2, h // patch, w // patch)
+
+
+def _join_patches(x: Tensor, patch: int) -> Tensor:
+    """Turns (B, c patch^2, h, w) into (B, c, h patch, w patch); the inverse of `cut_patches`."""
+    if patch == 1:
+        return x
+    n, maps, h, w = x.shape
+    c = maps // patch**2
+    parts = x.reshape(n, c, patch, patch, h, w).permute(0, 1, 4, 2, 5, 3)
+    return parts.reshape(n, c, h * patch, w * patch)
+
+
+def check_grids(size: Size, grids: int, patch: int = 1) -> None:
+    """Raises a LapganError unless images can be cut into patches, and halved to so many grids."""
+    factor = patch * 2 ** (grids - 1)
     if size[0] % factor or size[1] % factor:
+        patches = f"cut its images into patches of {patch}x{patch}, and then " if patch > 1 else ""
         raise LapganError(
-            f"level {size_text(size)}: residual nets on {grids} grids halve its images "
+            f"level {size_text(size)}: residual nets on {grids} grids {patches}halve its images "
             f"{grids - 1} times, so that both sides must be divisible by {factor}; choose another "
             "size, or `maps` with fewer numbers."
         )
@@ -298,14 +352,18 @@ class ResidualVectorGeneratorSection(Section):
     groups: Count = 16
     takes_low: ClassVar[bool] = False
     takes_sigma: ClassVar[bool] = False
-    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (VectorNoise,)
+    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (VectorNoise, *PLANE_NOISES)
 
-    def build(self, size: Size, noise: VectorNoise, num_classes: int) -> nn.Module:
+    def build(self, size: Size, noise: AnyNoise, num_classes: int) -> nn.Module:
         """Builds the net."""
         return ResidualVectorGenerator(
-            size, noise.dimension, self.maps, self.style, num_classes, self.groups,
+            size, count_values(noise, size), self.maps, self.style, num_classes, self.groups,
             noise.variance**-0.5,
         )  # fmt: skip
+
+    def fits_any_size(self, noise: AnyNoise, num_classes: int) -> bool:
+        """Returns False: its layers are dense."""
+        return False
 
 
 class ResidualGeneratorSection(Section):
@@ -313,18 +371,28 @@ class ResidualGeneratorSection(Section):
 
     kind: Literal["residual"] = "residual"
     maps: Maps = (128, 256)
+    patch: Count = 1
     style: Count = 256
     groups: Count = 16
     takes_low: ClassVar[bool] = True
     takes_sigma: ClassVar[bool] = True
-    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (MixedNoise,)
+    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (MixedNoise, VectorNoise, *PLANE_NOISES)
 
-    def build(self, size: Size, noise: MixedNoise, num_classes: int) -> nn.Module:
+    def build(self, size: Size, noise: AnyNoise, num_classes: int) -> nn.Module:
         """Builds the net."""
-        return ResidualGenerator(
-            size, self.maps, (noise.dimension, noise.planes), self.style, num_classes, self.groups,
-            noise.variance**-0.5,
+        vector = noise.dimension if isinstance(noise, VectorNoise | MixedNoise) else 0
+        planes = 0 if isinstance(noise, VectorNoise) else noise.planes
+        net = ResidualGenerator(
+            size, self.maps, (vector, planes), self.style, num_classes, self.groups,
+            noise.variance**-0.5, self.patch,
         )  # fmt: skip
+        # A vector modulates the blocks; that of a learned factor becomes planes.
+        net.to_planes = nn.Identity() if vector else make_planes(noise, size)
+        return net
+
+    def fits_any_size(self, noise: AnyNoise, num_classes: int) -> bool:
+        """Returns whether the net works at any size: that its grids divide."""
+        return isinstance(noise, VectorNoise) or fits_any_size(noise)
 
 
 GENERATORS = (ResidualVectorGeneratorSection, ResidualGeneratorSection)

@@ -27,6 +27,7 @@ from lapgan.penalty import AnyPenalty, Penalty
 from lapgan.pyramid import Operator
 from lapgan.section import Count, NotNegative, Positive, Section
 from lapgan.sizes import Size, check_sizes, parse_size
+from lapgan.supervised import AnySupervised, Supervised
 
 __all__ = ["DataRecipe", "LevelRecipe", "PyramidRecipe", "Recipe", "TrainingRecipe"]
 
@@ -41,23 +42,34 @@ class DataRecipe(Section):
         flip: mirror an example left to right with probability 1/2.
         replacement: draw the examples of a minibatch with replacement, as the authors' code does;
             by default each epoch has every example once.
+        hold_out: how many images no level is trained on; see `lapgan.data.hold_out_images`.
         normalisation: `standardised` is zero mean and unit variance at each pixel, `symmetric` is
             [-1, 1].
         classes: condition every level on the class.
+        buffer: of a stream, how many images are shuffled among each other and held in memory.
     """
 
     source: str | None = None
     crop: Literal["none", "corners"] = "none"
     flip: bool = False
     replacement: bool = False
+    hold_out: Annotated[int, Field(ge=0)] = 0
     normalisation: Literal["symmetric", "standardised"] = "symmetric"
     classes: bool = False
+    buffer: Count = 4096
 
 
 class PyramidRecipe(Section):
-    """Which operators build the pyramid; see `lapgan.pyramid`."""
+    """How training examples become pyramids; see `lapgan.pyramid`.
+
+    Args:
+        operator: d(.) and u(.), by name.
+        direct: I_k = d(I_0) in training, every level scaled from the finest image, as in the
+            authors' code; by default I_{k+1} = d(I_k).
+    """
 
     operator: Operator = "burt-adelson"
+    direct: bool = False
 
 
 def _as_section(value: Any) -> Any:
@@ -73,11 +85,14 @@ class TrainingRecipe(Section):
             generated ones (`lapgan.objectives.contract`).
         images: how many examples a level sees unless the command line says otherwise.
         objective: the losses of D and G, by name or as a table with a `kind`.
+        generator_examples: what G is updated on: the `same` examples that D saw, or `fresh` ones
+            with noise of their own, as in the authors' code.
         penalty: the gradient penalty of every level that has none of its own.
         optimiser: of D and of G.
         warm_up: the learning rates rise from 0 along a line in this many steps.
         clip_gradients: the largest norm of all gradients of a net; longer ones are scaled down.
-        ema_half_life: the averaged weights forget half in this many images.
+        ema_half_life: the averaged weights forget half in this many images; 0 for no average, so
+            that the last weights are sampled with.
         ema_ramp: but at the beginning sooner, in this fraction of the images seen.
         rollbacks: how often a level may go back to earlier weights when its training explodes, each
             time with half the learning rate; see `lapgan.training.rollback`.
@@ -88,13 +103,19 @@ class TrainingRecipe(Section):
     objective: Annotated[
         AnyObjective, Field(discriminator="kind"), BeforeValidator(_as_section)
     ] = NonSaturating()
+    generator_examples: Literal["same", "fresh"] = "same"
     penalty: AnyPenalty | None = None
     optimiser: AnyOptimizer = Sgd()
     warm_up: Annotated[int, Field(ge=0)] = 0
     clip_gradients: Positive | None = None
-    ema_half_life: Count = 20_000
+    ema_half_life: Annotated[int, Field(ge=0)] = 20_000
     ema_ramp: Positive = 0.05
     rollbacks: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def draws(self) -> int:
+        """How many minibatches a step draws: one for both nets, or one for each."""
+        return 2 if self.generator_examples == "fresh" else 1
 
 
 class LevelRecipe(Section):
@@ -107,10 +128,12 @@ class LevelRecipe(Section):
         discriminator: of residual and low-pass image.
         noise: what the generator starts from.
         share: the level's share of a budget in minutes, relative to the other levels.
-        generator_rate: multiplies G's learning rate, so that G and D learn at two rates (Heusel et
-            al., 2017).
+        rate: multiplies the learning rates of G and D.
+        generator_rate: multiplies G's learning rate besides, so that G and D learn at two rates
+            (Heusel et al., 2017).
         own_penalty: in a file `penalty`; takes the place of the one of `training`.
-        supervised: weight of the distance between generated and real residual in the loss of G.
+        supervised: the distance between generated and real residual in the loss of G: its weight,
+            or a table; see `lapgan.supervised`.
         instance_noise: added to the features that D's head sees, real and generated alike, in
             standard deviations of these features (Sønderby et al., 2017).
         augment: D sees augmented images only, which keeps it from memorizing a small data set; see
@@ -125,9 +148,10 @@ class LevelRecipe(Section):
     discriminator: Annotated[AnyDiscriminator, Field(discriminator="kind")]
     noise: Annotated[AnyNoise, Field(discriminator="kind")]
     share: Positive = 1.0
+    rate: Positive = 1.0
     generator_rate: Positive = 1.0
     own_penalty: AnyPenalty | None = Field(default=None, alias="penalty")
-    supervised: NotNegative = 0.0
+    supervised: AnySupervised = Supervised()
     instance_noise: NotNegative = 0.0
     augment: bool = False
     conditioning_noise: ConditioningNoise | None = None
@@ -143,6 +167,10 @@ class LevelRecipe(Section):
                 f"found {self.noise.kind!r}"
             )
         return self
+
+    @field_serializer("supervised")
+    def _shorten_supervised(self, supervised: Supervised) -> Any:
+        return supervised.as_plain_data()
 
     @property
     def size(self) -> Size:
@@ -212,13 +240,14 @@ class Recipe(Section):
         if coarsest.generator.takes_low:
             raise ValueError(
                 f"levels.{coarsest.name}.generator: {coarsest.generator.kind!r} needs a low-pass "
-                "image, but the coarsest level has none; use 'modern-dense', 'paper-dense' or "
-                "'residual-coarsest'"
+                "image, but the coarsest level has none; use 'modern-dense', 'paper-dense', "
+                "'paper-lsun-coarsest' or 'residual-coarsest'"
             )
-        if coarsest.supervised:
+        if coarsest.supervised.is_used and coarsest.supervised.best_of == 1:
             raise ValueError(
                 f"levels.{coarsest.name}.supervised: the coarsest level has no low-pass image from "
-                f"which to predict; set it to 0, found {coarsest.supervised}"
+                "which to predict; set it to 0, or best_of to 2 or more, found "
+                f"{coarsest.supervised.weight:g}"
             )
         for level in self.levels:
             level._common_penalty = self.training.penalty

@@ -1,10 +1,13 @@
 """Callbacks of a training run: progress bars, plain lines, TensorBoard."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -12,6 +15,7 @@ from rich.table import Column
 
 from lapgan.errors import requires
 from lapgan.run_folder import CLASSIFIER, RunFolder
+from lapgan.sizes import parse_size
 from lapgan.training.config import Budget
 from lapgan.training.log import Record
 
@@ -34,42 +38,85 @@ class Callback:
     def opened(self, data: str) -> None:
         """Called first, with a line on what was found in the data."""
 
+    def planned(self, parts: Sequence[tuple[str, Budget]]) -> None:
+        """Called next, with every part that will be trained and how long, in this order."""
+
     def started(self, part: str, images: int, seconds: float, budget: Budget) -> None:
         """Called when a part begins, or continues after `images` examples and `seconds`."""
 
     def recorded(self, part: str, record: Record) -> None:
         """Called when a record was logged."""
 
+    def drawn(self, part: str, images: int) -> None:
+        """Called when a part may have drawn a sheet of samples, after so many images."""
+
     def warned(self, message: str) -> None:
         """Called when something looks wrong."""
 
 
+@dataclass
+class _Bar:
+    """A part's bar, and how far the part is, from 0 to 1."""
+
+    task: TaskID
+    budget: Budget
+    spent: float = 0.0
+
+
 class ProgressBars(Callback):
-    """One progress bar per part, with speed, time left, losses, and accuracies of D."""
+    """One progress bar per part, with speed, time left, losses, and accuracies of D.
+
+    A run of several parts has bars for those to come, and one for the whole. Its parts count by
+    their minutes, or by their images times their pixels if they have no limit in minutes.
+    """
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self.tasks: dict[str, tuple[TaskID, Budget]] = {}
+        self.bars: dict[str, _Bar] = {}
+        self.total: TaskID | None = None
 
     def opened(self, data: str) -> None:
         """Prints above the bars."""
         self.progress.console.print(escape(data))
 
+    def planned(self, parts: Sequence[tuple[str, Budget]]) -> None:
+        """Adds the bars of all parts."""
+        if len(parts) < 2:
+            return
+        self.total = self.progress.add_task("all levels", total=1.0, figures="")
+        for part, budget in parts:
+            self._add(part, budget, "to come")
+
     def started(self, part: str, images: int, seconds: float, budget: Budget) -> None:
-        """Adds a bar."""
-        task = self.progress.add_task(_title(part), total=1.0, figures="starting")
-        self.tasks[part] = (task, budget)
-        self.progress.update(task, completed=min(1.0, budget.spent(images, seconds)))
+        """Starts a bar."""
+        if part not in self.bars:
+            self._add(part, budget, "starting")
+        bar = self.bars[part]
+        self.progress.reset(bar.task)
+        self._move(bar, images, seconds, "starting")
 
     def recorded(self, part: str, record: Record) -> None:
         """Moves a bar."""
-        task, budget = self.tasks[part]
-        completed = min(1.0, budget.spent(record.images_seen, record.seconds))
-        self.progress.update(task, completed=completed, figures=str(record))
+        self._move(self.bars[part], record.images_seen, record.seconds, str(record))
 
     def warned(self, message: str) -> None:
         """Prints above the bars."""
         self.progress.console.print(f"[yellow]warning:[/yellow] {message}")
+
+    def _add(self, part: str, budget: Budget, figures: str) -> None:
+        task = self.progress.add_task(_title(part), total=1.0, figures=figures)
+        self.bars[part] = _Bar(task, budget)
+
+    def _move(self, bar: _Bar, images: int, seconds: float, figures: str) -> None:
+        bar.spent = min(1.0, bar.budget.spent(images, seconds))
+        done = bar.spent >= 1 and figures == "starting"
+        self.progress.update(
+            bar.task, completed=bar.spent, figures="done before" if done else figures
+        )
+        if self.total is not None:
+            weights = {part: _weigh(part, other.budget) for part, other in self.bars.items()}
+            spent = sum(weights[part] * other.spent for part, other in self.bars.items())
+            self.progress.update(self.total, completed=spent / sum(weights.values()))
 
 
 class PlainLog(Callback):
@@ -77,15 +124,23 @@ class PlainLog(Callback):
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.parts: list[str] = []
 
     def opened(self, data: str) -> None:
         """Prints a line."""
         self.console.print(escape(data))
 
+    def planned(self, parts: Sequence[tuple[str, Budget]]) -> None:
+        """Remembers the order of the parts."""
+        self.parts = [part for part, _ in parts]
+
     def started(self, part: str, images: int, seconds: float, budget: Budget) -> None:
         """Prints a line."""
         start = f"continues after {images / 1000:.0f} kimg" if images else "starts"
-        self.console.print(f"{_title(part)} {start}")
+        number = ""
+        if part in self.parts and len(self.parts) > 1:
+            number = f" ({self.parts.index(part) + 1} of {len(self.parts)})"
+        self.console.print(f"{_title(part)}{number} {start}")
 
     def recorded(self, part: str, record: Record) -> None:
         """Prints a line."""
@@ -125,6 +180,14 @@ class TensorBoard(Callback):
             writer.add_scalar(name, value, images_seen)
         writer.flush()
 
+    def drawn(self, part: str, images: int) -> None:
+        """Writes the sheet of samples, if there is one."""
+        sheet = self.folder.part(part).sheet(images)
+        if sheet.exists():
+            with Image.open(sheet) as picture:
+                pixels = np.asarray(picture.convert("RGB"))
+            self.writers[part].add_image("samples", pixels, images, dataformats="HWC")
+
 
 class CallbackList(Callback):
     """Passes every call on to several callbacks."""
@@ -137,6 +200,11 @@ class CallbackList(Callback):
         for callback in self.callbacks:
             callback.opened(data)
 
+    def planned(self, parts: Sequence[tuple[str, Budget]]) -> None:
+        """Passes it on."""
+        for callback in self.callbacks:
+            callback.planned(parts)
+
     def started(self, part: str, images: int, seconds: float, budget: Budget) -> None:
         """Passes it on."""
         for callback in self.callbacks:
@@ -146,6 +214,11 @@ class CallbackList(Callback):
         """Passes it on."""
         for callback in self.callbacks:
             callback.recorded(part, record)
+
+    def drawn(self, part: str, images: int) -> None:
+        """Passes it on."""
+        for callback in self.callbacks:
+            callback.drawn(part, images)
 
     def warned(self, message: str) -> None:
         """Passes it on."""
@@ -174,3 +247,11 @@ def progress_callback(console: Console) -> Iterator[Callback]:
 
 def _title(part: str) -> str:
     return part if part == CLASSIFIER else f"level {part}"
+
+
+def _weigh(part: str, budget: Budget) -> float:
+    """Returns about how long a part takes, relative to the others."""
+    if budget.seconds < math.inf or part == CLASSIFIER:
+        return budget.seconds
+    height, width = parse_size(part)
+    return float(budget.images * height * width)

@@ -14,7 +14,7 @@ from lapgan.normalization import (
     standard_normalization,
     symmetric_normalization,
 )
-from lapgan.pyramid import Stage, gaussian_pyramid, stages_of, upsample
+from lapgan.pyramid import Stage, direct_stage, gaussian_pyramid, stages_of, upsample
 from lapgan.recipe import LevelRecipe, Recipe
 
 __all__ = [
@@ -48,7 +48,7 @@ class Examples:
     def __len__(self) -> int:
         return len(self.high)
 
-    def __getitem__(self, span: slice) -> "Examples":
+    def __getitem__(self, span: slice | Tensor) -> "Examples":
         low = None if self.low is None else self.low[span]
         label = None if self.label is None else self.label[span]
         sigma = None if self.sigma is None else self.sigma[span]
@@ -86,7 +86,10 @@ def real_stage(
 ) -> Stage:
     """Returns l_k, h_k and I_k of pixels (B, 3, H, W) of the finest size, at one level."""
     operator, sizes = recipe.pyramid.operator, recipe.sizes
-    images = gaussian_pyramid(normalization.normalize(pixels), sizes[: level.index + 1], operator)
+    finest = normalization.normalize(pixels)
+    if recipe.pyramid.direct:
+        return direct_stage(finest, sizes[level.index : level.index + 2], operator)
+    images = gaussian_pyramid(finest, sizes[: level.index + 1], operator)
     return stages_of(images[-1], sizes[level.index : level.index + 2], operator)[0]
 
 
@@ -97,7 +100,7 @@ def make_examples(
     generator: torch.Generator,
     compute: Compute,
 ) -> Examples:
-    """Adds noise to the real images of a level, and moves everything to the device.
+    """Adds noise to the real images of a level.
 
     Args:
         stage: of the real images.
@@ -111,7 +114,7 @@ def make_examples(
         high=compute.place(stage.high),
         low=None if stage.low is None else compute.place(stage.low),
         z=compute.place(z),
-        label=None if label is None else label.to(compute.device),
+        label=None if label is None else compute.send(label),
     )
 
 

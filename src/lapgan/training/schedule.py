@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from multiprocessing.context import SpawnProcess
 from multiprocessing.queues import SimpleQueue
 from typing import Any
@@ -10,30 +12,38 @@ from typing import Any
 import torch
 
 from lapgan.compute import choose_compute
-from lapgan.data import Images, open_images
+from lapgan.data import Images
+from lapgan.distributed import current_ranks, decide_together
 from lapgan.errors import LapganError
 from lapgan.normalization import Normalization
 from lapgan.recipe import LevelRecipe
 from lapgan.run_folder import RunFolder
 from lapgan.training.callbacks import Callback
 from lapgan.training.config import Budget, RunConfig, data_source
-from lapgan.training.examples import normalization_of, training_batches
 from lapgan.training.folder import lock
 from lapgan.training.level import LevelTask
 from lapgan.training.log import Record
 from lapgan.training.loop import train_task
+from lapgan.training.opening import (
+    TrainingImages,
+    open_training_images,
+    training_normalization,
+    training_set,
+)
+from lapgan.training.resident import place_batches
+from lapgan.training.selection import ScoredLevel, Selection, open_held_out, selection_of
 from lapgan.training.signals import stop_signals
 
 __all__ = ["train_levels"]
 
 
 def train_levels(
-    config: RunConfig, images: Images, callback: Callback, stopped: Callable[[], bool]
+    config: RunConfig, images: TrainingImages, callback: Callback, stopped: Callable[[], bool]
 ) -> None:
     """Trains the selected levels.
 
     Args:
-        config: what to train; its precision is one that was chosen, not `auto`.
+        config: what to train; `precision` and `compile` are chosen, not left open.
         images: the training images.
         callback: see `lapgan.training.callbacks`.
         stopped: whether the run shall stop.
@@ -42,9 +52,9 @@ def train_levels(
         LapganError: a level is trained by another process, or failed.
     """
     if config.jobs == 1 or len(config.selected_levels) == 1:
-        normalization = normalization_of(config.recipe, images)
+        normalization = training_normalization(config.recipe, images)
         for level in config.selected_levels:
-            if not stopped():
+            if not decide_together(stopped()):
                 _train_level(config, level, images, normalization, callback, stopped)
     else:
         _SideBySide(config, callback, stopped).run()
@@ -53,24 +63,60 @@ def train_levels(
 def _train_level(
     config: RunConfig,
     level: LevelRecipe,
-    images: Images,
+    images: TrainingImages,
     normalization: Normalization,
     callback: Callback,
     stopped: Callable[[], bool],
 ) -> None:
+    compute = replace(
+        choose_compute(config.device, config.precision), compiled=bool(config.compile)
+    )
+    folder = RunFolder(config.out).part(level.name)
+    at_once = min(config.jobs, len(config.selected_levels))
     task = LevelTask(
         recipe=config.recipe,
         level=level,
-        batches=training_batches(config.recipe, images, config.seed),
-        normalization=normalization,
-        folder=RunFolder(config.out).part(level.name),
+        batches=place_batches(
+            training_set(config.recipe, images, config.seed, workers=config.workers),
+            compute,
+            at_once,
+        ),
+        normalization=normalization.to(compute.device),
+        folder=folder,
         budget=config.budget(level),
         seed=config.seed,
-        compute=choose_compute(config.device, config.precision),
+        compute=compute,
         intervals=config.intervals,
+        selection=_make_selection(config, level, images, normalization, callback),
     )
-    with lock(task.folder):
+    with lock(task.folder) if current_ranks().is_main else nullcontext():
         train_task(task, callback, stopped)
+
+
+def _make_selection(
+    config: RunConfig,
+    level: LevelRecipe,
+    images: TrainingImages,
+    normalization: Normalization,
+    callback: Callback,
+) -> Selection | None:
+    """Makes the selection that a run asks for; warns of one that it does not go on with."""
+    folder, criterion = RunFolder(config.out).part(level.name), config.select
+    if criterion is not None and isinstance(images, Images):
+        source = data_source(config.data, config.recipe)
+        held_out = open_held_out(criterion, source, images, config.recipe, config.on_invalid)
+        compute = choose_compute(config.device, config.precision)
+        target = ScoredLevel(
+            config.recipe, level, normalization, images, held_out, compute, config.seed
+        )
+        return Selection(criterion, target, folder)
+    if selected := selection_of(folder, level.name):
+        callback.warned(
+            f"level {level.name}: samples are drawn from {folder.best.name}, which was selected by "
+            f"{selected['by']} after {selected['images_seen']:,} images. Continue with --select "
+            f"{selected['by']}, or delete the file to sample with the last weights."
+        )
+    return None
 
 
 class _QueueCallback(Callback):
@@ -84,6 +130,9 @@ class _QueueCallback(Callback):
 
     def recorded(self, part: str, record: Record) -> None:
         self.queue.put(("recorded", (part, record)))
+
+    def drawn(self, part: str, images: int) -> None:
+        self.queue.put(("drawn", (part, images)))
 
     def warned(self, message: str) -> None:
         self.queue.put(("warned", (message,)))
@@ -144,8 +193,8 @@ def _work(config: RunConfig, name: str, threads: int, queue: "SimpleQueue[Any]")
     torch.set_num_threads(threads)
     try:
         source = data_source(config.data, config.recipe)
-        images = open_images(source, on_invalid=config.on_invalid)
-        normalization = normalization_of(config.recipe, images)
+        images = open_training_images(source, config.recipe, config.on_invalid)
+        normalization = training_normalization(config.recipe, images)
         with stop_signals() as stopped:
             level = config.recipe.level(name)
             _train_level(config, level, images, normalization, _QueueCallback(queue), stopped)

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from lapgan.data.fingerprint import files_fingerprint
 from lapgan.data.sources.base import Item
-from lapgan.data.sources.splits import canonical_split, named_split
+from lapgan.data.sources.splits import NoSplitError, canonical_split, named_split
 from lapgan.errors import LapganError
 from lapgan.files import resolve_data_path, safe_file_names
 
@@ -141,7 +141,7 @@ def _split_folder(folder: Path, split: str) -> Path:
     _refuse_ambiguous(folder, found, [path for path in inside if path not in found])
     chosen = [path for path in inside if canonical_split(path.name) == canonical_split(split)]
     if not chosen:
-        raise LapganError(
+        raise NoSplitError(
             f"{folder}: expected a folder {split} for the split '{split}', found "
             f"{', '.join(sorted(path.name for path in splits))}. Choose one of these splits."
         )
@@ -154,7 +154,7 @@ def _unnamed_folder(folder: Path, split: str) -> Path:
         return folder
     if (folder / split).is_dir():
         return folder / split
-    raise LapganError(
+    raise NoSplitError(
         f"{folder}: there is no split '{split}'. Put its images into {folder / split} and the "
         f"others into {folder / 'train'}, or give another folder."
     )

@@ -15,6 +15,7 @@ from lapgan.data.sources.parquet import (
     number_classes,
     read_rows,
 )
+from lapgan.data.sources.splits import NoSplitError
 from lapgan.errors import LapganError, requires
 
 __all__ = ["FORM", "HubImages", "find"]
@@ -73,12 +74,20 @@ def find(text: str, split: str) -> HubImages | None:
     path, _, config = name.partition(":")
     try:
         dataset = load_dataset(path, config or None, split=split, keep_in_memory=False)
+    except ValueError as error:
+        if "Unknown split" not in str(error):
+            raise LapganError(_describe_failure(text, split, error)) from error
+        raise NoSplitError(f"{text}: {error} Choose one of these splits.") from error
     except Exception as error:  # the library lets many errors of its network stack through
-        raise LapganError(
-            f"{text}: the split '{split}' cannot be downloaded ({error}). Check the name and the "
-            "network, or give the path of a local copy."
-        ) from error
+        raise LapganError(_describe_failure(text, split, error)) from error
     columns = find_columns(dataset.features.arrow_schema, text)
     if columns.label is not None and not columns.class_names:
         columns = number_classes(columns, dataset.unique(columns.label), text)
     return HubImages(dataset, columns, name)
+
+
+def _describe_failure(text: str, split: str, error: Exception) -> str:
+    return (
+        f"{text}: the split '{split}' cannot be downloaded ({error}). Check the name and the "
+        "network, or give the path of a local copy."
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lapgan.errors import LapganError
 
-__all__ = ["canonical_split", "choose_files", "named_split"]
+__all__ = ["NoSplitError", "canonical_split", "choose_files", "named_split"]
 
 # Words of a name, in lower case, and the split that they stand for.
 _WORDS = {
@@ -14,6 +14,10 @@ _WORDS = {
     **dict.fromkeys(("test", "testing"), "test"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
 }
+
+
+class NoSplitError(LapganError):
+    """A source can be read, but has no such split."""
 
 
 def named_split(name: str) -> str | None:
@@ -36,7 +40,8 @@ def choose_files(files: Sequence[Path], split: str) -> list[Path]:
         split: which part, such as "train" or "test".
 
     Raises:
-        LapganError: there is no such split, or there are files of one split beside files of none.
+        NoSplitError: there is no such split.
+        LapganError: there are files of one split beside files of none.
     """
     splits = {file: _splits_of(file, split) for file in files}
     chosen = [file for file in files if canonical_split(split) in splits[file]]
@@ -53,7 +58,7 @@ def choose_files(files: Sequence[Path], split: str) -> list[Path]:
         return list(files)
     detail = f"found {', '.join(others)}" if others else "no file is named after a split"
     suffix = files[0].suffix
-    raise LapganError(
+    raise NoSplitError(
         f"{files[0] if len(files) == 1 else files[0].parent}: there is no split '{split}'; "
         f"{detail}. Expected a file such as {split}{suffix} or {split}-00000-of-00001{suffix}."
     )

@@ -40,6 +40,7 @@ class Metric:
         check: raises a LapganError for what would fail later; called before any slow work.
         is_usual: whether to measure it when the user names no metrics.
         needs: many samples of each model, their features too, or neither.
+        uses_held_out: whether it needs held-out images; others only show them as a reference.
     """
 
     name: str
@@ -49,3 +50,4 @@ class Metric:
     check: Callable[[Context], None] = _accept
     is_usual: Callable[[Context], bool] = _include
     needs: Need = "nothing"
+    uses_held_out: bool = False

@@ -188,6 +188,8 @@ def _label_training_images(
 def _label_held_out_images(
     context: Context, model: EvaluatedModel, extractor: Extractor
 ) -> Labelled | None:
+    if not len(context.held_out):
+        return None
     features = context.held_out_features(model.size, extractor)
     labels = context.real(model.size).labels(len(features))
     return None if labels is None else Labelled(features, labels[0])

@@ -307,4 +307,4 @@ def _estimate(context: Context, cascade: Cascade) -> MultiscaleLogLikelihood:
     )
 
 
-METRIC = Metric("multiscale-parzen", SECTION, _measure)
+METRIC = Metric("multiscale-parzen", SECTION, _measure, uses_held_out=True)

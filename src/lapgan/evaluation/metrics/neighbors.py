@@ -77,7 +77,7 @@ class Memorization:
         space: `pixels`, or the net whose features were compared. In pixels, smooth images are near
             to everything: a ratio below 1 may only mean blur.
         n_train: training images.
-        n_held_out: held-out images.
+        n_held_out: held-out images, or training images that stand for them.
         n_fake: generated images.
     """
 
@@ -231,13 +231,46 @@ def _search_pixels(context: Context, model: EvaluatedModel, queries: Tensor) -> 
         examples,
         queries,
         fake=nearest_by_pixels(queries, examples, min(_NEIGHBORS, len(examples))),
-        held_out=context.remember(model.size, _search_held_out, context, examples),
+        held_out=context.remember(model.size, _search_real, context, examples),
     )
 
 
-def _search_held_out(context: Context, examples: TrainingExamples) -> Neighbors:
-    held_out = context.real(examples.size).test(context.counts.neighbor_queries)
-    return nearest_by_pixels(held_out, examples, 1)
+def _search_real(context: Context, examples: TrainingExamples) -> Neighbors:
+    """Searches for held-out images, or, where there are none, for training images among others."""
+    if len(context.held_out):
+        held_out = context.real(examples.size).test(context.counts.neighbor_queries)
+        return nearest_by_pixels(held_out, examples, 1)
+    own = _choose_training_images(context, examples)
+    queries = examples[examples.represent(examples.count)[own]]
+    found = nearest_by_pixels(queries, examples, min(examples.variants + 1, len(examples)))
+    return _drop_own(found, own, examples)
+
+
+def _choose_training_images(context: Context, examples: TrainingExamples) -> Int64[Tensor, " n"]:
+    """Returns the training images that stand for held-out ones, of those with features."""
+    n = min(context.counts.samples, examples.count)
+    return torch.linspace(0, n - 1, min(context.counts.neighbor_queries, n)).long()
+
+
+def _drop_own(
+    neighbors: Neighbors, own: Int64[Tensor, " n"], examples: TrainingExamples
+) -> Neighbors:
+    """Returns the nearest neighbor of each training image that is no variant of itself.
+
+    It is as far away as that of a held-out image, since each image is one draw among the others.
+
+    Args:
+        neighbors: one more than an image has variants.
+        own: the training images whose neighbors they are.
+        examples: that were searched.
+    """
+    other = neighbors.indices // examples.variants != own[:, None]
+    first = other.int().argmax(1, keepdim=True)
+    return replace(
+        neighbors,
+        indices=neighbors.indices.gather(1, first),
+        distances=neighbors.distances.gather(1, first),
+    )
 
 
 def _search_features(
@@ -256,16 +289,32 @@ def _search_features(
     if len(new):
         features = _join(features, extract_features(examples[new], extractor, "nearest images"))
     candidates = torch.cat((known, new))
-    held_out = context.held_out_features(examples.size, extractor)
-    held_out = held_out[torch.arange(min(context.counts.neighbor_queries, len(held_out)))]
     return _Search(
         examples,
         search.queries,
         fake=_rename(
             nearest_by_features(fake, features, min(_NEIGHBORS, len(features))), candidates
         ),
-        held_out=_rename(nearest_by_features(held_out, features, 1), candidates),
+        held_out=_search_real_features(context, extractor, examples, features, candidates),
     )
+
+
+def _search_real_features(
+    context: Context,
+    extractor: Extractor,
+    examples: TrainingExamples,
+    features: Features,
+    candidates: Tensor,
+) -> Neighbors:
+    """Searches by features as `_search_real` does by pixels."""
+    if len(context.held_out):
+        held_out = context.held_out_features(examples.size, extractor)
+        held_out = held_out[torch.arange(min(context.counts.neighbor_queries, len(held_out)))]
+        return _rename(nearest_by_features(held_out, features, 1), candidates)
+    own = _choose_training_images(context, examples)
+    queries = context.training_features(examples.size, extractor)[own]
+    found = nearest_by_features(queries, features, min(examples.variants + 1, len(features)))
+    return _drop_own(_rename(found, candidates), own, examples)
 
 
 def _extract_known(
@@ -299,7 +348,8 @@ def _report(context: Context, model: EvaluatedModel, search: _Search) -> Iterato
     details: dict[str, Detail] = {
         "searched": result.n_train,
         "training_examples": len(context.training) * examples.variants,
-        "held_out_images": result.n_held_out,
+        "held_out_images": min(result.n_held_out, len(context.held_out)),
+        "training_images_among_others": 0 if len(context.held_out) else result.n_held_out,
     }
     for name, value, error in (
         ("nearest-neighbour ratio", result.ratio, None),

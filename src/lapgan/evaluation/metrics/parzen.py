@@ -235,4 +235,6 @@ def _compare(
     )
 
 
-METRIC = Metric("parzen", SECTION, _measure, _measure_references, needs="samples")
+METRIC = Metric(
+    "parzen", SECTION, _measure, _measure_references, needs="samples", uses_held_out=True
+)

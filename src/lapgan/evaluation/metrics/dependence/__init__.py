@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from lapgan.errors import LapganError
 from lapgan.evaluation.context import Context, EvaluatedModel
 from lapgan.evaluation.measurement import HELD_OUT, Estimate, Measurement
 from lapgan.evaluation.metrics.base import Metric
@@ -25,15 +24,6 @@ _Value = tuple[str, str, Estimate, str]
 def _check(context: Context) -> None:
     if any(model.pyramid is not None for model in context.models):
         check_counts(len(context.held_out), context.counts.pairs, context.counts.critic)
-
-
-def _is_usual(context: Context) -> bool:
-    """Returns whether there are enough held-out images."""
-    try:
-        _check(context)
-    except LapganError:
-        return False
-    return True
 
 
 def _measure(context: Context, model: EvaluatedModel) -> Iterator[Measurement]:
@@ -104,4 +94,4 @@ SECTION = ReportSection(
         "critic would raise."
     ),
 )
-METRIC = Metric("dependence", SECTION, _measure, check=_check, is_usual=_is_usual)
+METRIC = Metric("dependence", SECTION, _measure, check=_check, uses_held_out=True)

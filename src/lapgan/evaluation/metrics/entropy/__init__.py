@@ -94,4 +94,4 @@ SECTION = ReportSection(
         COUNT_COLUMN,
     ),
 )
-METRIC = Metric("entropy", SECTION, _measure, is_usual=_is_usual)
+METRIC = Metric("entropy", SECTION, _measure, is_usual=_is_usual, uses_held_out=True)
