@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from lapgan import models, noise, objectives, pyramid
+from lapgan import models, objectives, pyramid
 from lapgan.cascade.levels import Level
 from lapgan.cascade.sampler import BlockSampler
 from lapgan.compute import Compute
 from lapgan.models import fourier
 from lapgan.models.contracts import DataInitialized, SupportsDistance
-from lapgan.noise import VALUE_BITS, AnyNoise
+from lapgan.noise import VALUE_BITS, AnyNoise, LowRankNoise, correlated
 from lapgan.optimizers import Adam
 from lapgan.penalty import ExactPenalty, FiniteDifferencePenalty
 from lapgan.sizes import Size
@@ -228,7 +228,12 @@ def inputs_on_device(kind: Any, image: Tensor) -> tuple[Tensor | None, Tensor]:
 @pytest.fixture(autouse=True)
 def _no_pretended_tensors_are_remembered() -> Iterator[None]:
     yield
-    for remembered in (pyramid._matrix, noise._hash, noise._rows, fourier._fourier_matrix):
+    for remembered in (
+        pyramid._matrix,
+        correlated._hash,
+        correlated._rows,
+        fourier._fourier_matrix,
+    ):
         remembered.cache_clear()
 
 
@@ -256,7 +261,7 @@ def test_a_net_makes_all_its_tensors_on_the_device_of_its_inputs(kind: Any, clas
             low, z = inputs_on_device(kind, image)
             output = net(low, z, label)
             if isinstance(net, SupportsDistance):
-                assert net.distance(output, image).device.type == "cuda"
+                assert net.deviations(output, image).device.type == "cuda"
         else:
             output = net(image, image, label)
         assert output.device.type == "cuda"
@@ -412,3 +417,69 @@ def test_the_entropy_of_noise_grows_with_the_size_and_is_that_of_its_values_at_m
     for size, entropy in zip(((4, 4), (32, 32)), (entropies[0], entropies[-1]), strict=True):
         values = kind().sample(1, size, torch.Generator()).numel()
         assert entropy <= VALUE_BITS * max(values, 1)
+
+
+def with_few_values(kind: Any, **chosen: str) -> Any:
+    fields: dict[str, Any] = {"dimension": 9, "rank": 9, "planes": 1, **chosen}
+    return kind(**{name: x for name, x in fields.items() if name in kind.model_fields})
+
+
+@each_noise
+@each_size
+@pytest.mark.parametrize("factor", ["fixed", "learned"])
+@pytest.mark.parametrize("distribution", ["uniform", "normal"])
+def test_rank_and_effective_dimension_are_those_of_samples(
+    kind: Any, size: Size, factor: str, distribution: str
+):
+    """(tr C)^2 / tr C^2 from two independent halves, whose products have no bias."""
+    noise = with_few_values(kind, factor=factor, distribution=distribution)
+    z = noise.sample(8000, size, torch.Generator().manual_seed(0)).flatten(1).double()
+    assert torch.linalg.matrix_rank(z[:1000], rtol=1e-5) == noise.covariance_rank(size)
+    first, second = (half.T @ half / len(half) for half in z.tensor_split(2))
+    dimension = first.trace() * second.trace() / (first * second).sum()
+    assert dimension.item() == pytest.approx(noise.effective_dimension(size), rel=0.05)
+    # At most the rank, up to rounding.
+    assert noise.effective_dimension(size) <= noise.covariance_rank(size) * (1 + 1e-12)
+
+
+@each_noise
+@each_size
+def test_the_values_of_noise_are_independent_and_make_it_again(kind: Any, size: Size):
+    noise = with_few_values(kind)
+    z = noise.sample(4000, size, torch.Generator().manual_seed(0))
+    values = noise.values_of(z)
+    assert values.shape == (4000, noise.covariance_rank(size))
+    correlation = values[:, :50].T.corrcoef() - torch.eye(min(50, values.shape[1]))
+    # The largest of so many is within 6 standard errors.
+    assert correlation.abs().max() < 6 / 4000**0.5
+    assert values.var().item() == pytest.approx(noise.variance, abs=0.02)
+    # z is a linear function of them.
+    again = torch.linalg.lstsq(values.double(), z.flatten(1).double()).solution
+    torch.testing.assert_close(values.double() @ again, z.flatten(1).double(), atol=1e-4, rtol=0)
+
+
+@each_generator
+def test_every_noise_that_a_generator_takes_reaches_what_it_generates(kind: Any):
+    for each in kind.takes_noise:
+        noise = each()
+        net = redraw(small(kind).build((12, 12), noise, 2))
+        low = torch.randn(3, 3, 12, 12) if kind.takes_low else None
+        z = noise.sample(3, (12, 12), torch.Generator().manual_seed(1)).requires_grad_()
+        image = net.eval()(low, z, torch.tensor([0, 1, 0]))
+        assert image.shape == (3, 3, 12, 12)
+        (gradient,) = torch.autograd.grad(image.square().sum(), z)
+        assert (gradient.flatten(1).abs().amax(dim=1) > 0).all(), noise.kind
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in GENERATORS if kind.takes_low], ids=lambda kind: kind().kind
+)
+def test_a_vector_becomes_a_plane_by_a_matrix_that_is_trained(kind: Any):
+    """A plane of a vector has the rank of the vector, and noise gets its variance."""
+    net = small(kind).build((12, 12), LowRankNoise(rank=5, factor="learned"), 0)
+    v = torch.rand(4000, 5) * 2 - 1
+    z = net.to_planes(v).flatten(1)
+    assert z.shape == (4000, 144)
+    assert torch.linalg.matrix_rank(z.double(), rtol=1e-5) == 5
+    assert z.var().item() == pytest.approx(1 / 3, abs=0.02)
+    assert "to_planes.factor.weight" in dict(net.named_parameters())

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from lapgan import files
 from lapgan.errors import LapganError
 from lapgan.files import (
     atomic_folder,
@@ -71,7 +72,7 @@ def test_a_path_is_found_below_the_data_folder_only_if_it_is_not_where_it_says(
     assert resolve_data_path("a") == Path("a")
 
 
-@pytest.mark.parametrize("name", ["../up", "/etc/cat", "a\\b", "..", "x\0y"])
+@pytest.mark.parametrize("name", ["../up", "/etc/cat", "a\\b", "..", "x\0y", "con", "a."])
 def test_a_class_name_names_one_folder_below(name: str, tmp_path: Path):
     folder = tmp_path / safe_file_names([name])[0]
     folder.mkdir()
@@ -85,6 +86,53 @@ def test_different_classes_have_different_folders(tmp_path: Path):
         (tmp_path / folder).mkdir()
     assert len({folder.casefold() for folder in folders}) == len(classes)
     assert folders[:4] == ("c", "c+", "c#", "c%2F")
+
+
+def test_names_that_windows_takes_for_devices_or_cuts_are_changed():
+    names = ["con", "CON.txt", "nul", "Com1", "lpt9.a", "a ", "b.", "x" * 59 + ". y"]
+    devices = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in "19")}
+    for folder in safe_file_names(names):
+        assert folder.split(".")[0].casefold() not in devices
+        assert not folder.endswith((".", " "))
+    assert safe_file_names(["console", "a con", "computer"]) == ("console", "a con", "computer")
+
+
+def test_files_are_flushed_through_handles_that_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # As Windows demands; a handle that can only read is refused there.
+    fcntl = pytest.importorskip("fcntl")
+    modes = []
+
+    def check(descriptor: int) -> None:
+        modes.append(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE)
+
+    monkeypatch.setattr(os, "fsync", check)
+    write_atomically(tmp_path / "a", b"a")
+    _fill(tmp_path / "b")
+    assert len(modes) >= 2
+    assert os.O_RDONLY not in modes
+
+
+def test_a_file_that_somebody_reads_is_replaced_when_they_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    replace, refusals = Path.replace, iter([True, True, False])
+
+    def refuse(file: Path, target: Path) -> Path:
+        # As Windows does while the target is open.
+        if next(refusals, True):
+            raise PermissionError(13, "Access is denied")
+        return replace(file, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(files, "_PAUSES", (0.0, 0.0, 0.0))
+    write_atomically(tmp_path / "a", b"a")
+    assert (tmp_path / "a").read_bytes() == b"a"
+    with pytest.raises(LapganError, match="Access is denied"):
+        write_atomically(tmp_path / "a", b"b")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"a"
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path):

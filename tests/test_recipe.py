@@ -76,7 +76,7 @@ def test_keys_are_overridden_with_values_as_in_toml():
         ("training.batch=127", r"training\.batch: .*multiple of 2, found 127"),
         ("training.optimiser.momentum=2", r"training\.optimiser\.momentum: .*found 2"),
         ("pyramid.operator=haar", r"pyramid\.operator: .*burt-adelson.*found 'haar'"),
-        ("levels.28.noise.kind=vector", r"levels\.28: .*takes noise of kind 'plane' or 'hashed'"),
+        ("levels.28.noise.kind=mixed", r"levels\.28: .*takes noise of kind 'plane' or 'hashed'"),
         ("levels.8.generator.kind=paper-conv", r"levels\.8\.generator\.units: unknown key"),
         ("training.penalty.weight=0", r"training\.penalty\.weight: .*greater than 0, found 0"),
         ("training.penalty.wait=1", r"training\.penalty\.wait: unknown key; did you mean 'weig"),
@@ -151,16 +151,17 @@ def test_terms_go_with_every_objective_and_discriminator():
     assert recipe.training.objective.kind == "non-saturating"
     assert fine.discriminator.kind == "paper-conv"
     assert [level.penalty and level.penalty.weight for level in recipe.levels] == [2, 0.5, 2]
-    assert (fine.supervised, fine.instance_noise, fine.augment) == (1, 0.1, True)
-    assert (middle.supervised, middle.instance_noise, middle.augment) == (0, 0, False)
-    assert (coarse.supervised, coarse.instance_noise, coarse.augment) == (0, 0, False)
+    assert (fine.supervised.weight, fine.instance_noise, fine.augment) == (1, 0.1, True)
+    assert (middle.supervised.weight, middle.instance_noise, middle.augment) == (0, 0, False)
+    assert (coarse.supervised.weight, coarse.instance_noise, coarse.augment) == (0, 0, False)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "paper-cifar10", "dead-leaves"])
 def test_only_the_coarsest_level_cannot_be_supervised(name: str):
     *finer, coarsest = read_recipe(name).level_names
     for level in finer:
-        assert read_recipe(name, [f"levels.{level}.supervised=1"]).level(level).supervised == 1
+        recipe = read_recipe(name, [f"levels.{level}.supervised=1"])
+        assert recipe.level(level).supervised.weight == 1
     message = rf"levels\.{coarsest}\.supervised: the coarsest level has no low-pass .* found 1"
     with pytest.raises(LapganError, match=message):
         read_recipe(name, [f"levels.{coarsest}.supervised=1"])

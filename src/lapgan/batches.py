@@ -18,7 +18,7 @@ from lapgan.data import CornerCrops, Images, check_crop_size
 from lapgan.errors import LapganError
 from lapgan.sizes import Size, size_text
 
-__all__ = ["Batches", "TrainingSet", "check_image_size"]
+__all__ = ["Batch", "Batches", "Selection", "TrainingSet", "check_image_size"]
 
 Batch = tuple[UInt8[Tensor, "b 3 h w"], Int64[Tensor, " b"] | None]
 
@@ -44,6 +44,19 @@ class TrainingSet(Protocol):
 
     def at(self, images_seen: int, count: int) -> Batch:
         """Returns the `count` examples that follow `images_seen`, with labels if there are any."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The examples of a minibatch, before their pixels are read.
+
+    Args:
+        examples: indices below the number of examples in an epoch, (n,).
+        mirrored: which of them are mirrored left to right, (n,); None for none.
+    """
+
+    examples: NDArray[np.int64]
+    mirrored: NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True)
@@ -98,11 +111,18 @@ class Batches:
 
     def at(self, images_seen: int, count: int) -> Batch:
         """Returns the `count` examples that follow `images_seen`, with labels if there are any."""
-        pixels, labels = self._read(self._examples(images_seen, count))
-        if self.flip:
-            mirror = _random(self.seed, 1, images_seen).random(count) < 0.5
-            pixels[mirror] = pixels[mirror, ..., ::-1]
+        selection = self.select(images_seen, count)
+        pixels, labels = self._read(selection.examples)
+        if selection.mirrored is not None:
+            pixels[selection.mirrored] = pixels[selection.mirrored, ..., ::-1]
         return torch.from_numpy(pixels), None if labels is None else torch.from_numpy(labels)
+
+    def select(self, images_seen: int, count: int) -> Selection:
+        """Returns which examples follow `images_seen`; no pixel is read."""
+        examples = self._examples(images_seen, count)
+        if not self.flip:
+            return Selection(examples, None)
+        return Selection(examples, _random(self.seed, 1, images_seen).random(count) < 0.5)
 
     @property
     def _crops(self) -> CornerCrops:

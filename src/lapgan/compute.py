@@ -1,6 +1,7 @@
 """Where and how the nets are computed: device, precision, memory format."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -24,23 +25,42 @@ class Compute:
         device: where tensors live.
         dtype: float32, or bfloat16 for mixed precision by autocast.
         reason: why this precision, in words.
+        compiled: nets in training are compiled; see `lapgan.compilation`.
     """
 
     device: torch.device
     dtype: torch.dtype
     reason: str
+    compiled: bool = False
 
     def autocast(self) -> AbstractContextManager[object]:
         """Returns the context in which the nets run."""
-        if self.dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.dtype)
+        if self.device.type == "mps":
+            return _run_on_mps(self.dtype)
+        if self.dtype != torch.float32:
+            return torch.autocast(self.device.type, self.dtype)
+        return _use_tf32() if self.tf32 else nullcontext()
 
     def place(self, x: _Placed) -> _Placed:
         """Moves images, maps and nets to the device, with channels last."""
         if isinstance(x, Tensor) and x.dim() != 4:
             return x.to(self.device)
         return x.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def send(self, x: Tensor) -> Tensor:
+        """Copies a tensor to the device; the processor does not wait for a CUDA device."""
+        if self.device.type == "cuda" and x.device.type == "cpu":
+            return x.pin_memory().to(self.device, non_blocking=True)
+        return x.to(self.device)
+
+    def generator(self, seed: int) -> torch.Generator:
+        """Returns a generator of random numbers on the device."""
+        return torch.Generator(device=self.device).manual_seed(seed)
+
+    @property
+    def tf32(self) -> bool:
+        """Whether products of float32 are computed in TF32, with 11 bits of precision."""
+        return self.device.type == "cuda" and self.dtype == torch.float32
 
     @property
     def precision(self) -> str:
@@ -52,12 +72,19 @@ class Compute:
         # torch.manual_seed would start CUDA on machines that only use the CPU.
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+            # The generator of this device, whichever is the current one.
+            with torch.cuda.device(self.device):
+                torch.cuda.manual_seed(seed)
+        elif self.device.type == "mps":
+            torch.mps.manual_seed(seed)
 
     def __str__(self) -> str:
         autocast = " autocast" if self.dtype != torch.float32 else ""
+        if self.tf32:
+            autocast = " with TF32 products"
         threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
-        return f"{self.device}, {self.precision}{autocast} ({self.reason}){threads}"
+        compiled = ", compiled nets" if self.compiled else ""
+        return f"{self.device}, {self.precision}{autocast} ({self.reason}){threads}{compiled}"
 
 
 def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
@@ -68,7 +95,7 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
     rate of float32.
 
     Args:
-        device: `auto`, or a PyTorch device such as `cpu` or `cuda:1`.
+        device: `auto` (CUDA, or else the CPU), or a device of PyTorch: `cpu`, `cuda:1`, `mps`.
         precision: `auto`, `float32` or `bfloat16`.
 
     Raises:
@@ -84,15 +111,50 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
     return Compute(place, _DTYPES[precision], "as asked")
 
 
+@contextmanager
+def _use_tf32() -> Iterator[None]:
+    """Lets CUDA compute products of float32 in TF32."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+@contextmanager
+def _run_on_mps(dtype: torch.dtype) -> Iterator[None]:
+    """Explains operations that PyTorch does not have for Apple's GPUs."""
+    mixed = torch.autocast("mps", dtype) if dtype != torch.float32 else nullcontext()
+    try:
+        with mixed:
+            yield
+    except NotImplementedError as error:
+        operation = str(error).split(".")[0]
+        raise LapganError(
+            f"--device mps: {operation}. Use --device cpu, or set PYTORCH_ENABLE_MPS_FALLBACK=1 to "
+            "compute such operations on the CPU."
+        ) from error
+
+
 def _find_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise LapganError(f"--device {name}: expected auto, cpu or cuda[:index].") from None
+        raise LapganError(f"--device {name}: expected auto, cpu, cuda[:index] or mps.") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise LapganError(f"--device {name}: PyTorch sees no CUDA device; use --device cpu.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise LapganError(
+            f"--device {name}: PyTorch sees {torch.cuda.device_count()} CUDA devices, counted from "
+            "cuda:0; name one of those."
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise LapganError(f"--device {name}: PyTorch sees no GPU of Apple's; use --device cpu.")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise LapganError(f"--device {name}: expected auto, cpu, cuda[:index] or mps.")
     return device
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ __all__ = [
     "atomic_folder",
     "atomic_path",
     "check_writable",
+    "encode_json",
     "explain_write_errors",
     "resolve_data_path",
     "safe_file_names",
@@ -33,6 +35,12 @@ __all__ = [
 PARTIAL = ".partial"  # the suffix of a folder that `atomic_folder` has not finished
 _ALIVE = "lock"  # held within an unfinished folder by the process that makes it
 _LONGEST = 60  # characters of a name; file systems take 255 bytes
+# What no system takes in a name, and what Windows takes for something else: names of devices, and
+# a dot or a space at the end.
+_UNSAFE = re.compile(
+    r"^\.|[. ]$|[^\w. +#-]|^(?=(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)).", re.IGNORECASE
+)
+_PAUSES = (0.05, 0.2, 1.0)  # seconds
 _ADVICE = "Free some space or choose another folder, then run the command again."
 
 
@@ -97,10 +105,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.close(handle)
             temporary = Path(name)
             yield temporary
+            _flush(temporary)
             # mkstemp makes private files; a result is as readable as any file the user makes.
             temporary.chmod(0o666 & ~_umask())
-            _flush(temporary)
-            temporary.replace(path)
+            _replace(temporary, path)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -154,7 +162,7 @@ def safe_file_names(class_names: Iterable[str]) -> tuple[str, ...]:
     """
     names: dict[str, str] = {}
     for class_name in class_names:
-        name = re.sub(r"^\.|\.$|[^\w. +#-]", _escape, class_name)[:_LONGEST] or "%"
+        name = _UNSAFE.sub(_escape, class_name)[:_LONGEST].rstrip(". ") or "%"
         distinct = next(
             other
             for other in itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
@@ -171,9 +179,15 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes strict JSON, whole or not at all; numbers that are not finite become null."""
-    text = json.dumps(_replace_infinities(content), indent=1, allow_nan=False)
-    write_atomically(path, text.encode() + b"\n")
+    """Writes strict JSON, whole or not at all; see `encode_json`. A file that has it is left."""
+    encoded = encode_json(content).encode() + b"\n"
+    if not (path.is_file() and path.read_bytes() == encoded):
+        write_atomically(path, encoded)
+
+
+def encode_json(content: Any) -> str:
+    """Returns strict JSON; numbers that are not finite become null."""
+    return json.dumps(_replace_infinities(content), indent=1, allow_nan=False)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -206,8 +220,20 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def _flush(file: Path) -> None:
-    with file.open("rb") as stream:
+    # Windows flushes files only that are open for writing.
+    with file.open("r+b") as stream:
         os.fsync(stream.fileno())
+
+
+def _replace(file: Path, path: Path) -> None:
+    """Renames a file; waits a little for programs that are reading the old one, on Windows."""
+    for pause in _PAUSES:
+        try:
+            file.replace(path)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    file.replace(path)
 
 
 def _replace_infinities(value: Any) -> Any:

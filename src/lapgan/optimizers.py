@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from lapgan.distributed import average_over_ranks
 from lapgan.section import Fraction, NotNegative, Positive, Section
 
 __all__ = ["Adam", "AnyOptimizer", "Sgd", "update_weights"]
@@ -45,8 +46,9 @@ class Sgd(Section):
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Makes the optimizer."""
+        weights = list(parameters)
         return torch.optim.SGD(
-            parameters, lr=self.learning_rate, momentum=self.momentum, foreach=True
+            weights, lr=self.learning_rate, momentum=self.momentum, **_in_one_pass(weights)
         )
 
     def set_schedule(
@@ -85,7 +87,10 @@ class Adam(Section):
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Makes the optimizer."""
-        return torch.optim.Adam(parameters, lr=self.learning_rate, betas=self.betas, foreach=True)
+        weights = list(parameters)
+        return torch.optim.Adam(
+            weights, lr=self.learning_rate, betas=self.betas, **_in_one_pass(weights)
+        )
 
     def set_schedule(
         self,
@@ -115,10 +120,19 @@ class Adam(Section):
 AnyOptimizer = Annotated[Sgd | Adam, Field(discriminator="kind")]
 
 
+def _in_one_pass(weights: list[nn.Parameter]) -> dict[str, bool]:
+    """Returns the option that updates all weights in one kernel on CUDA, in few passes elsewhere.
+
+    Moments are the same in both, so a run may go on with the other one.
+    """
+    on_cuda = bool(weights) and weights[0].device.type == "cuda"
+    return {"fused": True} if on_cuda else {"foreach": True}
+
+
 def update_weights(
     optimizer: torch.optim.Optimizer, loss: Tensor, clip: float | None = None
 ) -> Tensor:
-    """Moves the optimizer's weights down the gradient of a loss.
+    """Moves the optimizer's weights down the gradient of a loss, averaged over the ranks.
 
     Args:
         optimizer: of the weights.
@@ -134,7 +148,9 @@ def update_weights(
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    norm = nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    average_over_ranks(gradients)
+    norm = nn.utils.get_total_norm(gradients)
     if clip is not None:
         nn.utils.clip_grads_with_norm_(weights, clip, norm)
     optimizer.step()

@@ -1,22 +1,25 @@
 """The layout of a run folder: the only place where its names are written down.
 
 run.json             what the run is: recipe, data, seed, precision
-level-28/            a level: state.safetensors, weights.safetensors, log.jsonl, samples/
+level-28/            a level: state.safetensors, weights.safetensors, log.jsonl, samples/,
+                     budget.json; with --select also best.safetensors and scores.jsonl
 classifier/          the same of the classifier, if the run has one
 cascade.safetensors  all averaged weights, written when every level has some
 samples.png          samples of the whole cascade, written with it
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CLASSIFIER", "PartFolder", "RunFolder", "is_model_path"]
+__all__ = ["CLASSIFIER", "PartFolder", "RunFolder", "is_model_path", "read_records"]
 
 # The classifier's folder, and its name among the levels'.
 CLASSIFIER = "classifier"
 _LEVEL = "level-"
 _WEIGHTS = "weights.safetensors"
+_BEST = "best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,18 @@ class PartFolder:
 
     @property
     def weights(self) -> Path:
-        """The weights that are sampled with."""
+        """The averaged weights of the last checkpoint."""
         return self.path / _WEIGHTS
+
+    @property
+    def best(self) -> Path:
+        """The weights that model selection found best; sampling takes them where there are any."""
+        return self.path / _BEST
+
+    @property
+    def scores(self) -> Path:
+        """One line of JSON per score of model selection."""
+        return self.path / "scores.jsonl"
 
     @property
     def kept(self) -> tuple[Path, Path]:
@@ -46,9 +59,19 @@ class PartFolder:
         return self.path / "log.jsonl"
 
     @property
+    def budget(self) -> Path:
+        """When training ends: `images` and `seconds`, null for no limit."""
+        return self.path / "budget.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the process that trains the part."""
         return self.path / ".lock"
+
+    @property
+    def sheets(self) -> list[Path]:
+        """The sheets of samples, first to last."""
+        return sorted((self.path / "samples").glob("*.png"))
 
     def sheet(self, images_seen: int) -> Path:
         """Returns the sheet of samples after so many images."""
@@ -81,8 +104,9 @@ class RunFolder:
         return PartFolder(self.path / (name if name == CLASSIFIER else f"{_LEVEL}{name}"))
 
     def weights_files(self) -> Iterator[Path]:
-        """Yields the weights of every part that has some, levels first."""
-        yield from sorted(self.path.glob(f"{_LEVEL}*/{_WEIGHTS}"))
+        """Yields the weights of every part that has some, levels first; the best if selected."""
+        for level in sorted(self.path.glob(f"{_LEVEL}*")):
+            yield from [path for path in (level / _BEST, level / _WEIGHTS) if path.exists()][:1]
         yield from self.path.glob(f"{CLASSIFIER}/{_WEIGHTS}")
 
     def has_levels(self) -> bool:
@@ -95,3 +119,14 @@ def is_model_path(path: Path) -> bool:
     if path.is_dir():
         return RunFolder(path).has_levels() or any(path.glob("*.safetensors"))
     return path.suffix == ".safetensors" and path.is_file()
+
+
+def read_records(path: Path) -> Iterator[dict[str, float]]:
+    """Yields the lines of a log; an incomplete last line is left out."""
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            return

@@ -23,7 +23,7 @@ from lapgan.run_folder import RunFolder
 from lapgan.training.callbacks import Callback
 from lapgan.training.config import Budget, LogIntervals, RunConfig
 from lapgan.training.log import Record
-from lapgan.training.run import plan, train
+from lapgan.training.run import choose_run_compute, plan, train
 
 DATA = "dead-leaves:40"
 
@@ -442,3 +442,28 @@ def test_a_killed_run_continues_to_the_same_weights(config: RunConfig, number: s
     ]
     seen = [[json.loads(line)["images_seen"] for line in log.splitlines()] for log in logs]
     assert seen[0] == seen[1]
+
+
+def test_a_run_stays_compiled_or_not_as_it_was_begun(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("lapgan.training.run.choose_compiled", lambda device, asked: bool(asked))
+    list(plan(config))
+    train(replace(config, images=8), Callback())
+    assert recorded(config)["compile"] is False
+    assert recorded(config)["tf32"] is False
+    with pytest.raises(LapganError, match=r"compile \(there False, here True\)"):
+        train(replace(config, compile=True), Callback())
+    # A run of an earlier version, whose nets were not compiled either.
+    content = recorded(config)
+    del content["compile"], content["tf32"]
+    (config.out / "run.json").write_text(json.dumps(content))
+    with pytest.raises(LapganError, match=r"compile \(there False, here True\)"):
+        train(replace(config, compile=True), Callback())
+    train(replace(config, images=16), Callback())
+    assert recorded(config)["compile"] is False
+    content["compile"] = True
+    (config.out / "run.json").write_text(json.dumps(content))
+    assert choose_run_compute(config).compiled
+    with pytest.raises(LapganError, match=r"compile \(there True, here False\)"):
+        train(replace(config, compile=False), Callback())

@@ -14,6 +14,7 @@ from lapgan.cascade.blocks import map_in_order, number_blocks, span_of
 from lapgan.cascade.inputs import balance_labels, check_labels, check_numbers, check_start
 from lapgan.cascade.levels import Level, build_level
 from lapgan.cascade.sampler import BlockSampler
+from lapgan.cascade.upscale import enlarged_levels
 from lapgan.compute import Compute, choose_compute
 from lapgan.errors import LapganError
 from lapgan.normalization import Normalization
@@ -69,6 +70,9 @@ class Cascade:
         self.compute = compute or choose_compute()
         self.guide = guide
         self.candidates = 1
+        self.enlarged: tuple[Level, ...] = ()
+        # Of images that are drawn, finest first; see `upscale`.
+        self.output_sizes = self.sizes
         for level in self.levels:
             level.prepare(self.compute)
         if guide is not None:
@@ -92,6 +96,25 @@ class Cascade:
             LapganError: the file is damaged, incomplete or not a cascade's.
         """
         return cls.from_weights(read_weights(Path(path)), Path(path), compute)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, revision: str | None = None, compute: Compute | None = None
+    ) -> "Cascade":
+        """Loads a cascade from the Hugging Face Hub, or from a folder that `lapgan push` wrote.
+
+        Args:
+            name: `OWNER/NAME` on the Hub, or whatever `load` takes; what is on the disk comes
+                first. The file is downloaded once.
+            revision: a branch, a tag or a commit on the Hub; by default the newest.
+            compute: where to run; chosen by default.
+
+        Raises:
+            LapganError: the model cannot be downloaded, or see `load`.
+        """
+        if Path(name).exists() or "/" not in str(name):
+            return cls.load(name, compute)
+        return cls.load(f"hub:{name}" + (f"@{revision}" if revision else ""), compute)
 
     @classmethod
     def from_weights(
@@ -154,6 +177,22 @@ class Cascade:
         chooser.candidates = candidates
         return chooser
 
+    def upscale(self, factor: int) -> "Cascade":
+        """Returns this cascade with its finest level applied again, to larger images.
+
+        Images that it draws have `output_sizes[0]`; see `lapgan.cascade.upscale`.
+
+        Args:
+            factor: by which the sides grow: 1, 2, 4, ...
+
+        Raises:
+            LapganError: the factor is no power of 2, or the level works at its own size only.
+        """
+        larger = copy.copy(self)
+        larger.enlarged = enlarged_levels(self.recipe, self.levels, len(self.class_names), factor)
+        larger.output_sizes = [level.size for level in reversed(larger.enlarged)] + self.sizes
+        return larger
+
     def labels(self, n: int, classes: Sequence[str | int] = ()) -> Int64[Tensor, " n"] | None:
         """Returns n labels, as many of each class as of any other, in the order of the classes.
 
@@ -181,7 +220,7 @@ class Cascade:
         Raises:
             LapganError: labels or coarse images do not fit the model.
         """
-        empty = torch.empty((0, 3, *self.sizes[0]), dtype=torch.uint8)
+        empty = torch.empty((0, 3, *self.output_sizes[0]), dtype=torch.uint8)
         return torch.cat(list(self.stream(n, seed, labels, start)) or [empty])
 
     def stream(
@@ -217,17 +256,17 @@ class Cascade:
             seed: as for `sample`.
             labels: as for `sample`.
             start: as for `sample`; it is the image of the first stage.
-            finest: the level to stop at; 0 is the finest.
+            finest: the level to stop at; 0 is the finest, after which come those of `upscale`.
 
         Yields:
             For each block one Stage per level, coarsest first.
         """
         check_numbers(n, seed)
-        label = self._check_labels(n, labels)
+        label = _labels_of(self, n, labels)
         if start is not None:
             score_size = self.guide.size if self.guide and self.candidates > 1 else None
-            check_start(n, start, self.sizes, score_size)
-        sampler = self._sampler
+            check_start(n, start, self.output_sizes, score_size)
+        sampler = _sampler_of(self)
 
         @torch.inference_mode()
         def run(block: int) -> list[Stage]:
@@ -258,8 +297,8 @@ class Cascade:
                 f"level {self.recipe.levels[k].name}: no residuals from low-pass images of "
                 f"{size_text(size_of(low))}; expected the size of a level other than the coarsest."
             )
-        label = self._check_labels(len(low), labels)
-        sampler = self._sampler
+        label = _labels_of(self, len(low), labels)
+        sampler = _sampler_of(self)
 
         @torch.inference_mode()
         def run(block: int) -> Tensor:
@@ -271,14 +310,18 @@ class Cascade:
         blocks = list(map_in_order(run, number_blocks(len(low)), self.compute.device))
         return torch.cat(blocks) if blocks else low
 
-    @property
-    def _sampler(self) -> BlockSampler:
-        return BlockSampler(self.levels, self.operator, self.compute, self.guide, self.candidates)
 
-    def _check_labels(self, n: int, labels: Labels) -> Tensor | None:
-        if labels is None:
-            return self.labels(n)
-        return check_labels(n, labels, self.class_names, self.recipe.name)
+def _sampler_of(cascade: Cascade) -> BlockSampler:
+    return BlockSampler(
+        cascade.levels, cascade.operator, cascade.compute, cascade.guide, cascade.candidates,
+        cascade.enlarged,
+    )  # fmt: skip
+
+
+def _labels_of(cascade: Cascade, n: int, labels: Labels) -> Tensor | None:
+    if labels is None:
+        return cascade.labels(n)
+    return check_labels(n, labels, cascade.class_names, cascade.recipe.name)
 
 
 def _first(stage: Stage, count: int) -> Stage:

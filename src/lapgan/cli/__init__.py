@@ -1,11 +1,16 @@
 """The command line: one file per group of commands.
 
 PyTorch takes seconds to import, so each command imports what it needs.
+
+Every command ends with one of these statuses: 0, it is done; 1, a LapganError; 2, the command line
+itself is wrong; 70, a fault of this package; 128 + n, it was ended by signal n, 130 by Ctrl-C.
 """
 
+import io
 import os
 import signal
 import sys
+import traceback
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -15,9 +20,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from lapgan.allocator import keep_freed_memory
+from lapgan.cli.assemble import assemble
 from lapgan.cli.data import cache, entropy, prepare
+from lapgan.cli.doctor import doctor
 from lapgan.cli.evaluate import evaluate
 from lapgan.cli.models import info, pack, recipes
+from lapgan.cli.options import console
+from lapgan.cli.push import push
+from lapgan.cli.runs import runs, watch
 from lapgan.cli.sample import sample
 from lapgan.cli.train import classifier, train
 from lapgan.errors import LapganError
@@ -26,6 +36,9 @@ from lapgan.study.commands import study_app
 
 __all__ = ["app", "main"]
 
+# Commands that share their work among the processes of `torchrun`.
+_FOR_RANKS = ("train",)
+
 app = typer.Typer(
     help="Laplacian pyramids of adversarial networks: image generators that work coarse to fine.",
     no_args_is_help=True,
@@ -33,7 +46,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-for command in (train, classifier, sample, evaluate, info, pack, recipes, prepare, cache, entropy):
+_COMMANDS = (
+    *(train, classifier, sample, evaluate, info, pack, assemble, push, recipes, runs, watch),
+    *(prepare, cache, entropy, doctor),
+)
+for command in _COMMANDS:
     app.command()(command)
 app.add_typer(study_app, name="study")
 
@@ -46,6 +63,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     _version: Annotated[
         bool,
         typer.Option(
@@ -53,15 +71,36 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    pass
+    if _rank() is not None and context.invoked_subcommand not in _FOR_RANKS:
+        raise LapganError(
+            f"lapgan {context.invoked_subcommand}: torchrun would do this once per process; start "
+            f"it without torchrun, which is for {', '.join(_FOR_RANKS)}."
+        )
 
 
-def _replace_closed_streams() -> None:
-    """Lets commands run whose output or messages were closed by the shell (`2>&-`)."""
+def _rank() -> int | None:
+    """Returns which process of `torchrun` this is; None if it started none, or one only."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    return int(os.environ.get("RANK", "0"))
+
+
+def _speaker() -> str:
+    return f"rank {_rank()}: " if _rank() else ""
+
+
+def _prepare_streams() -> None:
+    """Lets commands run whose streams the shell closed (`2>&-`), or that lack characters.
+
+    A pipe of Windows, for one, takes the characters of one language only; others become `?`.
+    """
     if sys.stdout is None:
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (for as long as the process lives)
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (never closed)
     if sys.stderr is None:
-        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _exit(number: int, frame: object) -> None:
@@ -69,16 +108,28 @@ def _exit(number: int, frame: object) -> None:
 
 
 def main() -> None:
-    """Runs the command line; a LapganError becomes one message and exit status 1."""
+    """Runs the command line; a LapganError becomes one message and exit status 1.
+
+    The other statuses are listed in the module's docstring.
+    """
     keep_freed_memory()
-    _replace_closed_streams()
+    _prepare_streams()
     for number in end_signals():
         # So that what is half written is removed, as on Ctrl-C.
         signal.signal(number, _exit)
+    console.quiet = bool(_rank())
     try:
         app()
     except LapganError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(
-            f"[red]error:[/red] {escape(str(error))}"
+            f"[red]error:[/red] {_speaker()}{escape(str(error))}"
         )
         sys.exit(1)
+    except Exception:
+        traceback.print_exc()
+        print(
+            "This is a fault in lapgan, not in what you typed. Please report it with the lines "
+            "above and the output of `lapgan doctor`.",
+            file=sys.stderr,
+        )
+        sys.exit(70)

@@ -1,12 +1,21 @@
 """Commands about data: prepare pictures, bound their entropy."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from lapgan.cli.options import Seed, SkipInvalid, console, on_invalid
+from lapgan.cli.options import (
+    Json,
+    Seed,
+    SkipInvalid,
+    complete_recipe,
+    console,
+    on_invalid,
+    print_json,
+)
 from lapgan.errors import LapganError, requires
 from lapgan.files import check_writable
 
@@ -58,6 +67,7 @@ def prepare(
 
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove them.")] = False,
+    json: Json = False,
 ) -> None:
     """List the decoded images that are kept on the disk, or remove them.
 
@@ -68,6 +78,10 @@ def cache(
 
     folder = default_cache()
     entries = clear_stored(folder) if clear else list_stored(folder)
+    if json:
+        stored = [{**asdict(entry), "path": str(entry.path)} for entry in entries]
+        print_json({"folder": str(folder), "removed": clear, "entries": stored})
+        return
     for entry in entries:
         count, *_, height, width = entry.shape or (0, 0, 0)
         name = escape(entry.name or entry.path.name)
@@ -97,7 +111,10 @@ def entropy(
         ),
     ],
     recipe: Annotated[
-        str | None, typer.Option(help="Take sizes, operator and noise from this recipe.")
+        str | None,
+        typer.Option(
+            help="Take sizes, operator and noise from this recipe.", autocompletion=complete_recipe
+        ),
     ] = None,
     sizes: Annotated[
         str | None, typer.Option(help="The levels instead, finest first: 32,16,8,4.")

@@ -1,13 +1,16 @@
 """The command that measures models."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from lapgan.cli.options import BestOf, Device, Precision, Seed, console
+from lapgan.cli.options import BestOf, Device, Json, Precision, Seed, console, print_json
 from lapgan.errors import requires
+
+if TYPE_CHECKING:
+    from lapgan.evaluation.measurement import Measurement
 
 __all__ = ["evaluate"]
 
@@ -47,11 +50,12 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="The folder of the report.")] = Path("evaluation"),
     device: Device = "auto",
     precision: Precision = "auto",
+    json: Json = False,
 ) -> None:
     """Measure models: likelihoods, distances, dependence between levels, and write a report."""
     with requires("eval", "`lapgan evaluate`"):
         from lapgan.evaluation.config import DEFAULT, QUICK, EvaluationConfig
-        from lapgan.evaluation.report import check_report_folder, write_report
+        from lapgan.evaluation.report import check_report_folder, describe, write_report
         from lapgan.evaluation.suite import evaluate as run
 
     config = EvaluationConfig(
@@ -69,6 +73,15 @@ def evaluate(
         precision=precision,
     )
     check_report_folder(out)
-    evaluation = run(config, lambda measurement: console.print(escape(str(measurement))))
-    for path in write_report(evaluation, out):
+
+    def show(measurement: "Measurement") -> None:
+        if not json:
+            console.print(escape(str(measurement)))
+
+    evaluation = run(config, show)
+    written = write_report(evaluation, out)
+    if json:
+        print_json(describe(evaluation))
+        return
+    for path in written:
         console.print(f"wrote {escape(str(path))}")

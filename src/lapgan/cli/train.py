@@ -1,6 +1,5 @@
 """Commands that train: the levels of a cascade, and its classifier."""
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from lapgan.cli.options import Device, Precision, Seed, SkipInvalid, console, on_invalid
+from lapgan.cli.options import (
+    Device,
+    Precision,
+    Seed,
+    SkipInvalid,
+    complete_recipe,
+    console,
+    on_invalid,
+    quote,
+)
 
 if TYPE_CHECKING:
     from lapgan.cascade import Cascade
@@ -23,7 +31,11 @@ __all__ = ["classifier", "train"]
 def train(
     recipe: Annotated[
         str,
-        typer.Argument(metavar="RECIPE", help="A recipe's name (see `recipes`) or a TOML file."),
+        typer.Argument(
+            metavar="RECIPE",
+            help="A recipe's name (see `recipes`) or a TOML file.",
+            autocompletion=complete_recipe,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The run folder; an interrupted run continues in it.")],
     data: Annotated[
@@ -45,7 +57,25 @@ def train(
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
+    compile_: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Compile G and D by torch.compile; by default on CUDA devices.",
+        ),
+    ] = None,
     skip_invalid: SkipInvalid = False,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CRITERION",
+            help="Keep the best averaged G by this score of held-out images, parzen or fd, and "
+            "sample with it.",
+        ),
+    ] = None,
+    select_every: Annotated[
+        int, typer.Option(min=1, metavar="IMAGES", help="Examples between two scores.")
+    ] = 50_000,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard event files too.")
     ] = False,
@@ -61,6 +91,12 @@ def train(
     from lapgan.recipe import read_recipe
     from lapgan.training.config import RunConfig
 
+    criterion = None
+    if select is not None:
+        from lapgan.selection import choose_criterion
+
+        criterion = choose_criterion(select, select_every)
+
     config = RunConfig(
         recipe=read_recipe(recipe, set_ or ()),
         out=out,
@@ -72,7 +108,9 @@ def train(
         seed=seed,
         device=device,
         precision=precision,
+        compile=compile_,
         on_invalid=on_invalid(skip_invalid),
+        select=criterion,
     )
     if dry_run:
         _print_plan(config)
@@ -125,15 +163,54 @@ def classifier(
 
 
 def _train(config: "RunConfig", tensorboard: bool) -> None:
-    from lapgan.training.callbacks import CallbackList, TensorBoard
+    from lapgan.training.callbacks import Callback, CallbackList, TensorBoard
     from lapgan.training.run import train
 
-    def run(callback: "Callback") -> "Cascade | None":
+    class CostReport(Callback):
+        def opened(self, data: str) -> None:
+            _print_costs(config)
+
+    def run(callback: Callback) -> "Cascade | None":
+        callbacks = [callback, CostReport()]
         if tensorboard:
-            callback = CallbackList([callback, TensorBoard(config.out)])
-        return train(config, callback)
+            callbacks.append(TensorBoard(config.out))
+        return train(config, CallbackList(callbacks))
 
     _show_training(config, run)
+    _print_selection(config)
+
+
+def _print_selection(config: "RunConfig") -> None:
+    """Says which weights of each level were selected."""
+    from lapgan.run_folder import RunFolder
+    from lapgan.training.selection import selection_of
+
+    if config.select is None:
+        return
+    for level in config.selected_levels:
+        selected = selection_of(RunFolder(config.out).part(level.name), level.name)
+        console.print(
+            f"level {level.name}: no weights were selected yet; the first score is due after "
+            f"{config.select.every:,} images"
+            if selected is None
+            else f"level {level.name}: selected the weights after {selected['images_seen']:,} "
+            f"images ({selected['by']} {selected['score']:.6g})"
+        )
+
+
+def _print_costs(config: "RunConfig") -> None:
+    """Prints what each level of a run that has not begun will cost on this machine."""
+    from lapgan.run_folder import RunFolder
+    from lapgan.training.cost import advise, measure_costs
+
+    if any(RunFolder(config.out).weights_files()):
+        return
+    compute, costs = _choose_compute(config), []
+    for cost in measure_costs(config, compute):
+        costs.append(cost)
+        console.print(f"expected: {cost}")
+    if advice := advise(config.recipe, costs, compute.device):
+        console.print(f"note: {escape(advice)}")
 
 
 def _show_training(
@@ -155,7 +232,7 @@ def _show_training(
         console.print(f"wrote {escape(str(folder.cascade))}")
         if folder.samples.exists():
             console.print(f"samples of all levels: {escape(str(folder.samples))}")
-        out = escape(shlex.quote(str(config.out)))
+        out = escape(quote(config.out))
         console.print(f"next: lapgan sample {out} --zoom 2 --out samples.png")
 
 
@@ -174,6 +251,10 @@ def _print_plan(config: "RunConfig") -> None:
 
 def _choose_compute(config: "RunConfig | ClassifierConfig") -> "Compute":
     from lapgan.compute import choose_compute
+    from lapgan.training.config import RunConfig
     from lapgan.training.folder import recorded_precision
+    from lapgan.training.run import choose_run_compute
 
+    if isinstance(config, RunConfig):
+        return choose_run_compute(config)
     return choose_compute(config.device, recorded_precision(config.out, config.precision))

@@ -4,6 +4,7 @@ import base64
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, Template, select_autoescape
 from markupsafe import Markup
@@ -14,7 +15,7 @@ from lapgan.evaluation.sections import ReportSection, SectionData, Table
 from lapgan.evaluation.suite import Evaluation
 from lapgan.files import check_writable, write_atomically, write_json
 
-__all__ = ["check_report_folder", "render_html", "write_report"]
+__all__ = ["check_report_folder", "describe", "render_html", "write_report"]
 
 HTML, JSON = "report.html", "report.json"
 
@@ -47,16 +48,18 @@ def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
     Raises:
         LapganError: a file cannot be written.
     """
-    write_json(
-        folder / JSON,
-        {
-            "settings": evaluation.settings,
-            "versions": evaluation.versions,
-            "measurements": [asdict(measurement) for measurement in evaluation.measurements],
-        },
-    )
+    write_json(folder / JSON, describe(evaluation))
     write_atomically(folder / HTML, render_html(evaluation).encode())
     return [folder / HTML, folder / JSON]
+
+
+def describe(evaluation: Evaluation) -> dict[str, Any]:
+    """Returns an evaluation without its pictures as plain data, as `report.json` holds it."""
+    return {
+        "settings": evaluation.settings,
+        "versions": evaluation.versions,
+        "measurements": [asdict(measurement) for measurement in evaluation.measurements],
+    }
 
 
 def render_html(evaluation: Evaluation) -> str:

@@ -58,8 +58,8 @@ class DataInitialized(Protocol):
 class SupportsDistance(Protocol):
     """A generator with a distance of its own between residuals, for the supervised term."""
 
-    def distance(self, high: Tensor, other: Tensor) -> Tensor:
-        """Computes a mean distance of residuals (B, 3, *size): 0 if equal."""
+    def deviations(self, high: Tensor, other: Tensor) -> Tensor:
+        """Computes how residuals (B, 3, *size) deviate: (B, ...), 0 where they are equal."""
 
 
 class GeneratorSection(Protocol):
@@ -75,6 +75,9 @@ class GeneratorSection(Protocol):
 
     def build(self, size: Size, noise: AnyNoise, num_classes: int) -> nn.Module:
         """Builds the net; `noise` is one of `takes_noise`."""
+
+    def fits_any_size(self, noise: AnyNoise, num_classes: int) -> bool:
+        """Returns whether the net also works at larger sizes than that it was built for."""
 
 
 class DiscriminatorSection(Protocol):

@@ -9,8 +9,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from lapgan.models.noise_planes import count_planes, fits_any_size, make_planes
 from lapgan.models.paper import ClassPlane, append_class_plane
-from lapgan.noise import PLANE_NOISES, AnyNoise, AnyPlaneNoise
+from lapgan.noise import PLANE_NOISES, AnyNoise, VectorNoise
 from lapgan.section import Count, Fraction, Section
 from lapgan.sizes import Size
 
@@ -26,6 +27,7 @@ class LsunGenerator(nn.Module):
         dropout: probability that a value of a hidden layer is dropped in training, from 0 to 1.
         planes: planes of noise.
         num_classes: how many classes condition the residual; 0 for none.
+        to_planes: turns the noise into these planes, if it is something else.
     """
 
     def __init__(
@@ -35,8 +37,10 @@ class LsunGenerator(nn.Module):
         dropout: float = 0.5,
         planes: int = 1,
         num_classes: int = 0,
+        to_planes: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        self.to_planes = to_planes or nn.Identity()
         self.class_plane = ClassPlane(size, num_classes) if num_classes else None
         inputs = (3 + planes + bool(num_classes), *maps)
         hidden = [
@@ -49,7 +53,7 @@ class LsunGenerator(nn.Module):
     def forward(self, low: Tensor | None, z: Tensor, label: Tensor | None) -> Tensor:
         """Generates residuals (B, 3, *size) for low-pass images (B, 3, *size)."""
         assert low is not None, "a conditional level needs a low-pass image"
-        x = append_class_plane(torch.cat((low, z), dim=1), label, self.class_plane)
+        x = append_class_plane(torch.cat((low, self.to_planes(z)), dim=1), label, self.class_plane)
         high: Tensor = self.layers(x)
         return high
 
@@ -68,11 +72,18 @@ class LsunGeneratorSection(Section):
     dropout: Fraction = 0.5
     takes_low: ClassVar[bool] = True
     takes_sigma: ClassVar[bool] = False
-    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = PLANE_NOISES
+    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (*PLANE_NOISES, VectorNoise)
 
-    def build(self, size: Size, noise: AnyPlaneNoise, num_classes: int) -> nn.Module:
+    def build(self, size: Size, noise: AnyNoise, num_classes: int) -> nn.Module:
         """Builds the net."""
-        return LsunGenerator(size, self.maps, self.dropout, noise.planes, num_classes)
+        planes = make_planes(noise, size)
+        return LsunGenerator(
+            size, self.maps, self.dropout, count_planes(noise), num_classes, planes
+        )
+
+    def fits_any_size(self, noise: AnyNoise, num_classes: int) -> bool:
+        """Returns whether the net works at any size: the plane of a class has one."""
+        return not num_classes and fits_any_size(noise)
 
 
 GENERATORS = (LsunGeneratorSection,)

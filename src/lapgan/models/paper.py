@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from lapgan.errors import LapganError
 from lapgan.models.contracts import FeatureMaps
 from lapgan.models.fourier import fourier_conv2d
-from lapgan.noise import PLANE_NOISES, AnyNoise, AnyPlaneNoise, VectorNoise
+from lapgan.models.noise_planes import count_planes, count_values, fits_any_size, make_planes
+from lapgan.noise import PLANE_NOISES, AnyNoise, VectorNoise
 from lapgan.pyramid import image_of
 from lapgan.section import Count, Fraction, Positive, Section
 from lapgan.sizes import Size, size_text
@@ -71,8 +72,8 @@ class DenseGenerator(nn.Module):
         _initialize(self, init_std)
 
     def forward(self, low: Tensor | None, z: Tensor, label: Tensor | None) -> Tensor:
-        """Generates images (B, 3, *size) from noise (B, noise)."""
-        x = _with_one_hot(z, label, self.num_classes)
+        """Generates images (B, 3, *size) from noise (B, noise), or planes of as many values."""
+        x = _with_one_hot(z.flatten(1), label, self.num_classes)
         return self.layers(x).view(len(x), 3, *self.size)  # type: ignore[no-any-return]
 
 
@@ -131,10 +132,19 @@ class ConvGenerator(nn.Module):
         maps: maps in each hidden layer.
         planes: planes of noise.
         num_classes: how many classes condition the residual; 0 for none.
+        to_planes: turns the noise into these planes, if it is something else.
     """
 
-    def __init__(self, size: Size, maps: int = 64, planes: int = 1, num_classes: int = 0) -> None:
+    def __init__(
+        self,
+        size: Size,
+        maps: int = 64,
+        planes: int = 1,
+        num_classes: int = 0,
+        to_planes: nn.Module | None = None,
+    ) -> None:
         super().__init__()
+        self.to_planes = to_planes or nn.Identity()
         self.class_plane = ClassPlane(size, num_classes) if num_classes else None
         self.conv1 = nn.Conv2d(3 + planes + bool(num_classes), maps, 7, padding=3)
         self.conv2 = _LargeConv2d(maps, maps, 7, padding=3)
@@ -143,7 +153,7 @@ class ConvGenerator(nn.Module):
     def forward(self, low: Tensor | None, z: Tensor, label: Tensor | None) -> Tensor:
         """Generates residuals (B, 3, *size) for low-pass images (B, 3, *size)."""
         assert low is not None, "a conditional level needs a low-pass image"
-        x = append_class_plane(torch.cat((low, z), dim=1), label, self.class_plane)
+        x = append_class_plane(torch.cat((low, self.to_planes(z)), dim=1), label, self.class_plane)
         x = F.relu(self.conv1(x))  # (B, maps, H, W)
         x = F.relu(self.conv2(x))  # (B, maps, H, W)
         return self.conv3(x)  # type: ignore[no-any-return]
@@ -243,12 +253,18 @@ class DenseGeneratorSection(Section):
     init_std: Positive | None = None
     takes_low: ClassVar[bool] = False
     takes_sigma: ClassVar[bool] = False
-    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (VectorNoise,)
+    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (VectorNoise, *PLANE_NOISES)
 
-    def build(self, size: Size, noise: VectorNoise, num_classes: int) -> nn.Module:
+    def build(self, size: Size, noise: AnyNoise, num_classes: int) -> nn.Module:
         """Builds the net."""
         second = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}[self.second]
-        return DenseGenerator(size, noise.dimension, self.units, num_classes, second, self.init_std)
+        return DenseGenerator(
+            size, count_values(noise, size), self.units, num_classes, second, self.init_std
+        )
+
+    def fits_any_size(self, noise: AnyNoise, num_classes: int) -> bool:
+        """Returns False: its layers are dense."""
+        return False
 
 
 class ConvGeneratorSection(Section):
@@ -258,11 +274,16 @@ class ConvGeneratorSection(Section):
     maps: Count = 64
     takes_low: ClassVar[bool] = True
     takes_sigma: ClassVar[bool] = False
-    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = PLANE_NOISES
+    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (*PLANE_NOISES, VectorNoise)
 
-    def build(self, size: Size, noise: AnyPlaneNoise, num_classes: int) -> nn.Module:
+    def build(self, size: Size, noise: AnyNoise, num_classes: int) -> nn.Module:
         """Builds the net."""
-        return ConvGenerator(size, self.maps, noise.planes, num_classes)
+        planes = make_planes(noise, size)
+        return ConvGenerator(size, self.maps, count_planes(noise), num_classes, planes)
+
+    def fits_any_size(self, noise: AnyNoise, num_classes: int) -> bool:
+        """Returns whether the net works at any size: the plane of a class has one."""
+        return not num_classes and fits_any_size(noise)
 
 
 class DenseDiscriminatorSection(Section):

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from lapgan.models.contracts import DataInitialized, FeatureMaps, SupportsDistance
 from lapgan.models.heads import ProjectionHead, he_normal_, leaky_relu_
+from lapgan.models.noise_planes import count_planes, count_values, fits_any_size, make_planes
 from lapgan.models.whitening import PatchWhitening
-from lapgan.noise import PLANE_NOISES, AnyNoise, AnyPlaneNoise, VectorNoise
+from lapgan.noise import PLANE_NOISES, AnyNoise, VectorNoise
 from lapgan.pyramid import image_of
 from lapgan.section import Count, Section
 from lapgan.sizes import Size
@@ -73,7 +74,7 @@ class VectorGenerator(nn.Module, DataInitialized):
 
     def forward(self, low: Tensor | None, z: Tensor, label: Tensor | None) -> Tensor:
         """Generates images (B, 3, *size) from noise (B, noise)."""
-        z = z * _NOISE_GAIN
+        z = z.flatten(1) * _NOISE_GAIN
         x = z if self.embedding is None else torch.cat((z, self.embedding(label)), dim=1)
         x = self.first(x)
         for block in self.blocks:
@@ -100,6 +101,8 @@ class PatchGenerator(nn.Module, DataInitialized, SupportsDistance):
         blocks: residual blocks.
         planes: planes of noise.
         num_classes: how many classes condition the residual; 0 for none.
+        to_planes: turns the noise into these planes, if it is something else.
+        gain: multiplies the noise, to give it variance 1.
     """
 
     linear: Tensor
@@ -112,8 +115,11 @@ class PatchGenerator(nn.Module, DataInitialized, SupportsDistance):
         blocks: int = 2,
         planes: int = 3,
         num_classes: int = 0,
+        to_planes: nn.Module | None = None,
+        gain: float = _NOISE_GAIN,
     ) -> None:
         super().__init__()
+        self.to_planes, self.gain = to_planes or nn.Identity(), gain
         self.low_basis = PatchWhitening(size, (patch, patch))
         self.high_basis = PatchWhitening(size, (patch, patch), centered=False)
         components = self.high_basis.components
@@ -137,7 +143,7 @@ class PatchGenerator(nn.Module, DataInitialized, SupportsDistance):
         """Generates residuals (B, 3, *size) for low-pass images (B, 3, *size)."""
         assert low is not None, "a conditional level needs a low-pass image"
         components = self.low_basis.whiten(low)  # (B, components, *grid)
-        noise = _NOISE_GAIN * self.low_basis.patchify(z)  # (B, planes patch^2, *grid)
+        noise = self.gain * self.low_basis.patchify(self.to_planes(z))  # (B, planes patch^2, *grid)
         x = self.first(torch.cat((components, noise), dim=1))
         for block in self.blocks:
             x = block(x, label)
@@ -145,16 +151,16 @@ class PatchGenerator(nn.Module, DataInitialized, SupportsDistance):
         residual: Tensor = self.high_basis.unwhiten_difference(y)
         return residual
 
-    def distance(self, high: Tensor, other: Tensor) -> Tensor:
+    def deviations(self, high: Tensor, other: Tensor) -> Tensor:
         """Computes how far residuals (B, 3, *size) are from others, in whitened components.
 
-            mean |diag(s)^-1 V^T (h - h')|,    0 if equal, of the order of 1 if not related
+            |diag(s)^-1 V^T (h - h')|,    0 if equal, of the order of 1 if not related
 
         References:
             Isola et al. (2017), pix2pix, equation 3, for the L1 distance beside an adversarial
             loss; here of whitened components, since the largest would dominate it otherwise.
         """
-        return self.high_basis.whiten(high - other).abs().mean()
+        return self.high_basis.whiten(high - other).abs()
 
 
 class PatchDiscriminator(nn.Module, DataInitialized):
@@ -285,11 +291,17 @@ class VectorGeneratorSection(Section):
     blocks: Count = 2
     takes_low: ClassVar[bool] = False
     takes_sigma: ClassVar[bool] = False
-    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (VectorNoise,)
+    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (VectorNoise, *PLANE_NOISES)
 
-    def build(self, size: Size, noise: VectorNoise, num_classes: int) -> nn.Module:
+    def build(self, size: Size, noise: AnyNoise, num_classes: int) -> nn.Module:
         """Builds the net."""
-        return VectorGenerator(size, noise.dimension, self.units, self.blocks, num_classes)
+        return VectorGenerator(
+            size, count_values(noise, size), self.units, self.blocks, num_classes
+        )
+
+    def fits_any_size(self, noise: AnyNoise, num_classes: int) -> bool:
+        """Returns False: its layers are dense."""
+        return False
 
 
 class PatchGeneratorSection(Section):
@@ -301,11 +313,18 @@ class PatchGeneratorSection(Section):
     blocks: Count = 2
     takes_low: ClassVar[bool] = True
     takes_sigma: ClassVar[bool] = False
-    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = PLANE_NOISES
+    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (*PLANE_NOISES, VectorNoise)
 
-    def build(self, size: Size, noise: AnyPlaneNoise, num_classes: int) -> nn.Module:
+    def build(self, size: Size, noise: AnyNoise, num_classes: int) -> nn.Module:
         """Builds the net."""
-        return PatchGenerator(size, self.patch, self.maps, self.blocks, noise.planes, num_classes)
+        return PatchGenerator(
+            size, self.patch, self.maps, self.blocks, count_planes(noise), num_classes,
+            make_planes(noise, size), noise.variance**-0.5,
+        )  # fmt: skip
+
+    def fits_any_size(self, noise: AnyNoise, num_classes: int) -> bool:
+        """Returns whether the net works at any size: with a multiple of its patches."""
+        return fits_any_size(noise)
 
 
 class PatchDiscriminatorSection(Section):

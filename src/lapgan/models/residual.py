@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from lapgan.errors import LapganError
 from lapgan.models.contracts import DataInitialized
 from lapgan.models.heads import he_normal_
-from lapgan.noise import AnyNoise, MixedNoise, VectorNoise
+from lapgan.models.noise_planes import count_values, fits_any_size, make_planes
+from lapgan.noise import PLANE_NOISES, AnyNoise, MixedNoise, VectorNoise
 from lapgan.section import Count, Section
 from lapgan.sizes import Size, size_text
 
@@ -42,6 +43,8 @@ __all__ = [
 ]
 
 Grid = Literal["same", "up", "down"]
+# Length of a class's embedding where there is no noise vector.
+_EMBEDDING = 64
 Maps = Annotated[tuple[Count, ...], Field(min_length=1)]
 
 
@@ -49,7 +52,7 @@ class Style(nn.Module):
     """w = silu(B silu(A [z, e_c, ...])), what modulates the blocks of a generator.
 
     Args:
-        noise: length of the noise vector, and of the embedding of a class.
+        noise: length of the noise vector, and of the embedding of a class (64 without a vector).
         units: length of w.
         num_classes: how many classes condition it; 0 for none.
         figures: how many further numbers enter.
@@ -57,8 +60,9 @@ class Style(nn.Module):
 
     def __init__(self, noise: int, units: int, num_classes: int, figures: int = 0) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(num_classes, noise) if num_classes else None
-        self.first = nn.Linear(noise * (1 + bool(num_classes)) + figures, units)
+        embedding = noise or _EMBEDDING
+        self.embedding = nn.Embedding(num_classes, embedding) if num_classes else None
+        self.first = nn.Linear(noise + embedding * bool(num_classes) + figures, units)
         self.second = nn.Linear(units, units)
 
     def join(self, z: Tensor, label: Tensor | None) -> Tensor:
@@ -148,7 +152,7 @@ class ResidualVectorGenerator(nn.Module):
 
     def forward(self, low: Tensor | None, z: Tensor, label: Tensor | None) -> Tensor:
         """Generates images (B, 3, *size) from noise (B, noise)."""
-        joint = self.style.join(self.gain * z, label)
+        joint = self.style.join(self.gain * z.flatten(1), label)
         w = self.style(joint)
         x = self.project(joint).view(len(z), *self.start)
         for block in self.blocks:
@@ -168,11 +172,12 @@ class ResidualGenerator(nn.Module, DataInitialized):
     Args:
         size: height and width of the level, in pixels; divisible by 2^(grids - 1).
         maps: maps on each grid, finest first.
-        noise: length of the noise vector, and number of noise planes.
+        noise: length of the noise vector, and number of noise planes; either may be 0.
         style: length of w.
         num_classes: how many classes condition the residual; 0 for none.
         groups: of the normalization; divides every number of maps.
         gain: multiplies the noise, to give it variance 1.
+        to_planes: turns the noise into these planes, if it is something else.
 
     Raises:
         LapganError: the size cannot be halved that often, or the groups do not divide the maps.
@@ -192,11 +197,12 @@ class ResidualGenerator(nn.Module, DataInitialized):
         num_classes: int = 0,
         groups: int = 16,
         gain: float = 1.0,
+        to_planes: nn.Module | None = None,
     ) -> None:
         super().__init__()
         check_grids(size, len(maps))
         _check_groups(size, maps, groups)
-        self.size, self.noise, self.gain = size, noise, gain
+        self.noise, self.gain, self.to_planes = noise, gain, to_planes or nn.Identity()
         self.style = Style(noise[0], style, num_classes, figures=1)
         self.register_buffer("residual_std", torch.ones(1, 3, 1, 1))
         self.into = conv(3 + noise[1], maps[0])
@@ -224,17 +230,17 @@ class ResidualGenerator(nn.Module, DataInitialized):
 
         Args:
             low: l_k.
-            z: noise (B, dimension + planes h w), the vector first.
+            z: noise (B, dimension + planes h w), the vector first; or planes (B, planes, h, w).
             label: class indices (B,), or None without classes.
             sigma: standard deviation (B, 1) of the conditioning noise that l_k has; None for 0.
         """
         assert low is not None, "a conditional level needs a low-pass image"
         dimension, planes = self.noise
-        z = self.gain * z
+        z = self.gain * self.to_planes(z).flatten(1)
         sigma = z.new_zeros(len(z), 1) if sigma is None else sigma
         joint = self.style.join(z[:, :dimension], label)
         w = self.style(torch.cat((joint, 10 * sigma), dim=1))
-        z_p = z[:, dimension:].view(len(z), planes, *self.size)
+        z_p = z[:, dimension:].reshape(len(z), planes, *low.shape[2:])
         x = self._through_grids(self.into(torch.cat((2 * low, z_p), dim=1)), w)
         residual: Tensor = self.residual_std * self.out(F.silu(self.norm(x)))
         return residual
@@ -298,14 +304,18 @@ class ResidualVectorGeneratorSection(Section):
     groups: Count = 16
     takes_low: ClassVar[bool] = False
     takes_sigma: ClassVar[bool] = False
-    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (VectorNoise,)
+    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (VectorNoise, *PLANE_NOISES)
 
-    def build(self, size: Size, noise: VectorNoise, num_classes: int) -> nn.Module:
+    def build(self, size: Size, noise: AnyNoise, num_classes: int) -> nn.Module:
         """Builds the net."""
         return ResidualVectorGenerator(
-            size, noise.dimension, self.maps, self.style, num_classes, self.groups,
+            size, count_values(noise, size), self.maps, self.style, num_classes, self.groups,
             noise.variance**-0.5,
         )  # fmt: skip
+
+    def fits_any_size(self, noise: AnyNoise, num_classes: int) -> bool:
+        """Returns False: its layers are dense."""
+        return False
 
 
 class ResidualGeneratorSection(Section):
@@ -317,14 +327,22 @@ class ResidualGeneratorSection(Section):
     groups: Count = 16
     takes_low: ClassVar[bool] = True
     takes_sigma: ClassVar[bool] = True
-    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (MixedNoise,)
+    takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (MixedNoise, VectorNoise, *PLANE_NOISES)
 
-    def build(self, size: Size, noise: MixedNoise, num_classes: int) -> nn.Module:
+    def build(self, size: Size, noise: AnyNoise, num_classes: int) -> nn.Module:
         """Builds the net."""
+        vector = noise.dimension if isinstance(noise, VectorNoise | MixedNoise) else 0
+        planes = 0 if isinstance(noise, VectorNoise) else noise.planes
+        # A vector modulates the blocks; that of a learned factor becomes planes.
+        to_planes = nn.Identity() if vector else make_planes(noise, size)
         return ResidualGenerator(
-            size, self.maps, (noise.dimension, noise.planes), self.style, num_classes, self.groups,
-            noise.variance**-0.5,
+            size, self.maps, (vector, planes), self.style, num_classes, self.groups,
+            noise.variance**-0.5, to_planes,
         )  # fmt: skip
+
+    def fits_any_size(self, noise: AnyNoise, num_classes: int) -> bool:
+        """Returns whether the net works at any size: that its grids divide."""
+        return isinstance(noise, VectorNoise) or fits_any_size(noise)
 
 
 GENERATORS = (ResidualVectorGeneratorSection, ResidualGeneratorSection)

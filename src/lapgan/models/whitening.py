@@ -62,7 +62,9 @@ class PatchWhitening(nn.Module):
 
     def fit(self, images: Float[Tensor, "n 3 h w"]) -> None:
         """Sets the basis from images."""
-        patches = self.patchify(images).permute(0, 2, 3, 1).reshape(-1, self.components).double()
+        patches = self.patchify(images).permute(0, 2, 3, 1).reshape(-1, self.components)
+        # On the CPU, whose eigenvectors are the same everywhere and which has float64.
+        patches = patches.cpu().double()
         if self.centered:
             self.mean.copy_(patches.mean(0))
         deviations = (patches - patches.mean(0)).T
@@ -88,15 +90,15 @@ class PatchWhitening(nn.Module):
 
     def patchify(self, x: Tensor) -> Tensor:
         """Turns (B, C, H, W) into (B, C p q, H/p, W/q)."""
-        b, c = x.shape[:2]
-        (gh, gw), (p, q) = self.grid, self.patch
+        (b, c, h, w), (p, q) = x.shape, self.patch
+        gh, gw = h // p, w // q
         x = x.reshape(b, c, gh, p, gw, q).permute(0, 2, 4, 1, 3, 5).reshape(b, gh, gw, c * p * q)
         # Laid out with channels last, in which a CPU's convolutions are fastest.
         return x.permute(0, 3, 1, 2)
 
     def _unpatchify(self, x: Tensor) -> Tensor:
         """Turns (B, C p q, H/p, W/q) into (B, C, H, W): the inverse of `patchify`."""
-        (gh, gw), (p, q) = self.grid, self.patch
+        (gh, gw), (p, q) = x.shape[2:], self.patch
         channels = x.shape[1] // (p * q)
         x = x.permute(0, 2, 3, 1).reshape(len(x), gh, gw, channels, p, q)
         return x.permute(0, 3, 1, 4, 2, 5).reshape(len(x), channels, gh * p, gw * q)
@@ -106,7 +108,10 @@ def _exactly(x: Tensor, matrix: Tensor) -> Tensor:
     """Multiplies each place by a matrix in float32: whitening amplifies rounding errors."""
     kind = x.device.type
     amp = torch.amp.is_autocast_available(kind)
-    with torch.autocast(kind, enabled=False) if amp else nullcontext():
+    # CUDA convolves float32 in TF32 by default. A compiler cannot trace the switch.
+    switch = kind == "cuda" and not torch.compiler.is_compiling()
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if switch else nullcontext()
+    with torch.autocast(kind, enabled=False) if amp else nullcontext(), exact:
         return F.conv2d(x.float(), _maps(matrix))
 
 

@@ -27,6 +27,7 @@ from lapgan.penalty import AnyPenalty, Penalty
 from lapgan.pyramid import Operator
 from lapgan.section import Count, NotNegative, Positive, Section
 from lapgan.sizes import Size, check_sizes, parse_size
+from lapgan.supervised import AnySupervised, Supervised
 
 __all__ = ["DataRecipe", "LevelRecipe", "PyramidRecipe", "Recipe", "TrainingRecipe"]
 
@@ -128,7 +129,8 @@ class LevelRecipe(Section):
         generator_rate: multiplies G's learning rate, so that G and D learn at two rates (Heusel et
             al., 2017).
         own_penalty: in a file `penalty`; takes the place of the one of `training`.
-        supervised: weight of the distance between generated and real residual in the loss of G.
+        supervised: the distance between generated and real residual in the loss of G: its weight,
+            or a table; see `lapgan.supervised`.
         instance_noise: added to the features that D's head sees, real and generated alike, in
             standard deviations of these features (Sønderby et al., 2017).
         augment: D sees augmented images only, which keeps it from memorizing a small data set; see
@@ -145,7 +147,7 @@ class LevelRecipe(Section):
     share: Positive = 1.0
     generator_rate: Positive = 1.0
     own_penalty: AnyPenalty | None = Field(default=None, alias="penalty")
-    supervised: NotNegative = 0.0
+    supervised: AnySupervised = Supervised()
     instance_noise: NotNegative = 0.0
     augment: bool = False
     conditioning_noise: ConditioningNoise | None = None
@@ -161,6 +163,10 @@ class LevelRecipe(Section):
                 f"found {self.noise.kind!r}"
             )
         return self
+
+    @field_serializer("supervised")
+    def _shorten_supervised(self, supervised: Supervised) -> Any:
+        return supervised.as_plain_data()
 
     @property
     def size(self) -> Size:
@@ -233,10 +239,11 @@ class Recipe(Section):
                 "image, but the coarsest level has none; use 'modern-dense', 'paper-dense' or "
                 "'residual-coarsest'"
             )
-        if coarsest.supervised:
+        if coarsest.supervised.is_used and coarsest.supervised.best_of == 1:
             raise ValueError(
                 f"levels.{coarsest.name}.supervised: the coarsest level has no low-pass image from "
-                f"which to predict; set it to 0, found {coarsest.supervised}"
+                "which to predict; set it to 0, or best_of to 2 or more, found "
+                f"{coarsest.supervised.weight:g}"
             )
         for level in self.levels:
             level._common_penalty = self.training.penalty

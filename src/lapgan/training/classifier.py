@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lapgan.batches import Batches
+from lapgan.batches import TrainingSet
 from lapgan.cascade import Cascade
 from lapgan.cascade.best_of import ClassifierGuide
 from lapgan.compute import Compute, choose_compute
@@ -32,6 +32,7 @@ from lapgan.training.folder import (
 )
 from lapgan.training.log import ClassifierRecord
 from lapgan.training.loop import train_task
+from lapgan.training.resident import place_batches
 from lapgan.training.signals import stop_signals
 from lapgan.weights import (
     Weights,
@@ -108,7 +109,7 @@ class ClassifierTask:
         recipe: of the run.
         section: how the classifier is built.
         batches: the training examples.
-        normalization: of the finest level.
+        normalization: of the finest level, on the device of `compute`.
         folder: the classifier's folder.
         budget: when to stop.
         seed: of weights, order and shifts.
@@ -118,7 +119,7 @@ class ClassifierTask:
 
     recipe: Recipe
     section: ClassifierSection
-    batches: Batches
+    batches: TrainingSet
     normalization: Normalization
     folder: PartFolder
     budget: Budget
@@ -161,8 +162,9 @@ class ClassifierTask:
         pixels, labels = self.batches.at(images_seen, count)
         assert labels is not None
         level = self.recipe.level(self.section.level)
+        pixels = self.compute.send(pixels)
         image = real_stage(pixels, self.recipe, level, self.normalization).image
-        return self.compute.place(image), labels.to(self.compute.device)
+        return self.compute.place(image), self.compute.send(labels)
 
     def record(
         self, state: ClassifierState, rate: float, means: Mapping[str, float]
@@ -237,7 +239,7 @@ def held_out_accuracy(config: ClassifierConfig) -> tuple[float, int] | None:
         return None
     if images.class_names != task.batches.class_names:
         return None
-    batches = replace(task.batches, images=images, flip=False)
+    batches = replace(training_batches(task.recipe, images, config.seed), flip=False)
     guide = ClassifierGuide.from_weights(read_weights(task.folder.weights), task.folder.weights)
     assert guide is not None
     guide.prepare(task.compute)
@@ -260,15 +262,16 @@ def _make_task(config: ClassifierConfig) -> ClassifierTask:
     images = open_images(source, on_invalid=config.on_invalid)
     images, _ = hold_out_images(images, recipe.data.hold_out)
     check_images(config.out, images)
+    compute = choose_compute(config.device, _choose_precision(config))
     return ClassifierTask(
         recipe=recipe,
         section=_choose_section(config, recipe),
-        batches=training_batches(recipe, images, config.seed),
-        normalization=normalization_of(recipe, images),
+        batches=place_batches(training_batches(recipe, images, config.seed), compute),
+        normalization=normalization_of(recipe, images).to(compute.device),
         folder=RunFolder(config.out).part(CLASSIFIER),
         budget=config.budget,
         seed=config.seed,
-        compute=choose_compute(config.device, _choose_precision(config)),
+        compute=compute,
         intervals=config.intervals,
     )
 

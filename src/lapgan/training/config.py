@@ -7,6 +7,7 @@ from pathlib import Path
 from lapgan.data import OnInvalid
 from lapgan.errors import LapganError
 from lapgan.recipe import LevelRecipe, Recipe
+from lapgan.training.selection import Criterion
 
 __all__ = ["Budget", "LogIntervals", "RunConfig", "data_source"]
 
@@ -37,6 +38,11 @@ class Budget:
     def spent(self, images: int, seconds: float) -> float:
         """Returns the fraction of the budget that so many images and seconds are; 1 is all."""
         return max(images / self.images, seconds / self.seconds)
+
+    def content(self) -> dict[str, float | None]:
+        """Returns the limits as plain data; None for no limit."""
+        images = self.images if self.images < _UNLIMITED else None
+        return {"images": images, "seconds": self.seconds if self.seconds < math.inf else None}
 
     def __str__(self) -> str:
         if self.seconds < math.inf:
@@ -77,8 +83,12 @@ class RunConfig:
         device: `auto`, `cpu`, `cuda`.
         precision: `auto`, `float32`, `bfloat16`; see `lapgan.compute.choose_compute`. A run keeps
             the precision that it was begun with.
+        compile: whether G and D are compiled; None for what the run was begun with, or else the
+            default of `lapgan.compilation.choose_compiled`.
         on_invalid: `stop` at images that cannot be used, or `skip` them.
         intervals: how often to report.
+        select: keeps the best averaged G of each level by this criterion beside the last one; see
+            `lapgan.selection`.
 
     Raises:
         LapganError: the recipe has no level of a name, or `minutes` is not positive.
@@ -94,8 +104,10 @@ class RunConfig:
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
+    compile: bool | None = None
     on_invalid: OnInvalid = "stop"
     intervals: LogIntervals = field(default_factory=LogIntervals)
+    select: Criterion | None = None
 
     def __post_init__(self) -> None:
         # A folder's name as text works too.

@@ -48,7 +48,7 @@ class Examples:
     def __len__(self) -> int:
         return len(self.high)
 
-    def __getitem__(self, span: slice) -> "Examples":
+    def __getitem__(self, span: slice | Tensor) -> "Examples":
         low = None if self.low is None else self.low[span]
         label = None if self.label is None else self.label[span]
         sigma = None if self.sigma is None else self.sigma[span]
@@ -100,7 +100,7 @@ def make_examples(
     generator: torch.Generator,
     compute: Compute,
 ) -> Examples:
-    """Adds noise to the real images of a level, and moves everything to the device.
+    """Adds noise to the real images of a level.
 
     Args:
         stage: of the real images.
@@ -114,7 +114,7 @@ def make_examples(
         high=compute.place(stage.high),
         low=None if stage.low is None else compute.place(stage.low),
         z=compute.place(z),
-        label=None if label is None else label.to(compute.device),
+        label=None if label is None else compute.send(label),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lapgan.cascade import Cascade
+from lapgan.compute import Compute
 from lapgan.data import Images
 from lapgan.errors import LapganError
 from lapgan.files import write_json
@@ -24,6 +25,7 @@ __all__ = [
     "claim",
     "lock",
     "read_recipe_of",
+    "recorded_compile",
     "recorded_precision",
 ]
 
@@ -36,13 +38,13 @@ class RunIdentity:
         recipe: of the cascade.
         seed: of everything random.
         images: the training images.
-        precision: of the nets: float32 or bfloat16.
+        compute: precision of the nets, and whether they are compiled. The device may change.
     """
 
     recipe: Recipe
     seed: int
     images: Images
-    precision: str
+    compute: Compute
 
     def content(self) -> dict[str, Any]:
         """Returns the identity as plain data."""
@@ -54,7 +56,9 @@ class RunIdentity:
                 "fingerprint": self.images.fingerprint,
                 "content": self.images.content,
             },
-            "precision": self.precision,
+            "precision": self.compute.precision,
+            "tf32": self.compute.tf32,
+            "compile": self.compute.compiled,
         }
 
     def check(self, out: Path) -> None:
@@ -67,7 +71,10 @@ class RunIdentity:
         recorded, recipe = _read(folder)
         # Keys that a later version added have their defaults in an older run.
         recorded["recipe"] = recipe.model_dump(mode="json")
-        recorded.setdefault("precision", self.precision)
+        recorded.setdefault("precision", self.compute.precision)
+        recorded.setdefault("compile", False)
+        # This follows from the device.
+        recorded["tf32"] = self.compute.tf32
         expected = self.content()
         if _are_same(recorded["data"], self.images):
             # Under another name, or found by other options: the images are what counts.
@@ -82,14 +89,14 @@ class RunIdentity:
 
 
 def claim(out: Path, identity: RunIdentity) -> None:
-    """Makes a folder this run's own, and records the precision of a run that has none on record.
+    """Makes a folder this run's own, and records what a run of an earlier version does not have.
 
     Raises:
         LapganError: see `RunIdentity.check`.
     """
     identity.check(out)
     folder = RunFolder(out)
-    if not folder.identity.exists() or "precision" not in _read(folder)[0]:
+    if not folder.identity.exists() or not {"precision", "compile"} <= _read(folder)[0].keys():
         write_json(folder.identity, identity.content())
 
 
@@ -99,6 +106,14 @@ def recorded_precision(out: Path, precision: str) -> str:
     if precision != "auto" or not folder.identity.exists():
         return precision
     return str(_read(folder)[0].get("precision", precision))
+
+
+def recorded_compile(out: Path, compile_: bool | None) -> bool | None:
+    """Returns whether a run was begun with compiled nets, where that is left open."""
+    folder = RunFolder(out)
+    if compile_ is not None or not folder.identity.exists():
+        return compile_
+    return bool(_read(folder)[0].get("compile", False))
 
 
 def read_recipe_of(out: Path) -> Recipe:
@@ -127,7 +142,8 @@ def lock(folder: PartFolder) -> Iterator[None]:
     """Keeps other processes out of a part's folder, which is made if need be."""
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder.lock, timeout=0):
+        # `lapgan runs` and `lapgan watch` hold it for a moment to see whether it is free.
+        with FileLock(folder.lock, timeout=0.5):
             yield
     except Timeout:
         raise LapganError(

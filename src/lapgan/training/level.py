@@ -2,15 +2,19 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from lapgan.batches import TrainingSet
+from lapgan.compilation import compile_function, compile_net, explain_compiler_errors
 from lapgan.compute import Compute
+from lapgan.distributed import average_over_ranks, current_ranks
 from lapgan.ema import update_average
-from lapgan.models.contracts import DataInitialized
+from lapgan.models.contracts import DataInitialized, Discriminator
 from lapgan.normalization import Normalization
 from lapgan.pictures import write_png, zoom_to
 from lapgan.pyramid import image_of
@@ -27,6 +31,7 @@ from lapgan.training.examples import (
 from lapgan.training.figures import training_figures
 from lapgan.training.log import LevelRecord
 from lapgan.training.rollback import Limits, Window, limits_of
+from lapgan.training.selection import Selection
 from lapgan.training.update import Nets, Terms, Update, update_nets
 from lapgan.weights import Weights, generator_tensors, normalization_tensors, write_weights
 
@@ -35,6 +40,8 @@ __all__ = ["LevelState", "LevelTask"]
 # Enough for the covariance of the components of an 8x8 image, of which there are 192.
 _INITIAL_EXAMPLES = 4096
 _SHEET_EXAMPLES = 16
+
+_Minibatch = TypeVar("_Minibatch", Examples, Tensor)
 
 
 @dataclass
@@ -80,12 +87,13 @@ class LevelTask:
         recipe: the recipe of the whole cascade.
         level: which of its levels.
         batches: the training examples.
-        normalization: of the finest level.
+        normalization: of the finest level, on the device of `compute`.
         folder: the level's own folder.
         budget: when to stop.
         seed: of initial weights, order and noise.
         compute: where and in which precision.
         intervals: how often to report.
+        selection: keeps the best averaged G beside the last one, if there is any.
     """
 
     recipe: Recipe
@@ -97,6 +105,7 @@ class LevelTask:
     seed: int
     compute: Compute
     intervals: LogIntervals = field(default_factory=LogIntervals)
+    selection: Selection | None = None
 
     @property
     def name(self) -> str:
@@ -129,30 +138,37 @@ class LevelTask:
         )
         window = Window().to(self.compute.device) if self.limits else None
         average = copy.deepcopy(generator).requires_grad_(False)
-        return LevelState(nets, average, window=window)
+        return LevelState(self._compile(nets), average, window=window)
 
     def step(self, state: LevelState) -> dict[str, Tensor]:
         """Updates D, G and the averaged weights once; see `Task.step`."""
         training = self.recipe.training
-        examples = self.examples(state.images_seen, training.batch * training.draws)
-        examples, fresh = examples[: training.batch], examples[training.batch :]
+        whole = self.examples(state.images_seen, training.batch * training.draws)
+        examples = _part_of_rank(whole[: training.batch])
+        fresh = _part_of_rank(whole[training.batch :])
         self._set_schedules(state)
-        with self.compute.autocast():
+        with self.compute.autocast(), explain_compiler_errors(self.compute.compiled):
             update = update_nets(state.nets, examples, training.objective, self._terms(state),
                                  fresh if training.draws > 1 else None)  # fmt: skip
         state.images_seen += training.batch
         update_average(state.average, state.nets.generator, training.batch, state.images_seen,
                        training.ema_half_life, training.ema_ramp)  # fmt: skip
         figures = _figures(update, examples)
+        average_over_ranks([*figures.values()])
         if state.window is not None:
             state.window.add(figures)
+        if self.selection is not None and current_ranks().is_main:
+            seen = (state.images_seen - training.batch, state.images_seen)
+            self.selection.consider(
+                state.average, seen, lambda path, extra: self._write_weights(path, state, extra)
+            )
         return figures
 
     def examples(self, images_seen: int, count: int) -> Examples:
         """Makes the examples that follow `images_seen`, and seeds every random part of the step."""
         pixels, labels = self.batches.at(images_seen * self.recipe.training.draws, count)
         # Dropout, augmentation and instance noise draw from the global generators.
-        self.compute.seed(self._seed_after(images_seen) ^ 1)
+        self.compute.seed(self._seed_after(images_seen) ^ (2 * current_ranks().rank + 1))
         return self._make_examples(pixels, labels, images_seen)
 
     def record(self, state: LevelState, rate: float, means: Mapping[str, float]) -> LevelRecord:
@@ -168,11 +184,14 @@ class LevelTask:
 
     def write_weights(self, state: LevelState) -> None:
         """Writes the averaged weights."""
+        self._write_weights(self.folder.weights, state, {})
+
+    def _write_weights(self, path: Path, state: LevelState, extra: Mapping[str, Any]) -> None:
         tensors = generator_tensors(self.name, state.average)
         tensors |= normalization_tensors(self.normalization)
-        figures = training_figures(state, self.seed, self.batches, self.compute)
+        figures = {**training_figures(state, self.seed, self.batches, self.compute), **extra}
         write_weights(
-            self.folder.weights,
+            path,
             Weights(tensors, self.recipe, self.class_names, {self.name: figures}),
         )
 
@@ -191,13 +210,15 @@ class LevelTask:
         if low is not None:
             rows = [image_of(examples.high, low), low, *rows]
         finest = self.recipe.sizes[0]
-        pictures = [zoom_to(self.normalization.denormalize(row.cpu()), finest) for row in rows]
+        denormalize = self.normalization.denormalize
+        pictures = [zoom_to(denormalize(row).cpu(), finest) for row in rows]
         write_png(self.folder.sheet(state.images_seen), torch.cat(pictures),
                   columns=columns // 2 if low is None else columns, zoom=2)  # fmt: skip
 
     def _make_examples(self, pixels: Tensor, labels: Tensor | None, images_seen: int) -> Examples:
+        pixels = self.compute.send(pixels)
         stage = real_stage(pixels, self.recipe, self.level, self.normalization)
-        noise = torch.Generator().manual_seed(self._seed_after(images_seen))
+        noise = self.compute.generator(self._seed_after(images_seen))
         examples = make_examples(
             stage, self.level, labels if self.class_names else None, noise, self.compute
         )
@@ -211,6 +232,16 @@ class LevelTask:
         examples = self.examples(0, _INITIAL_EXAMPLES)
         for net in nets_with_data:
             net.initialize_from(examples.high, examples.low)
+
+    def _compile(self, nets: Nets) -> Nets:
+        """Compiles G and the head of D if that is asked for."""
+        if not self.compute.compiled:
+            return nets
+        # What was compiled for another level counts against a limit.
+        torch._dynamo.reset()
+        compile_net(nets.generator)
+        head = cast(Discriminator, nets.discriminator).head
+        return replace(nets, compiled_head=compile_function(head))
 
     def _set_schedules(self, state: LevelState) -> None:
         """Sets the learning rates of this step."""
@@ -229,18 +260,39 @@ class LevelTask:
         """Returns the terms of the step that follows."""
         level, penalty, training = self.level, self.level.penalty, self.recipe.training
         steps = state.images_seen // training.batch
+        progress = self.budget.spent(state.images_seen, state.seconds)
+        weight = level.supervised.weight_at(progress)
         return Terms(
             penalty=penalty if penalty is not None and steps % penalty.every == 0 else None,
-            supervised=level.supervised,
+            supervised=weight,
+            distance=level.supervised.distance,
+            candidates=self._candidates(state.images_seen) if weight else (),
             instance_noise=level.instance_noise,
             augment=level.augment,
             clip=training.clip_gradients,
-            progress=self.budget.spent(state.images_seen, state.seconds),
+            progress=progress,
+        )
+
+    def _candidates(self, images_seen: int) -> tuple[Tensor, ...]:
+        """Draws further noise for the supervised term, where it takes the best of several."""
+        generator = self.compute.generator(self._seed_after(images_seen) ^ 2)
+        noise, batch, size = self.level.noise, self.recipe.training.batch, self.level.size
+        return tuple(
+            self.compute.place(_part_of_rank(noise.sample(batch, size, generator)))
+            for _ in range(self.level.supervised.best_of - 1)
         )
 
     def _seed_after(self, images_seen: int) -> int:
         """Returns the seed of the step that follows `images_seen`; -1 is for the first weights."""
         return seed_of(self.seed, *self.level.size, images_seen + 1)
+
+
+def _part_of_rank(minibatch: _Minibatch) -> _Minibatch:
+    """Returns the part of a minibatch, or of noise for one, that this rank takes."""
+    ranks = current_ranks()
+    if ranks.size == 1:
+        return minibatch
+    return minibatch[ranks.part_of(len(minibatch))]
 
 
 def _figures(update: Update, examples: Examples) -> dict[str, Tensor]:
@@ -254,7 +306,8 @@ def _figures(update: Update, examples: Examples) -> dict[str, Tensor]:
         "gradient_d": update.gradient_d,
         "gradient_g": update.gradient_g,
     }
-    return figures if update.penalty is None else {**figures, "penalty": update.penalty}
+    extra = {"penalty": update.penalty, "supervised": update.supervised}
+    return figures | {name: figure for name, figure in extra.items() if figure is not None}
 
 
 def _std_ratio(*, fake: Tensor, real: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lapgan.files import append_line, write_atomically
+from lapgan.run_folder import read_records
 
 __all__ = [
     "ClassifierRecord",
@@ -40,6 +40,7 @@ class LevelRecord:
         gradient_g: norm of all gradients of G, before they were clipped.
         penalty: (R1 + R2) / 2 without its weight, over the steps with a penalty; 0 if none was.
         rollbacks: how often the level has gone back to earlier weights so far.
+        supervised: the distance to the real residuals without its weight; 0 without that term.
     """
 
     images_seen: int
@@ -55,6 +56,7 @@ class LevelRecord:
     gradient_g: float = 0.0
     penalty: float = 0.0
     rollbacks: int = 0
+    supervised: float = 0.0
 
     def __str__(self) -> str:
         return (
@@ -134,17 +136,6 @@ class Meter:
 def append_record(path: Path, record: Record) -> None:
     """Adds a line to a log."""
     append_line(path, json.dumps({k: _round(v) for k, v in asdict(record).items()}))
-
-
-def read_records(path: Path) -> Iterator[dict[str, float]]:
-    """Yields the lines of a log; an incomplete last line is left out."""
-    if not path.exists():
-        return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            return
 
 
 def rewind_records(path: Path, images_seen: int) -> None:

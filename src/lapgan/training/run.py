@@ -8,8 +8,10 @@ import torch
 
 from lapgan.batches import check_image_size
 from lapgan.cascade import Cascade
-from lapgan.compute import choose_compute
+from lapgan.compilation import choose_compiled
+from lapgan.compute import Compute, choose_compute
 from lapgan.data import Images, hold_out_images, open_images
+from lapgan.distributed import Ranks, decide_together, join_ranks, main_rank_first
 from lapgan.errors import LapganError
 from lapgan.files import resolve_data_path
 from lapgan.recipe import Recipe
@@ -17,12 +19,19 @@ from lapgan.run_folder import RunFolder
 from lapgan.training.callbacks import Callback
 from lapgan.training.config import RunConfig, data_source
 from lapgan.training.examples import training_batches
-from lapgan.training.folder import RunIdentity, assemble, claim, recorded_precision
+from lapgan.training.folder import (
+    RunIdentity,
+    assemble,
+    claim,
+    recorded_compile,
+    recorded_precision,
+)
 from lapgan.training.schedule import train_levels
+from lapgan.training.selection import open_held_out
 from lapgan.training.signals import stop_signals
 from lapgan.writing import write_overview
 
-__all__ = ["plan", "train"]
+__all__ = ["choose_run_compute", "plan", "train"]
 
 
 def train(config: RunConfig, callback: Callback | None = None) -> Cascade | None:
@@ -37,26 +46,34 @@ def train(config: RunConfig, callback: Callback | None = None) -> Cascade | None
         config: what to train.
         callback: called when a level starts, logs a record, or warns.
 
+    Started by `torchrun`, every process calls this: together they train each level on the
+    minibatches of the recipe, and the first of them writes the files (`lapgan.distributed`).
+
     Returns:
-        The cascade, or None while some level has no weights yet.
+        The cascade; None while some level has no weights yet, and for every rank but the first.
 
     Raises:
         LapganError: the folder belongs to another recipe, data, seed or precision, a level is
             trained by another process, or a level failed.
         KeyboardInterrupt: the run was stopped by a signal, after checkpoints were written.
     """
-    config, identity = _open(config)
-    callback = callback or Callback()
-    callback.opened(_describe_data(config, identity.images))
-    callback.planned([(level.name, config.budget(level)) for level in config.selected_levels])
-    claim(config.out, identity)
-    with stop_signals() as stopped:
-        train_levels(config, identity.images, callback, stopped)
-        cascade = assemble(config.out)
-        if stopped():
-            raise KeyboardInterrupt
-    if cascade is not None:
-        write_overview(cascade, RunFolder(config.out).samples)
+    with join_ranks(config.device) as ranks:
+        callback = callback if callback and ranks.is_main else Callback()
+        with main_rank_first():
+            _check_ranks(config, ranks)
+            config, identity = _open(config)
+            callback.opened(_describe_data(config, identity.images))
+            callback.planned(
+                [(level.name, config.budget(level)) for level in config.selected_levels]
+            )
+            claim(config.out, identity)
+        with stop_signals() as stopped:
+            train_levels(config, identity.images, callback, stopped)
+            cascade = assemble(config.out) if ranks.is_main else None
+            if decide_together(stopped()):
+                raise KeyboardInterrupt
+        if cascade is not None:
+            write_overview(cascade, RunFolder(config.out).samples)
     return cascade
 
 
@@ -71,11 +88,17 @@ def plan(config: RunConfig) -> Iterator[str]:
         nets = (level.build_generator(num_classes), level.build_discriminator(num_classes))
         g, d = (sum(p.numel() for p in net.parameters()) for net in nets)
         yield f"level {level.name}: G {g:,} and D {d:,} parameters, for {config.budget(level)}"
+        noise, size = level.noise, level.size
+        yield (
+            f"level {level.name}: noise {noise.kind!r} of {noise.entropy(size):,.0f} bits per "
+            f"image, covariance of rank {noise.covariance_rank(size):,} and effective dimension "
+            f"{noise.effective_dimension(size):,.1f}"
+        )
     yield f"run folder: {config.out}"
 
 
 def _open(config: RunConfig) -> tuple[RunConfig, RunIdentity]:
-    """Opens the data, chooses the precision, and checks that everything fits."""
+    """Opens the data, chooses how nets are computed, and checks that everything fits."""
     recipe = config.recipe
     source = data_source(config.data, recipe)
     _check_place(config.out, source)
@@ -88,11 +111,33 @@ def _open(config: RunConfig) -> tuple[RunConfig, RunIdentity]:
     )
     images, _ = hold_out_images(images, recipe.data.hold_out)
     _check_images(config, images)
+    if config.select is not None:
+        open_held_out(config.select, source, images, recipe, config.on_invalid)
     _check_nets(recipe, images)
-    precision = recorded_precision(config.out, config.precision)
-    precision = choose_compute(config.device, precision).precision
-    identity = RunIdentity(recipe, config.seed, images, precision)
-    return dataclasses.replace(config, precision=precision), identity
+    compute = choose_run_compute(config)
+    identity = RunIdentity(recipe, config.seed, images, compute)
+    chosen = dataclasses.replace(config, precision=compute.precision, compile=compute.compiled)
+    return chosen, identity
+
+
+def choose_run_compute(config: RunConfig) -> Compute:
+    """Returns how the nets of a run are computed: as it was begun, or else as the options say.
+
+    Raises:
+        LapganError: there is no such device or precision, or nets cannot be compiled.
+    """
+    compute = choose_compute(config.device, recorded_precision(config.out, config.precision))
+    asked = recorded_compile(config.out, config.compile)
+    return dataclasses.replace(compute, compiled=choose_compiled(compute.device, asked))
+
+
+def _check_ranks(config: RunConfig, ranks: Ranks) -> None:
+    ranks.check_batch(config.recipe.training.batch)
+    if ranks.size > 1 and config.jobs > 1:
+        raise LapganError(
+            f"--jobs {config.jobs}: the {ranks.size} processes of torchrun train each level "
+            "together; leave --jobs out, or train the levels by commands of their own (--level)."
+        )
 
 
 def _check_images(config: RunConfig, images: Images) -> None:

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from multiprocessing.context import SpawnProcess
 from multiprocessing.queues import SimpleQueue
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 
 from lapgan.compute import choose_compute
 from lapgan.data import Images, hold_out_images, open_images
+from lapgan.distributed import current_ranks, decide_together
 from lapgan.errors import LapganError
 from lapgan.normalization import Normalization
 from lapgan.recipe import LevelRecipe
@@ -22,6 +25,8 @@ from lapgan.training.folder import lock
 from lapgan.training.level import LevelTask
 from lapgan.training.log import Record
 from lapgan.training.loop import train_task
+from lapgan.training.resident import place_batches
+from lapgan.training.selection import ScoredLevel, Selection, open_held_out, selection_of
 from lapgan.training.signals import stop_signals
 
 __all__ = ["train_levels"]
@@ -33,7 +38,7 @@ def train_levels(
     """Trains the selected levels.
 
     Args:
-        config: what to train; its precision is one that was chosen, not `auto`.
+        config: what to train; `precision` and `compile` are chosen, not left open.
         images: the training images.
         callback: see `lapgan.training.callbacks`.
         stopped: whether the run shall stop.
@@ -44,7 +49,7 @@ def train_levels(
     if config.jobs == 1 or len(config.selected_levels) == 1:
         normalization = normalization_of(config.recipe, images)
         for level in config.selected_levels:
-            if not stopped():
+            if not decide_together(stopped()):
                 _train_level(config, level, images, normalization, callback, stopped)
     else:
         _SideBySide(config, callback, stopped).run()
@@ -58,19 +63,53 @@ def _train_level(
     callback: Callback,
     stopped: Callable[[], bool],
 ) -> None:
+    compute = replace(
+        choose_compute(config.device, config.precision), compiled=bool(config.compile)
+    )
+    folder = RunFolder(config.out).part(level.name)
+    at_once = min(config.jobs, len(config.selected_levels))
     task = LevelTask(
         recipe=config.recipe,
         level=level,
-        batches=training_batches(config.recipe, images, config.seed),
-        normalization=normalization,
-        folder=RunFolder(config.out).part(level.name),
+        batches=place_batches(
+            training_batches(config.recipe, images, config.seed), compute, at_once
+        ),
+        normalization=normalization.to(compute.device),
+        folder=folder,
         budget=config.budget(level),
         seed=config.seed,
-        compute=choose_compute(config.device, config.precision),
+        compute=compute,
         intervals=config.intervals,
+        selection=_make_selection(config, level, images, normalization, callback),
     )
-    with lock(task.folder):
+    with lock(task.folder) if current_ranks().is_main else nullcontext():
         train_task(task, callback, stopped)
+
+
+def _make_selection(
+    config: RunConfig,
+    level: LevelRecipe,
+    images: Images,
+    normalization: Normalization,
+    callback: Callback,
+) -> Selection | None:
+    """Makes the selection that a run asks for; warns of one that it does not go on with."""
+    folder, criterion = RunFolder(config.out).part(level.name), config.select
+    if criterion is not None:
+        source = data_source(config.data, config.recipe)
+        held_out = open_held_out(criterion, source, images, config.recipe, config.on_invalid)
+        compute = choose_compute(config.device, config.precision)
+        target = ScoredLevel(
+            config.recipe, level, normalization, images, held_out, compute, config.seed
+        )
+        return Selection(criterion, target, folder)
+    if selected := selection_of(folder, level.name):
+        callback.warned(
+            f"level {level.name}: samples are drawn from {folder.best.name}, which was selected by "
+            f"{selected['by']} after {selected['images_seen']:,} images. Continue with --select "
+            f"{selected['by']}, or delete the file to sample with the last weights."
+        )
+    return None
 
 
 class _QueueCallback(Callback):

