@@ -20,9 +20,6 @@ LEVELS = (
     ("cifar10-cc-small", "8"),
     ("cifar10-cc-small", "16"),
     ("cifar10-cc-small", "32"),
-    ("photos64", "64"),
-    ("paper-cifar10", "14"),
-    ("paper-cifar10", "8"),
 )
 SCALES = (0.003, 0.01, 0.03, 0.1, 0.3)
 EXAMPLES, DRAWS, STEPS = 32, 100, 40
