@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from lapgan.compute import Compute
-from lapgan.data import Images, OnInvalid, hold_out_images, open_images
+from lapgan.data import Images, ImageStream, OnInvalid, hold_out_images, open_images
 from lapgan.errors import LapganError
 from lapgan.files import append_line
 from lapgan.normalization import Normalization
@@ -128,7 +128,11 @@ def selection_of(folder: PartFolder, level: str) -> dict[str, Any] | None:
 
 
 def open_held_out(
-    criterion: Criterion, source: str, images: Images, recipe: Recipe, on_invalid: OnInvalid
+    criterion: Criterion,
+    source: str,
+    images: Images | ImageStream,
+    recipe: Recipe,
+    on_invalid: OnInvalid,
 ) -> Images:
     """Opens the images that generators are scored on.
 
@@ -142,8 +146,13 @@ def open_held_out(
         on_invalid: what to do about images that cannot be used.
 
     Raises:
-        LapganError: there is none, or it has other classes.
+        LapganError: there is none, it has other classes, or the training images are a stream.
     """
+    if not isinstance(images, Images):
+        raise LapganError(
+            f"--select {criterion.name}: scores need decoded images, and {images.name} is a "
+            "stream; leave out `stream:`, or leave out --select."
+        )
     if recipe.data.hold_out:
         return hold_out_images(open_images(source, on_invalid=on_invalid), recipe.data.hold_out)[1]
     try:

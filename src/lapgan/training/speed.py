@@ -133,7 +133,8 @@ def _time_steps(task: LevelTask, state: LevelState, seconds: float) -> float:
     while len(rounds) < _ROUNDS and time.perf_counter() - begun < seconds - sum(first) / 2:
         rounds.append([_time_step(task, state, place) for place in places])
     means = [sum(column) / len(column) for column in zip(*(rounds or [first]), strict=True)]
-    return batch * every / (means[0] + (every - 1) * means[-1])
+    period: float = means[0] + (every - 1) * means[-1]
+    return batch * every / period
 
 
 def _time_step(task: LevelTask, state: LevelState, images_seen: int) -> float:
