@@ -153,6 +153,17 @@ def test_nets_that_do_not_fit_are_refused_before_the_first_level_is_trained(conf
     assert not config.out.exists()
 
 
+@pytest.mark.parametrize("units", [10**12, 10**18])
+def test_nets_that_fit_no_memory_are_refused_before_anything_is_written(
+    config: RunConfig, units: int
+):
+    content = config.recipe.model_dump(mode="json")
+    content["levels"]["8"]["generator"]["units"] = units
+    with pytest.raises(LapganError, match=r"levels\.8: the nets cannot be built in this machine's"):
+        train(replace(config, recipe=check_recipe(content, "huge")), Callback())
+    assert not config.out.exists()
+
+
 def test_pictures_of_a_wrong_size_are_refused_before_they_are_decoded(
     config: RunConfig, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ):
