@@ -76,6 +76,10 @@ def train(
     select_every: Annotated[
         int, typer.Option(min=1, metavar="IMAGES", help="Examples between two scores.")
     ] = 50_000,
+    workers: Annotated[
+        int,
+        typer.Option(min=0, help="Processes that decode the images of stream:SOURCE; 0: a thread."),
+    ] = 0,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard event files too.")
     ] = False,
@@ -111,6 +115,7 @@ def train(
         compile=compile_,
         on_invalid=on_invalid(skip_invalid),
         select=criterion,
+        workers=workers,
     )
     if dry_run:
         _print_plan(config)

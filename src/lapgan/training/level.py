@@ -248,7 +248,7 @@ class LevelTask:
         training, nets = self.recipe.training, state.nets
         epochs = state.images_seen / self.batches.epoch
         progress = self.budget.spent(state.images_seen, state.seconds)
-        scale = 0.5**state.rollbacks
+        scale = self.level.rate * 0.5**state.rollbacks
         if training.warm_up:
             scale *= min(1.0, (state.images_seen // training.batch + 1) / training.warm_up)
         schedule = training.optimiser

@@ -132,9 +132,9 @@ def _time_steps(task: LevelTask, state: LevelState, seconds: float) -> float:
     begun = time.perf_counter()
     while len(rounds) < _ROUNDS and time.perf_counter() - begun < seconds - sum(first) / 2:
         rounds.append([_time_step(task, state, place) for place in places])
-    measured = rounds or [first]
-    due, other = (sum(times[k] for times in measured) / len(measured) for k in (0, -1))
-    return float(batch * every / (due + (every - 1) * other))
+    means = [sum(column) / len(column) for column in zip(*(rounds or [first]), strict=True)]
+    period: float = means[0] + (every - 1) * means[-1]
+    return batch * every / period
 
 
 def _time_step(task: LevelTask, state: LevelState, images_seen: int) -> float:
