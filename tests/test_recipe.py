@@ -41,6 +41,27 @@ def test_the_paper_recipes_say_what_the_paper_says():
         assert recipe.level("8").discriminator.model_dump()["units"] == 600
 
 
+def test_the_recipes_for_stl10_and_lsun_have_the_levels_and_nets_of_the_paper():
+    stl10, lsun = read_recipe("paper-stl10"), read_recipe("paper-lsun")
+    assert stl10.sizes == [(side, side) for side in (96, 64, 32, 16, 8)]
+    assert lsun.sizes == [(side, side) for side in (64, 32, 16, 8, 4)]
+    assert read_recipe("gan-baseline-stl10").sizes == [(96, 96)]
+    paper = read_recipe("paper-cifar10")
+    for recipe in (stl10, lsun):
+        assert recipe.training == paper.training
+        assert recipe.data.normalisation == "standardised"
+    assert stl10.level("8") == paper.level("8").model_copy(update={"index": 4})
+    for level in stl10.levels[:-1]:
+        assert (level.generator, level.discriminator) == (
+            paper.levels[0].generator,
+            paper.levels[0].discriminator,
+        )
+    for level in lsun.levels:
+        assert level.generator.model_dump()["maps"] == (64, 368, 128, 224)
+        assert level.discriminator.model_dump()["maps"] == (48, 448, 416)
+    assert lsun.levels[-1].noise.model_dump()["planes"] * 16 == 96
+
+
 def test_a_recipe_survives_its_way_through_plain_data(tiny: Recipe):
     assert check_recipe(tiny.model_dump(mode="json"), "again") == tiny
 

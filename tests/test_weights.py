@@ -112,7 +112,7 @@ def test_a_run_folder_is_joined_from_its_levels(tmp_path: Path, weights: Weights
     assert joined.training.keys() == {"12", "6x8"}
     foreign = replace(other, recipe=tiny.model_copy(update={"name": "other"}))
     write_weights(tmp_path / "level-6x8" / "weights.safetensors", foreign)
-    with pytest.raises(LapganError, match="different recipes"):
+    with pytest.raises(LapganError, match="not of the same recipe"):
         read_weights(tmp_path)
 
 

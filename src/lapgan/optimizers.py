@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from lapgan.distributed import average_over_ranks
 from lapgan.section import Fraction, NotNegative, Positive, Section
 
 __all__ = ["Adam", "AnyOptimizer", "Sgd", "update_weights"]
@@ -131,7 +132,7 @@ def _in_one_pass(weights: list[nn.Parameter]) -> dict[str, bool]:
 def update_weights(
     optimizer: torch.optim.Optimizer, loss: Tensor, clip: float | None = None
 ) -> Tensor:
-    """Moves the optimizer's weights down the gradient of a loss.
+    """Moves the optimizer's weights down the gradient of a loss, averaged over the ranks.
 
     Args:
         optimizer: of the weights.
@@ -147,7 +148,9 @@ def update_weights(
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    norm = nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    average_over_ranks(gradients)
+    norm = nn.utils.get_total_norm(gradients)
     if clip is not None:
         nn.utils.clip_grads_with_norm_(weights, clip, norm)
     optimizer.step()

@@ -46,6 +46,7 @@ __all__ = [
     "generator_state",
     "generator_tensors",
     "halve_precision",
+    "join_weights",
     "normalization_tensors",
     "pretrained_names",
     "quantize",
@@ -260,7 +261,14 @@ def read_weights(path: Path) -> Weights:
     if (path / MODEL_FILE).is_file():
         return _read_file(path / MODEL_FILE)
     if path.is_dir():
-        return _join(path, [_read_file(file) for file in RunFolder(path).weights_files()])
+        parts = {file: _read_file(file) for file in RunFolder(path).weights_files()}
+        if not parts:
+            raise LapganError(
+                f"{path}: no level has weights yet; expected {RunFolder(path).part('*').weights}. "
+                "Is this a run folder, and was `lapgan train` run long enough for a first "
+                "checkpoint?"
+            )
+        return join_weights(parts)
     if not path.exists() and str(path) in pretrained_names():
         with resources.as_file(resources.files("lapgan.pretrained") / f"{path}.safetensors") as own:
             return _read_file(own)
@@ -276,26 +284,47 @@ def read_weights(path: Path) -> Weights:
     return _read_file(path)
 
 
-def _join(folder: Path, parts: list[Weights]) -> Weights:
-    if not parts:
-        raise LapganError(
-            f"{folder}: no level has weights yet; expected {RunFolder(folder).part('*').weights}. "
-            "Is this a run folder, and was `lapgan train` run long enough for a first checkpoint?"
-        )
-    first = parts[0]
-    for part in parts:
-        if part.recipe != first.recipe or part.class_names != first.class_names:
+def join_weights(parts: Mapping[Path, Weights]) -> Weights:
+    """Joins weights that hold different levels of one model.
+
+    Args:
+        parts: by the file that each was read from; at least one.
+
+    Raises:
+        LapganError: two of them have another recipe, other classes or another normalization, or
+            hold the same level.
+    """
+    (place, first), *others = parts.items()
+    for path, part in others:
+        for what in ("recipe", "class names", "normalization"):
+            if not _agree(part, first, what):
+                raise LapganError(
+                    f"{path}: not of the same {what} as {place}, so they are no levels of one "
+                    "model; use one run folder per recipe and data set."
+                )
+    tensors: dict[str, Tensor] = {}
+    for path, part in parts.items():
+        if twice := {name for name in part.tensors if name not in (_MEAN, _STD)} & tensors.keys():
             raise LapganError(
-                f"{folder}: its levels come from different recipes or classes; use one run folder "
-                "for each recipe."
+                f"{path}: {min(twice)} is in another of these files too; name each level once."
             )
+        tensors |= part.tensors
     return Weights(
-        tensors={name: tensor for part in parts for name, tensor in part.tensors.items()},
+        tensors=tensors,
         recipe=first.recipe,
         class_names=first.class_names,
-        training={size: figures for part in parts for size, figures in part.training.items()},
-        classifier=next((part.classifier for part in parts if part.classifier), None),
+        training={size: figures for p in parts.values() for size, figures in p.training.items()},
+        classifier=next((part.classifier for part in parts.values() if part.classifier), None),
     )
+
+
+def _agree(one: Weights, other: Weights, what: str) -> bool:
+    if what == "recipe":
+        return one.recipe == other.recipe
+    if what == "class names":
+        return one.class_names == other.class_names
+    both = (name for name in (_MEAN, _STD) if name in one.tensors and name in other.tensors)
+    return all(torch.equal(one.tensors[name], other.tensors[name]) for name in both)
 
 
 def _read_file(path: Path) -> Weights:

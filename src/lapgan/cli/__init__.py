@@ -20,10 +20,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from lapgan.allocator import keep_freed_memory
+from lapgan.cli.assemble import assemble
 from lapgan.cli.data import cache, entropy, prepare
 from lapgan.cli.doctor import doctor
 from lapgan.cli.evaluate import evaluate
+from lapgan.cli.export import demo, export
 from lapgan.cli.models import info, pack, recipes
+from lapgan.cli.options import console
 from lapgan.cli.push import push
 from lapgan.cli.runs import runs, watch
 from lapgan.cli.sample import sample
@@ -34,6 +37,9 @@ from lapgan.study.commands import study_app
 
 __all__ = ["app", "main"]
 
+# Commands that share their work among the processes of `torchrun`.
+_FOR_RANKS = ("train",)
+
 app = typer.Typer(
     help="Laplacian pyramids of adversarial networks: image generators that work coarse to fine.",
     no_args_is_help=True,
@@ -42,8 +48,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 _COMMANDS = (
-    *(train, classifier, sample, evaluate, info, pack, push, recipes, runs, watch),
-    *(prepare, cache, entropy, doctor),
+    *(train, classifier, sample, evaluate, info, pack, assemble, push, recipes, runs, watch),
+    *(prepare, cache, entropy, doctor, export, demo),
 )
 for command in _COMMANDS:
     app.command()(command)
@@ -58,6 +64,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     _version: Annotated[
         bool,
         typer.Option(
@@ -65,7 +72,22 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    pass
+    if _rank() is not None and context.invoked_subcommand not in _FOR_RANKS:
+        raise LapganError(
+            f"lapgan {context.invoked_subcommand}: torchrun would do this once per process; start "
+            f"it without torchrun, which is for {', '.join(_FOR_RANKS)}."
+        )
+
+
+def _rank() -> int | None:
+    """Returns which process of `torchrun` this is; None if it started none, or one only."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    return int(os.environ.get("RANK", "0"))
+
+
+def _speaker() -> str:
+    return f"rank {_rank()}: " if _rank() else ""
 
 
 def _prepare_streams() -> None:
@@ -96,11 +118,12 @@ def main() -> None:
     for number in end_signals():
         # So that what is half written is removed, as on Ctrl-C.
         signal.signal(number, _exit)
+    console.quiet = bool(_rank())
     try:
         app()
     except LapganError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            f"[red]error:[/red] {escape(str(error))}"
+        Console(stderr=True, emoji=False, highlight=False, soft_wrap=True).print(
+            f"[red]error:[/red] {_speaker()}{escape(str(error))}"
         )
         sys.exit(1)
     except Exception:

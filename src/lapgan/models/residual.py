@@ -156,7 +156,7 @@ class ResidualVectorGenerator(nn.Module):
         """Generates images (B, 3, *size) from noise (B, noise)."""
         joint = self.style.join(self.gain * z.flatten(1), label)
         w = self.style(joint)
-        x = self.project(joint).view(len(z), *self.start)
+        x = self.project(joint).view(z.shape[0], *self.start)
         for block in self.blocks:
             x = block(x, w)
         image: Tensor = self.out(F.silu(_normalize(self.norm, x)))
@@ -242,10 +242,10 @@ class ResidualGenerator(nn.Module, DataInitialized):
         assert low is not None, "a conditional level needs a low-pass image"
         dimension, planes = self.noise
         z = self.gain * self.to_planes(z).flatten(1)
-        sigma = z.new_zeros(len(z), 1) if sigma is None else sigma
+        sigma = z.new_zeros(z.shape[0], 1) if sigma is None else sigma
         joint = self.style.join(z[:, :dimension], label)
         w = self.style(torch.cat((joint, 10 * sigma), dim=1))
-        z_p = z[:, dimension:].reshape(len(z), planes, *low.shape[2:])
+        z_p = z[:, dimension:].reshape(z.shape[0], planes, *low.shape[2:])
         x = cut_patches(torch.cat((2 * low, z_p), dim=1), self.patch)
         x = self._through_grids(self.into(x), w)
         h = _join_patches(self.out(F.silu(_normalize(self.norm, x))), self.patch)

@@ -46,6 +46,7 @@ class DataRecipe(Section):
         normalisation: `standardised` is zero mean and unit variance at each pixel, `symmetric` is
             [-1, 1].
         classes: condition every level on the class.
+        buffer: of a stream, how many images are shuffled among each other and held in memory.
     """
 
     source: str | None = None
@@ -55,6 +56,7 @@ class DataRecipe(Section):
     hold_out: Annotated[int, Field(ge=0)] = 0
     normalisation: Literal["symmetric", "standardised"] = "symmetric"
     classes: bool = False
+    buffer: Count = 4096
 
 
 class PyramidRecipe(Section):
@@ -238,8 +240,8 @@ class Recipe(Section):
         if coarsest.generator.takes_low:
             raise ValueError(
                 f"levels.{coarsest.name}.generator: {coarsest.generator.kind!r} needs a low-pass "
-                "image, but the coarsest level has none; use 'modern-dense', 'paper-dense' or "
-                "'residual-coarsest'"
+                "image, but the coarsest level has none; use 'modern-dense', 'paper-dense', "
+                "'paper-lsun-coarsest' or 'residual-coarsest'"
             )
         if coarsest.supervised.is_used and coarsest.supervised.best_of == 1:
             raise ValueError(

@@ -48,7 +48,7 @@ class Examples:
     def __len__(self) -> int:
         return len(self.high)
 
-    def __getitem__(self, span: slice) -> "Examples":
+    def __getitem__(self, span: slice | Tensor) -> "Examples":
         low = None if self.low is None else self.low[span]
         label = None if self.label is None else self.label[span]
         sigma = None if self.sigma is None else self.sigma[span]

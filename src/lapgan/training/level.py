@@ -4,7 +4,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lapgan.batches import TrainingSet
 from lapgan.compilation import compile_function, compile_net, explain_compiler_errors
 from lapgan.compute import Compute
+from lapgan.distributed import average_over_ranks, current_ranks
 from lapgan.ema import update_average
 from lapgan.models.contracts import DataInitialized, Discriminator
 from lapgan.normalization import Normalization
@@ -39,6 +40,8 @@ __all__ = ["LevelState", "LevelTask"]
 # Enough for the covariance of the components of an 8x8 image, of which there are 192.
 _INITIAL_EXAMPLES = 4096
 _SHEET_EXAMPLES = 16
+
+_Minibatch = TypeVar("_Minibatch", Examples, Tensor)
 
 
 @dataclass
@@ -140,8 +143,9 @@ class LevelTask:
     def step(self, state: LevelState) -> dict[str, Tensor]:
         """Updates D, G and the averaged weights once; see `Task.step`."""
         training = self.recipe.training
-        examples = self.examples(state.images_seen, training.batch * training.draws)
-        examples, fresh = examples[: training.batch], examples[training.batch :]
+        whole = self.examples(state.images_seen, training.batch * training.draws)
+        examples = _part_of_rank(whole[: training.batch])
+        fresh = _part_of_rank(whole[training.batch :])
         self._set_schedules(state)
         with self.compute.autocast(), explain_compiler_errors(self.compute.compiled):
             update = update_nets(state.nets, examples, training.objective, self._terms(state),
@@ -150,9 +154,10 @@ class LevelTask:
         update_average(state.average, state.nets.generator, training.batch, state.images_seen,
                        training.ema_half_life, training.ema_ramp)  # fmt: skip
         figures = _figures(update, examples)
+        average_over_ranks([*figures.values()])
         if state.window is not None:
             state.window.add(figures)
-        if self.selection is not None:
+        if self.selection is not None and current_ranks().is_main:
             seen = (state.images_seen - training.batch, state.images_seen)
             self.selection.consider(
                 state.average, seen, lambda path, extra: self._write_weights(path, state, extra)
@@ -163,7 +168,7 @@ class LevelTask:
         """Makes the examples that follow `images_seen`, and seeds every random part of the step."""
         pixels, labels = self.batches.at(images_seen * self.recipe.training.draws, count)
         # Dropout, augmentation and instance noise draw from the global generators.
-        self.compute.seed(self._seed_after(images_seen) ^ 1)
+        self.compute.seed(self._seed_after(images_seen) ^ (2 * current_ranks().rank + 1))
         return self._make_examples(pixels, labels, images_seen)
 
     def record(self, state: LevelState, rate: float, means: Mapping[str, float]) -> LevelRecord:
@@ -270,16 +275,24 @@ class LevelTask:
 
     def _candidates(self, images_seen: int) -> tuple[Tensor, ...]:
         """Draws further noise for the supervised term, where it takes the best of several."""
-        generator = torch.Generator().manual_seed(self._seed_after(images_seen) ^ 2)
+        generator = self.compute.generator(self._seed_after(images_seen) ^ 2)
         noise, batch, size = self.level.noise, self.recipe.training.batch, self.level.size
         return tuple(
-            self.compute.place(noise.sample(batch, size, generator))
+            self.compute.place(_part_of_rank(noise.sample(batch, size, generator)))
             for _ in range(self.level.supervised.best_of - 1)
         )
 
     def _seed_after(self, images_seen: int) -> int:
         """Returns the seed of the step that follows `images_seen`; -1 is for the first weights."""
         return seed_of(self.seed, *self.level.size, images_seen + 1)
+
+
+def _part_of_rank(minibatch: _Minibatch) -> _Minibatch:
+    """Returns the part of a minibatch, or of noise for one, that this rank takes."""
+    ranks = current_ranks()
+    if ranks.size == 1:
+        return minibatch
+    return minibatch[ranks.part_of(len(minibatch))]
 
 
 def _figures(update: Update, examples: Examples) -> dict[str, Tensor]:

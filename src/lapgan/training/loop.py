@@ -1,7 +1,8 @@
 """The training loop: report, checkpoint, sheet, done?, step - for any part of a run.
 
 A part is a `Task`: a level, or the classifier. The loop has the clock, the log, the checkpoints and
-the stops; the task has the nets, the examples and the step.
+the stops; the task has the nets, the examples and the step. Several ranks (`lapgan.distributed`)
+run the same loop by the clock of the first, which alone writes files.
 """
 
 import math
@@ -13,6 +14,12 @@ import torch
 from torch import Tensor
 
 from lapgan.compute import Compute
+from lapgan.distributed import (
+    current_ranks,
+    decide_together,
+    time_of_main_rank,
+    wait_for_ranks,
+)
 from lapgan.errors import LapganError
 from lapgan.files import write_json
 from lapgan.run_folder import PartFolder
@@ -94,8 +101,9 @@ def train_task(
         state = task.initial_state()
         if task.folder.state.exists():
             load_state(task.folder.state, state)
-        rewind_records(task.folder.log, state.images_seen)
-        write_json(task.folder.budget, task.budget.content())
+        _rewind_log(task, state)
+        if current_ranks().is_main:
+            write_json(task.folder.budget, task.budget.content())
         callback.started(task.name, state.images_seen, state.seconds, task.budget)
         _Loop(task, state, callback).run(stopped)
     return state
@@ -106,6 +114,7 @@ class _Loop(Generic[State]):
 
     def __init__(self, task: Task[State], state: State, callback: Callback) -> None:
         self.task, self.state, self.callback = task, state, callback
+        self.is_main = current_ranks().is_main
         self.meter, self.monitor = Meter(), HealthMonitor(task.name)
         self.safeguard = Safeguard(task.folder, task.limits)
         self.begun = time.monotonic() - state.seconds
@@ -118,7 +127,7 @@ class _Loop(Generic[State]):
         self.safeguard.begin(self.state)
         while not (done := self._is_spent()) or self.meter.steps:
             try:
-                done = done or stopped()
+                done = done or decide_together(stopped())
                 self._report(done)
                 if done:
                     return
@@ -128,8 +137,12 @@ class _Loop(Generic[State]):
 
     def _step(self) -> None:
         self.meter.add(**self.task.step(self.state))
-        self.state.seconds = time.monotonic() - self.begun
+        self.state.seconds = self._now()
         self.safeguard.check(self.state)
+
+    def _now(self) -> float:
+        """Returns the seconds of training so far, by the clock of the first rank."""
+        return time_of_main_rank(time.monotonic() - self.begun)
 
     def _report(self, done: bool) -> None:
         """Logs, saves and draws what is due, or all of it when training is done."""
@@ -143,7 +156,8 @@ class _Loop(Generic[State]):
         if saves:
             self._checkpoint()
         if draws:
-            task.draw_sheet(state)
+            if self.is_main:
+                task.draw_sheet(state)
             self.callback.drawn(task.name, state.images_seen)
             self.next_sheet = state.seconds + every.sheet
 
@@ -156,7 +170,8 @@ class _Loop(Generic[State]):
         means = self.meter.take()
         check_finite(means)
         record = self.task.record(state, rate, means)
-        append_record(self.task.folder.log, record)
+        if self.is_main:
+            append_record(self.task.folder.log, record)
         self.callback.recorded(self.task.name, record)
         for message in self.monitor.warnings(record):
             self.callback.warned(message)
@@ -164,8 +179,9 @@ class _Loop(Generic[State]):
 
     def _checkpoint(self) -> None:
         save_state(self.task.folder.state, self.state)
-        self.task.write_weights(self.state)
-        self.saved = time.monotonic() - self.begun
+        if self.is_main:
+            self.task.write_weights(self.state)
+        self.saved = self._now()
 
     def _go_back(self, error: LapganError) -> None:
         """Goes on from an earlier state at half the learning rate, if the task may.
@@ -180,7 +196,7 @@ class _Loop(Generic[State]):
         is_last = state.rollbacks >= limits.rollbacks
         state.rollbacks += not is_last
         self._checkpoint()
-        rewind_records(task.folder.log, state.images_seen)
+        _rewind_log(task, state)
         self.meter.clear()
         self.logged, self.logged_images = state.seconds, state.images_seen
         if is_last:
@@ -198,6 +214,12 @@ def check_finite(figures: Mapping[str, float]) -> None:
     for name, value in figures.items():
         if not math.isfinite(value):
             raise NotFiniteError(f"{name} has become infinite or not a number.")
+
+
+def _rewind_log(task: Task[State], state: State) -> None:
+    if current_ranks().is_main:
+        rewind_records(task.folder.log, state.images_seen)
+    wait_for_ranks()
 
 
 def _divergence(task: Task[State], images: int, reason: str) -> LapganError:

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lapgan.distributed import current_ranks, wait_for_ranks
 from lapgan.errors import LapganError
 from lapgan.objectives import AnyObjective
 from lapgan.recipe.schema import TrainingRecipe
@@ -116,11 +117,13 @@ class Safeguard:
         """Drops states that were kept after this one, and keeps this one if there is no other."""
         if self.limits is None:
             return
-        for path in self._kept():
-            if saved_images(path) > state.images_seen:
-                path.unlink()
-        if not self._kept():
-            self._keep(state)
+        if current_ranks().is_main:
+            for path in self._kept():
+                if saved_images(path) > state.images_seen:
+                    path.unlink()
+            if not self._kept():
+                self._keep(state)
+        wait_for_ranks()
 
     def check(self, state: TrainingState) -> None:
         """Compares figures with the limits, if it is time to; called after every step.
@@ -146,9 +149,12 @@ class Safeguard:
             Whether there was one.
         """
         seconds, rollbacks = state.seconds, state.rollbacks
+        wait_for_ranks()
         kept = self._kept() if self.limits else []
-        for path in kept[1:]:
-            path.unlink()
+        wait_for_ranks()
+        if current_ranks().is_main:
+            for path in kept[1:]:
+                path.unlink()
         if kept:
             load_state(kept[0], state)
             state.seconds, state.rollbacks = seconds, rollbacks

@@ -6,18 +6,17 @@ from pathlib import Path
 
 import torch
 
-from lapgan.batches import check_image_size
 from lapgan.cascade import Cascade
 from lapgan.compilation import choose_compiled
 from lapgan.compute import Compute, choose_compute
-from lapgan.data import Images, hold_out_images, open_images
+from lapgan.data.sources.base import STREAM
+from lapgan.distributed import Ranks, decide_together, join_ranks, main_rank_first
 from lapgan.errors import LapganError
 from lapgan.files import resolve_data_path
 from lapgan.recipe import Recipe
 from lapgan.run_folder import RunFolder
 from lapgan.training.callbacks import Callback
 from lapgan.training.config import RunConfig, data_source
-from lapgan.training.examples import training_batches
 from lapgan.training.folder import (
     RunIdentity,
     assemble,
@@ -25,6 +24,7 @@ from lapgan.training.folder import (
     recorded_compile,
     recorded_precision,
 )
+from lapgan.training.opening import TrainingImages, open_training_images, training_set
 from lapgan.training.schedule import train_levels
 from lapgan.training.selection import open_held_out
 from lapgan.training.signals import stop_signals
@@ -45,26 +45,34 @@ def train(config: RunConfig, callback: Callback | None = None) -> Cascade | None
         config: what to train.
         callback: called when a level starts, logs a record, or warns.
 
+    Started by `torchrun`, every process calls this: together they train each level on the
+    minibatches of the recipe, and the first of them writes the files (`lapgan.distributed`).
+
     Returns:
-        The cascade, or None while some level has no weights yet.
+        The cascade; None while some level has no weights yet, and for every rank but the first.
 
     Raises:
         LapganError: the folder belongs to another recipe, data, seed or precision, a level is
             trained by another process, or a level failed.
         KeyboardInterrupt: the run was stopped by a signal, after checkpoints were written.
     """
-    config, identity = _open(config)
-    callback = callback or Callback()
-    callback.opened(_describe_data(config, identity.images))
-    callback.planned([(level.name, config.budget(level)) for level in config.selected_levels])
-    claim(config.out, identity)
-    with stop_signals() as stopped:
-        train_levels(config, identity.images, callback, stopped)
-        cascade = assemble(config.out)
-        if stopped():
-            raise KeyboardInterrupt
-    if cascade is not None:
-        write_overview(cascade, RunFolder(config.out).samples)
+    with join_ranks(config.device) as ranks:
+        callback = callback if callback and ranks.is_main else Callback()
+        with main_rank_first():
+            _check_ranks(config, ranks)
+            config, identity = _open(config)
+            callback.opened(_describe_data(config, identity.images))
+            callback.planned(
+                [(level.name, config.budget(level)) for level in config.selected_levels]
+            )
+            claim(config.out, identity)
+        with stop_signals() as stopped:
+            train_levels(config, identity.images, callback, stopped)
+            cascade = assemble(config.out) if ranks.is_main else None
+            if decide_together(stopped()):
+                raise KeyboardInterrupt
+        if cascade is not None:
+            write_overview(cascade, RunFolder(config.out).samples)
     return cascade
 
 
@@ -93,14 +101,7 @@ def _open(config: RunConfig) -> tuple[RunConfig, RunIdentity]:
     recipe = config.recipe
     source = data_source(config.data, recipe)
     _check_place(config.out, source)
-    images = open_images(
-        source,
-        on_invalid=config.on_invalid,
-        check_size=lambda name, size: check_image_size(
-            name, size, recipe.sizes[0], corners=recipe.data.crop == "corners"
-        ),
-    )
-    images, _ = hold_out_images(images, recipe.data.hold_out)
+    images = open_training_images(source, recipe, config.on_invalid)
     _check_images(config, images)
     if config.select is not None:
         open_held_out(config.select, source, images, recipe, config.on_invalid)
@@ -122,8 +123,17 @@ def choose_run_compute(config: RunConfig) -> Compute:
     return dataclasses.replace(compute, compiled=choose_compiled(compute.device, asked))
 
 
-def _check_images(config: RunConfig, images: Images) -> None:
-    training_batches(config.recipe, images, config.seed)
+def _check_ranks(config: RunConfig, ranks: Ranks) -> None:
+    ranks.check_batch(config.recipe.training.batch)
+    if ranks.size > 1 and config.jobs > 1:
+        raise LapganError(
+            f"--jobs {config.jobs}: the {ranks.size} processes of torchrun train each level "
+            "together; leave --jobs out, or train the levels by commands of their own (--level)."
+        )
+
+
+def _check_images(config: RunConfig, images: TrainingImages) -> None:
+    training_set(config.recipe, images, config.seed)
     if config.recipe.data.classes and not images.class_names:
         raise LapganError(
             f"{images.name}: recipe {config.recipe.name} is class-conditional (data.classes = "
@@ -132,7 +142,7 @@ def _check_images(config: RunConfig, images: Images) -> None:
         )
 
 
-def _check_nets(recipe: Recipe, images: Images) -> None:
+def _check_nets(recipe: Recipe, images: TrainingImages) -> None:
     """Builds the nets of every level, so that none is refused after others were trained."""
     num_classes = len(images.class_names) if recipe.data.classes else 0
     with torch.random.fork_rng(devices=[]):
@@ -146,7 +156,7 @@ def _check_nets(recipe: Recipe, images: Images) -> None:
 
 def _check_place(out: Path, source: str) -> None:
     """Raises a LapganError if the sheets of a run would become images of its own data."""
-    folder = resolve_data_path(source)
+    folder = resolve_data_path(source.removeprefix(STREAM))
     if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
         raise LapganError(
             f"--out {out}: lies in the folder of the data ({folder}), where the run's sheets of "
@@ -154,6 +164,6 @@ def _check_place(out: Path, source: str) -> None:
         )
 
 
-def _describe_data(config: RunConfig, images: Images) -> str:
+def _describe_data(config: RunConfig, images: TrainingImages) -> str:
     unused = ", not used" if images.class_names and not config.recipe.data.classes else ""
     return f"data: {images.describe()}{unused}"

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from lapgan.distributed import current_ranks
 from lapgan.errors import LapganError
 from lapgan.weights import drop_retired, write_tensors
 
@@ -40,10 +41,11 @@ class TrainingState(Protocol):
 
 
 def save_state(path: Path, state: TrainingState) -> None:
-    """Writes a state, whole or not at all.
+    """Writes a state, whole or not at all; of several ranks, the first does.
 
     Raises:
-        NotFiniteError: a weight is infinite or not a number; nothing is written.
+        NotFiniteError: a weight is infinite or not a number; nothing is written. All ranks raise
+            it, since they have the same weights.
         LapganError: the file cannot be written.
     """
     tensors = {
@@ -54,6 +56,8 @@ def save_state(path: Path, state: TrainingState) -> None:
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise NotFiniteError(f"{name} has become infinite or not a number.")
+    if not current_ranks().is_main:
+        return
     for part, optimizer in state.optimizers.items():
         tensors |= _flatten(part, optimizer)
     metadata = {"images_seen": str(state.images_seen), "seconds": json.dumps(state.seconds)}

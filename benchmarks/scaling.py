@@ -1,0 +1,126 @@
+"""What training costs as its parts grow: ranks, levels at once, image size, minibatch, images.
+
+    python benchmarks/scaling.py --data cifar10 [--steps 40] [--out scaling.json]
+
+Each row is a run of its own: `lapgan train` in a new process, or `torchrun` with several, on one
+thread per process. Images per second are those after the first record, so that start and data are
+not in them; ratios are against the first row of a table.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+_RECIPE = """
+name = "scaling"
+[training]
+batch = {batch}
+images = {images}
+objective = "relativistic"
+optimiser = {{ kind = "adam", betas = [0.0, 0.99] }}
+[pyramid]
+operator = "area-linear"
+[levels.{size}]
+noise = {{ kind = "mixed", dimension = 16, planes = 2 }}
+generator = {{ kind = "residual", maps = [{maps}, {maps}] }}
+discriminator = {{ kind = "residual", maps = [{maps}, {maps}] }}
+[levels.{half}]
+noise = {{ kind = "vector", dimension = 16, distribution = "normal" }}
+generator = {{ kind = "residual-coarsest", maps = {maps} }}
+discriminator = {{ kind = "residual", maps = [{maps}] }}
+"""
+
+
+def _train(
+    data: str, steps: int, *, size: int = 32, batch: int = 64, ranks: int = 1, jobs: int = 1
+) -> float:
+    """Returns the images per second of the finest level, or of both together with two jobs."""
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = Path(folder) / "recipe.toml"
+        text = _RECIPE.format(batch=batch, images=steps * batch, size=size, half=size // 2, maps=32)
+        recipe.write_text(text)
+        start = [sys.executable]
+        if ranks > 1:
+            start += ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
+        levels = [] if jobs > 1 else ["--level", str(size)]
+        subprocess.run(
+            [*start, "-m", "lapgan", "train", str(recipe), "--data", data, "--out", f"{folder}/run",
+             "--jobs", str(jobs), *levels],
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        logs = Path(folder).glob("run/level-*/log.jsonl")
+        return sum(_rate(log) for log in logs)
+
+
+def _random_images(folder: Path, size: int) -> str:
+    pixels = np.random.default_rng(0).integers(256, size=(512, size, size, 3), dtype=np.uint8)
+    np.savez(folder / f"{size}.npz", images=pixels)
+    return str(folder / f"{size}.npz")
+
+
+def _rate(log: Path) -> float:
+    """Returns the images per second between the first record and the last."""
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    first, last = records[0], records[-1]
+    if first is last:
+        return last["images_per_second"]
+    return (last["images_seen"] - first["images_seen"]) / (last["seconds"] - first["seconds"])
+
+
+def _table(title: str, rows: Sequence[tuple[str, float]]) -> None:
+    print(f"\n| {title} | images/s | ratio |\n|---|---|---|")
+    for name, rate in rows:
+        print(f"| {name} | {rate:.1f} | {rate / rows[0][1]:.2f} |")
+
+
+def main() -> None:
+    """Measures all of it and prints tables in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="dead-leaves:2048", help="images of 32x32")
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    print(f"{os.cpu_count()} cores, PyTorch {torch.__version__}")
+    with tempfile.TemporaryDirectory() as folder:
+        tables = _measure(options.data, options.steps, Path(folder))
+    for title, rows in tables.items():
+        _table(title, rows)
+    if options.out:
+        options.out.write_text(json.dumps(tables, indent=1))
+
+
+def _measure(data: str, steps: int, folder: Path) -> dict[str, list[tuple[str, float]]]:
+    return {
+        "processes, level 32": [
+            ("one", _train(data, steps)),
+            ("two ranks of torchrun, one level", _train(data, steps, ranks=2)),
+            ("two levels side by side", _train(data, steps, jobs=2)),
+        ],
+        "images per minibatch, level 32": [
+            (str(batch), _train(data, max(steps * 64 // batch, 8), batch=batch))
+            for batch in (16, 32, 64, 128)
+        ],
+        "height and width": [
+            (
+                str(size),
+                _train(_random_images(folder, size), max(steps * 32**2 // size**2, 8), size=size),
+            )
+            for size in (16, 32, 64, 96)
+        ],
+        "images in the data set, level 32": [
+            (f"{count:,}", _train(f"dead-leaves:{count}", steps))
+            for count in (512, 2048, 8192, 32768)
+        ],
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Ranks: the processes that train one level together, as `torchrun` starts them.
+
+Every rank holds the same weights and takes an equal part of each minibatch. Gradients are averaged
+over the ranks before a step, so that a step is the one that a single process would make with the
+whole minibatch. Rank 0 has the clock and writes the files. Without `torchrun` there is one rank,
+and nothing here does anything.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from lapgan.errors import LapganError
+
+__all__ = [
+    "Ranks",
+    "average_over_ranks",
+    "current_ranks",
+    "decide_together",
+    "gather_rows",
+    "join_ranks",
+    "main_rank_first",
+    "time_of_main_rank",
+    "wait_for_ranks",
+]
+
+# Rank 0 may decode a whole data set while the others wait.
+_TIMEOUT = timedelta(hours=12)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which of the ranks a process is.
+
+    Args:
+        rank: of this process, from 0.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which writes the files."""
+        return self.rank == 0
+
+    def part_of(self, count: int) -> Tensor:
+        """Returns the positions of this rank's part of a minibatch.
+
+        It is an equal share of each half, because an objective may take the halves for different
+        purposes (`lapgan.training.update`).
+
+        Raises:
+            LapganError: the halves cannot be divided among the ranks.
+        """
+        self.check_batch(count)
+        half = count // 2
+        share = torch.arange(half).tensor_split(self.size)[self.rank]
+        return torch.cat((share, half + share))
+
+    def check_batch(self, count: int) -> None:
+        """Raises a LapganError unless both halves of a minibatch can be divided equally."""
+        if self.size > 1 and count % (2 * self.size):
+            raise LapganError(
+                f"training.batch = {count}: {self.size} ranks need a multiple of {2 * self.size}, "
+                "so that each takes the same part of both halves; start another number of "
+                "processes, or set another batch in a new run."
+            )
+
+    def rows_of(self, count: int) -> slice:
+        """Returns the rows out of `count` that this rank computes; see `gather_rows`."""
+        first, rest = divmod(count, self.size)
+        start = self.rank * first + min(self.rank, rest)
+        return slice(start, start + first + (self.rank < rest))
+
+
+def current_ranks() -> Ranks:
+    """Returns which of the ranks this process is; the only one outside of `join_ranks`."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return Ranks()
+    return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+@contextmanager
+def join_ranks(device: str = "auto") -> Iterator[Ranks]:
+    """Joins the ranks that `torchrun` started, if it did; each takes a GPU of its machine.
+
+    Args:
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        LapganError: a rank cannot have a GPU of its own.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield current_ranks()
+        return
+    on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    if on_gpu:
+        _take_gpu(device)
+    # Figures and clocks are compared on the CPU, so that no rank waits for its GPU.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
+    try:
+        yield current_ranks()
+    finally:
+        dist.destroy_process_group()
+
+
+def average_over_ranks(tensors: Sequence[Tensor]) -> None:
+    """Replaces tensors, in place, by their means over the ranks, in one message."""
+    ranks = current_ranks()
+    if ranks.size == 1 or not tensors:
+        return
+    flat = torch.cat([x.detach().reshape(-1) for x in tensors])
+    with _peers():
+        dist.all_reduce(flat)
+    flat /= ranks.size
+    parts = torch.split(flat, [x.numel() for x in tensors])
+    with torch.no_grad():
+        for x, part in zip(tensors, parts, strict=True):
+            x.copy_(part.view(x.shape))
+
+
+def decide_together(wish: bool) -> bool:
+    """Returns whether any rank wishes it; all of them call this at the same place."""
+    if current_ranks().size == 1:
+        return wish
+    wishes = torch.tensor(float(wish))
+    with _peers():
+        dist.all_reduce(wishes)
+    return bool(wishes)
+
+
+def time_of_main_rank(seconds: float) -> float:
+    """Returns the seconds that rank 0 gave, so that time budgets end at the same step."""
+    if current_ranks().size == 1:
+        return seconds
+    clock = torch.tensor(seconds, dtype=torch.float64)
+    with _peers():
+        dist.broadcast(clock, src=0)
+    return clock.item()
+
+
+def wait_for_ranks() -> None:
+    """Returns when every rank has called it."""
+    if current_ranks().size > 1:
+        decide_together(False)
+
+
+@contextmanager
+def main_rank_first() -> Iterator[None]:
+    """Lets rank 0 go through a block before the others, which then find what it has made."""
+    ranks = current_ranks()
+    if not ranks.is_main:
+        wait_for_ranks()
+    yield
+    if ranks.is_main:
+        wait_for_ranks()
+
+
+def gather_rows(rows: Tensor, count: int) -> Tensor:
+    """Returns all `count` rows, of which each rank gives those of `Ranks.rows_of`, to every rank.
+
+    Args:
+        rows: (n, ...), of this rank; on the CPU.
+        count: of all rows together.
+    """
+    ranks = current_ranks()
+    if ranks.size == 1:
+        return rows
+    whole = rows.new_empty(count, *rows.shape[1:])
+    for rank in range(ranks.size):
+        part = whole[Ranks(rank, ranks.size).rows_of(count)]
+        if rank == ranks.rank:
+            part.copy_(rows)
+        with _peers():
+            dist.broadcast(part, src=rank)
+    return whole
+
+
+@contextmanager
+def _peers() -> Iterator[None]:
+    """Turns a connection that another rank has closed into an error that says so."""
+    try:
+        yield
+    except RuntimeError:
+        raise LapganError(
+            "another rank has ended, or cannot be reached any more; its own message says why. The "
+            "same command continues from the last checkpoint, also with fewer ranks."
+        ) from None
+
+
+def _take_gpu(device: str) -> None:
+    index, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if ":" in device or index >= count:
+        raise LapganError(
+            f"--device {device}: each process of torchrun takes a GPU of its own (this one would "
+            f"take number {index}), and PyTorch sees {count}; use --device cuda and at most "
+            f"--nproc-per-node {max(count, 1)}, or --device cpu."
+        )
+    torch.cuda.set_device(index)
