@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lapgan.data.crops import corner_offsets
 from lapgan.data.images import Images
-from lapgan.pyramid import Operator, downsample
+from lapgan.pyramid import Operator, downsample, upsample
 from lapgan.sizes import Size
 
 __all__ = ["Normalization", "standard_normalization", "symmetric_normalization"]
@@ -31,28 +31,29 @@ class Normalization:
     std: Float[Tensor, "3 h w"]
 
     def normalize(self, pixels: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        """Maps images of the finest size, or of a coarser one, to the scale of the nets."""
-        mean, std = self._at((pixels.shape[-2], pixels.shape[-1]))
+        """Maps images of the finest size, or of another one, to the scale of the nets."""
+        mean, std = self.at((pixels.shape[-2], pixels.shape[-1]))
         return (pixels - mean).div_(std)
 
     def denormalize(self, x: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b 3 h w"]:
         """Maps images of any level back to pixels, rounded and clipped to 0 ... 255."""
-        mean, std = self._at((x.shape[-2], x.shape[-1]))
+        mean, std = self.at((x.shape[-2], x.shape[-1]))
         return (x.float() * std + mean).round_().clamp_(0, 255).to(torch.uint8)
 
     def gray_levels(self, difference: Float[Tensor, "... 3 h w"]) -> Float[Tensor, "... 3 h w"]:
         """Maps differences of images of any level to grey levels, neither rounded nor clipped."""
-        _, std = self._at((difference.shape[-2], difference.shape[-1]))
+        _, std = self.at((difference.shape[-2], difference.shape[-1]))
         return difference * std
 
     def to(self, device: torch.device) -> "Normalization":
         """Returns the same map on a device."""
         return Normalization(self.mean.to(device), self.std.to(device))
 
-    def _at(self, size: Size) -> tuple[Tensor, Tensor]:
+    def at(self, size: Size) -> tuple[Tensor, Tensor]:
+        """Returns mean and standard deviation of the pixels of a level, (3, *size) each."""
         if size == tuple(self.mean.shape[-2:]):
             return self.mean, self.std
-        return _reduce(self.mean, size), _reduce(self.std, size)
+        return _resize(self.mean, size), _resize(self.std, size)
 
 
 def symmetric_normalization(size: Size) -> Normalization:
@@ -100,6 +101,9 @@ def _moments(images: Images) -> tuple[Tensor, Tensor]:
     return total, squares
 
 
-def _reduce(plane: Tensor, size: Size) -> Tensor:
+def _resize(plane: Tensor, size: Size) -> Tensor:
+    """Takes means over the area of coarser pixels, or interpolates between centers for finer."""
+    if size[0] > plane.shape[-2]:
+        return upsample(plane[None], size, "area-linear")[0]
     operator: Operator = "block-mean"
     return downsample(plane[None], size, operator)[0]

@@ -85,7 +85,7 @@ def descend(
         sigma = None
         if image is not None and level.sigma is not None and e is not None:
             image = image.clamp(-_LARGEST_VALUE, _LARGEST_VALUE) + level.sigma * e
-            sigma = image.new_full((len(image), 1), level.sigma)
+            sigma = image.new_full((image.shape[0], 1), level.sigma)
         low = None if image is None else upsample(image, level.size, operator)
         with autocast():
             high = generate(level.generator, low, noise, label, sigma).float()

@@ -24,6 +24,7 @@ from lapgan.cli.assemble import assemble
 from lapgan.cli.data import cache, entropy, prepare
 from lapgan.cli.doctor import doctor
 from lapgan.cli.evaluate import evaluate
+from lapgan.cli.export import demo, export
 from lapgan.cli.models import info, pack, recipes
 from lapgan.cli.options import console
 from lapgan.cli.push import push
@@ -48,7 +49,7 @@ app = typer.Typer(
 )
 _COMMANDS = (
     *(train, classifier, sample, evaluate, info, pack, assemble, push, recipes, runs, watch),
-    *(prepare, cache, entropy, doctor),
+    *(prepare, cache, entropy, doctor, export, demo),
 )
 for command in _COMMANDS:
     app.command()(command)
@@ -121,7 +122,7 @@ def main() -> None:
     try:
         app()
     except LapganError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
+        Console(stderr=True, emoji=False, highlight=False, soft_wrap=True).print(
             f"[red]error:[/red] {_speaker()}{escape(str(error))}"
         )
         sys.exit(1)

@@ -37,7 +37,7 @@ class LearnedPlanes(nn.Module):
     def forward(self, v: Tensor) -> Tensor:
         """Turns vectors (B, values) into planes (B, planes, *size)."""
         z: Tensor = self.factor(v)
-        return z.view(len(v), *self.shape)
+        return z.view(v.shape[0], *self.shape)
 
 
 def count_planes(noise: AnyNoise) -> int:

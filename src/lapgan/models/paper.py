@@ -74,7 +74,7 @@ class DenseGenerator(nn.Module):
     def forward(self, low: Tensor | None, z: Tensor, label: Tensor | None) -> Tensor:
         """Generates images (B, 3, *size) from noise (B, noise), or planes of as many values."""
         x = _with_one_hot(z.flatten(1), label, self.num_classes)
-        return self.layers(x).view(len(x), 3, *self.size)  # type: ignore[no-any-return]
+        return self.layers(x).view(x.shape[0], 3, *self.size)  # type: ignore[no-any-return]
 
 
 class DenseDiscriminator(nn.Module):
@@ -209,14 +209,16 @@ class ClassPlane(nn.Module):
     def forward(self, label: Tensor) -> Tensor:
         """Returns one plane per label, (B, 1, *size)."""
         one_hot = F.one_hot(label, self.num_classes).to(self.linear.weight.dtype)
-        return F.relu(self.linear(one_hot)).view(len(label), 1, *self.size)
+        return F.relu(self.linear(one_hot)).view(label.shape[0], 1, *self.size)
 
 
 class _LargeConv2d(nn.Conv2d):
     """A same-size convolution by the faster way: by Fourier transforms in float32 on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        # Other runtimes, for which a graph is exported, have fast convolutions of their own.
+        exported = torch.compiler.is_compiling()
+        if exported or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return super().forward(x)
         assert self.bias is not None
         return fourier_conv2d(x, self.weight) + self.bias.view(-1, 1, 1)

@@ -100,8 +100,8 @@ class PatchWhitening(nn.Module):
         """Turns (B, C p q, H/p, W/q) into (B, C, H, W): the inverse of `patchify`."""
         (gh, gw), (p, q) = x.shape[2:], self.patch
         channels = x.shape[1] // (p * q)
-        x = x.permute(0, 2, 3, 1).reshape(len(x), gh, gw, channels, p, q)
-        return x.permute(0, 3, 1, 4, 2, 5).reshape(len(x), channels, gh * p, gw * q)
+        x = x.permute(0, 2, 3, 1).reshape(x.shape[0], gh, gw, channels, p, q)
+        return x.permute(0, 3, 1, 4, 2, 5).reshape(x.shape[0], channels, gh * p, gw * q)
 
 
 def _exactly(x: Tensor, matrix: Tensor) -> Tensor:

@@ -1,0 +1,66 @@
+"""The demo's folder: the page, ONNX Runtime Web, and the levels of a cascade as graphs."""
+
+import shutil
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from lapgan.cascade import Cascade
+from lapgan.errors import LapganError
+from lapgan.export import Form, export_onnx
+from lapgan.export.manifest import describe_noise
+from lapgan.files import atomic_folder, write_json
+
+__all__ = ["write_site"]
+
+# What the page downloads of ONNX Runtime Web: with WebGPU, and without.
+_BUILDS = {"jspi": "ort-wasm-simd-threaded.jspi", "wasm": "ort-wasm-simd-threaded"}
+
+
+def write_site(cascade: Cascade, folder: Path, model: str, form: Form = "int8") -> int:
+    """Writes the demo of a cascade, for any web server.
+
+    Args:
+        cascade: on the CPU.
+        folder: a new folder; it appears whole or not at all.
+        model: the name of the model, for people.
+        form: how the weights are stored, and so how large the download is.
+
+    Returns:
+        How many bytes a browser without WebGPU downloads.
+
+    Raises:
+        LapganError: the browser cannot draw the model's noise, or as for `export_onnx`.
+    """
+    _check_noise(cascade)
+    with atomic_folder(folder) as new:
+        shutil.copytree(_static(), new, dirs_exist_ok=True)
+        manifest = export_onnx(cascade, new / "model", model, [form], whole=False)
+        runtime = {
+            build: (new / "ort" / f"{name}.wasm.gz").stat().st_size
+            for build, name in _BUILDS.items()
+        }
+        write_json(new / "model" / "manifest.json", manifest | {"runtime": runtime})
+    return runtime["wasm"] + _sum_sizes(manifest)
+
+
+def _static() -> Path:
+    path = Path(str(resources.files("lapgan.demo") / "static"))
+    if not path.is_dir():
+        raise LapganError(
+            f"{path}: the page is missing; install lapgan as a folder, not as an archive."
+        )
+    return path
+
+
+def _check_noise(cascade: Cascade) -> None:
+    for level in cascade.recipe.levels:
+        if describe_noise(level.noise, level.size)["distribution"] is None:
+            raise LapganError(
+                f"level {level.name}: the page cannot draw noise of the kind {level.noise.kind!r}, "
+                "whose values depend on each other. Use `lapgan export` and draw it yourself."
+            )
+
+
+def _sum_sizes(manifest: dict[str, Any]) -> int:
+    return sum(int(entry["bytes"]) for entry in manifest["graphs"])

@@ -1,0 +1,72 @@
+// The five things that the page shows. Each makes a job for the worker from the page's state, and
+// arranges what comes back as rows of pictures.
+
+const VARIANTS = 8;
+const STEPS = 9;
+
+export const EXPLANATIONS = {
+  sheet: "Each image begins as noise at the coarsest level; every finer level adds detail. Choose an image to see how it grew.",
+  grow: "The image of each level is enlarged, and the next level adds a residual, drawn around mid-gray: the detail of its scale.",
+  details: "The same image, with new noise at the chosen levels and the old noise at all others. The first image is the original.",
+  between: "From one seed to another: the noise of every level goes gradually from the first to the second.",
+  own: "Your picture is cut to a square, reduced to a few pixels, and refined in eight ways. It does not leave this device.",
+};
+
+// One class per image: all in equal numbers, or the chosen one.
+function labelsOf(manifest, state, n) {
+  const chosen = manifest.classes.indexOf(state.class), all = manifest.classes.length;
+  if (chosen >= 0 || !all) return Array(n).fill(Math.max(chosen, 0));
+  return Array.from({ length: n }, (_, i) => Math.floor((i * all) / n) % all);
+}
+
+// The class that an image has on the sheet.
+function labelOf(manifest, state) {
+  const labels = labelsOf(manifest, state, state.count);
+  return labels[state.image % state.count];
+}
+
+export const redrawn = (manifest, state) => {
+  const names = state.redraw.split(",").filter((name) => manifest.levels.some((level) => level.name === name));
+  return names.length ? names : [manifest.levels.at(-1).name];
+};
+
+export const jobs = {
+  sheet(manifest, state) {
+    const labels = labelsOf(manifest, state, state.count);
+    const noise = manifest.levels.map(() => labels.map((_, i) => ({ a: [state.seed, i, 0] })));
+    return { labels, noise };
+  },
+  grow(manifest, state) {
+    const noise = manifest.levels.map(() => [{ a: [state.seed, state.image, 0] }]);
+    return { labels: [labelOf(manifest, state)], noise, parts: true };
+  },
+  details(manifest, state) {
+    const labels = Array(VARIANTS + 1).fill(labelOf(manifest, state)), names = redrawn(manifest, state);
+    const noise = manifest.levels.map(({ name }) => labels.map((_, v) => {
+      const variant = v && names.includes(name) ? VARIANTS * state.variant + v : 0;
+      return { a: [state.seed, state.image, variant] };
+    }));
+    return { labels, noise };
+  },
+  between(manifest, state) {
+    const labels = Array(STEPS).fill(labelOf(manifest, state));
+    const noise = manifest.levels.map(() => labels.map((_, i) => (
+      { a: [state.seed, state.image, 0], b: [state.other, state.image, 0], t: i / (STEPS - 1) }
+    )));
+    return { labels, noise };
+  },
+  own(manifest, state, pixels) {
+    const labels = labelsOf(manifest, state, VARIANTS);
+    const noise = manifest.levels.map(() => labels.map((_, i) => ({ a: [state.seed, i, 0] })));
+    return { labels, noise, start: { level: state.from, pixels } };
+  },
+};
+
+// What a picture is called for those who do not see it.
+export function nameOf(manifest, state, label, i) {
+  const name = manifest.classes.length ? `${manifest.classes[label]}, ` : "";
+  if (state.view === "details") return i ? `${name}new details ${i}` : `${name}the original`;
+  if (state.view === "between") return `${name}step ${i + 1} of ${STEPS}`;
+  if (state.view === "own") return `${name}refined picture ${i + 1}`;
+  return `${name}image ${i} of seed ${state.seed}`;
+}

@@ -1,0 +1,159 @@
+// Runs the cascade apart from the page, level after level, so that the page stays responsive.
+import { fill, keyOf } from "./noise.js";
+
+const CHUNK = 8; // images at once: large enough to be fast, small enough to stop soon
+const Z = 0, EPSILON = 1; // what noise is for, as part of its key
+let ort, manifest, latest = 0, queue = Promise.resolve();
+const sessions = {};
+
+self.addEventListener("message", ({ data }) => {
+  latest = data.id;
+  queue = queue.then(() => TASKS[data.task](data)).catch((error) => {
+    self.postMessage({ id: data.id, error: String(error?.message ?? error) });
+  });
+});
+
+const TASKS = { load, draw, reduce };
+
+// ---- loading ----------------------------------------------------------------------------------
+
+async function load({ id, backend }) {
+  manifest = await (await fetched("./model/manifest.json")).json();
+  const gpu = backend !== "wasm" && (await findGpu());
+  const build = gpu ? "jspi" : "wasm";
+  const binary = gpu ? "ort-wasm-simd-threaded.jspi" : "ort-wasm-simd-threaded";
+  const total = manifest.runtime[build] + manifest.graphs.reduce((sum, { bytes }) => sum + bytes, 0);
+  let loaded = 0;
+  const count = (bytes) => self.postMessage({ id, progress: (loaded += bytes), total });
+  const [wasm, ...graphs] = await Promise.all([
+    download(`./ort/${binary}.wasm.gz`, count),
+    ...manifest.graphs.map(({ file }) => download(`./model/${file}`, count)),
+  ]);
+  ort = await import(`./ort/ort.${build}.min.mjs`);
+  ort.env.wasm.wasmBinary = await decompress(wasm);
+  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, 8) : 1;
+  const options = { executionProviders: gpu ? ["webgpu", "wasm"] : ["wasm"], logSeverityLevel: 3 };
+  for (const [i, { graph }] of manifest.graphs.entries()) {
+    sessions[graph] = await ort.InferenceSession.create(graphs[i], options);
+  }
+  self.postMessage({ id, manifest, gpu, threads: ort.env.wasm.numThreads, isolated: self.crossOriginIsolated });
+}
+
+// WebGPU needs this way of waiting for it within WebAssembly (JSPI).
+async function findGpu() {
+  if (!navigator.gpu || !WebAssembly.Suspending) return false;
+  return Boolean(await navigator.gpu.requestAdapter().catch(() => null));
+}
+
+async function fetched(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url} could not be loaded (${response.status})`);
+  return response;
+}
+
+async function download(url, count) {
+  const reader = (await fetched(url)).body.getReader(), parts = [];
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return new Uint8Array(await new Blob(parts).arrayBuffer());
+    parts.push(value);
+    count(value.length);
+  }
+}
+
+// Some servers let the browser decompress the file on its way.
+async function decompress(bytes) {
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+// ---- drawing ----------------------------------------------------------------------------------
+
+// Draws images and posts them level by level. `noise` has per level and image the key's numbers `a`,
+// and `b` and `t` on the way between two; `start` has pixels and the level they are of.
+async function draw({ id, labels, noise, start, parts }) {
+  const began = performance.now();
+  const first = start ? manifest.levels.findIndex(({ name }) => name === start.level) : -1;
+  let images = start ? labels.map(() => scale(start.pixels, manifest.levels[first])) : null;
+  for (let l = first + 1; l < manifest.levels.length; l++) {
+    const stages = [];
+    for (let i = 0; i < labels.length; i += CHUNK) {
+      await new Promise((resolve) => setTimeout(resolve)); // lets a newer request arrive
+      if (id !== latest) return;
+      const end = Math.min(i + CHUNK, labels.length);
+      stages.push(...(await runLevel(l, labels.slice(i, end), noise[l].slice(i, end), images?.slice(i, end))));
+    }
+    images = stages.map(({ image }) => image);
+    const level = manifest.levels[l];
+    const pixels = stages.map((stage) => toPixels(stage, level, parts));
+    self.postMessage({ id, level: l, stages: pixels, seconds: (performance.now() - began) / 1000 });
+  }
+  self.postMessage({ id, done: true, seconds: (performance.now() - began) / 1000 });
+}
+
+async function runLevel(l, labels, noise, coarse) {
+  const level = manifest.levels[l], below = manifest.levels[l - 1];
+  const { shape, distribution } = level.noise;
+  const feeds = { z: batch(shape, noise, (out, from) => drawInto(out, distribution, from, l, Z)) };
+  if (manifest.classes.length) {
+    feeds.label = new ort.Tensor("int64", BigInt64Array.from(labels, BigInt), [labels.length]);
+  }
+  if (coarse) feeds.coarse = batch([3, ...below.size], coarse, (out, image) => out.set(image));
+  if (level.sigma !== null) {
+    feeds.epsilon = batch([3, ...below.size], noise, (out, from) => drawInto(out, "normal", from, l, EPSILON));
+  }
+  const outputs = await sessions[`level-${level.name}`].run(feeds);
+  return labels.map((_, i) => Object.fromEntries(Object.entries(outputs).map(([name, { data }]) => {
+    const length = data.length / labels.length;
+    return [name, data.slice(i * length, (i + 1) * length)];
+  })));
+}
+
+function drawInto(out, distribution, { a, b, t }, l, purpose) {
+  fill(out, distribution, keyOf(...a, l, purpose), b && keyOf(...b, l, purpose), t);
+}
+
+function batch(shape, items, write) {
+  const length = shape.reduce((product, side) => product * side, 1);
+  const data = new Float32Array(items.length * length);
+  items.forEach((item, i) => write(data.subarray(i * length, (i + 1) * length), item));
+  return new ort.Tensor("float32", data, [items.length, ...shape]);
+}
+
+// ---- pixels -----------------------------------------------------------------------------------
+
+const at = (plane, i) => (typeof plane === "number" ? plane : plane[i]);
+const even = (x) => (x % 1 === 0.5 ? 2 * Math.round(x / 2) : Math.round(x)); // as PyTorch rounds
+const clip = (x) => Math.min(Math.max(x, 0), 255);
+
+const unscale = (x, { mean, std }) => x.map((value, i) => clip(even(value * at(std, i) + at(mean, i))));
+const scale = (pixels, { mean, std }) => Float32Array.from(pixels, (p, i) => (p - at(mean, i)) / at(std, i));
+
+// Channels one after the other, as the nets have them, to RGBA, as a canvas has them.
+function interleave(planes) {
+  const count = planes.length / 3, rgba = new Uint8ClampedArray(4 * count).fill(255);
+  for (let c = 0; c < 3; c++) for (let i = 0; i < count; i++) rgba[4 * i + c] = planes[c * count + i];
+  return rgba;
+}
+
+// `high` is drawn around mid-gray.
+function toPixels({ image, low }, level, parts) {
+  const pixels = unscale(image, level);
+  if (!parts || !low) return { image: interleave(pixels) };
+  const lows = unscale(low, level);
+  const high = pixels.map((value, i) => clip(value - lows[i] + 128));
+  return { image: interleave(pixels), low: interleave(lows), high: interleave(high) };
+}
+
+// A picture of the finest size, RGBA, as the pyramid's coarser images: channels one after the other.
+async function reduce({ id, rgba }) {
+  const finest = manifest.levels.at(-1), count = rgba.length / 4;
+  const planes = Array.from({ length: 3 * count }, (_, i) => rgba[4 * (i % count) + Math.floor(i / count)]);
+  const image = new ort.Tensor("float32", scale(planes, finest), [1, 3, ...finest.size]);
+  const outputs = await sessions.pyramid.run({ image });
+  const coarse = manifest.levels.slice(0, -1).map((level) => {
+    return [level.name, Uint8Array.from(unscale(outputs[`image_${level.name}`].data, level))];
+  });
+  self.postMessage({ id, coarse: Object.fromEntries(coarse) });
+}
