@@ -1,11 +1,17 @@
 """How often the study's 95% intervals hold the truth, with raters and images that differ.
 
-    python benchmarks/study_coverage.py --studies 300
+    python benchmarks/study_coverage.py --studies 300 --thresholds 200
 
-Each simulated study has the default design's numbers: 120 images per source, 28 answers per rater
-and source. Raters differ in their criterion (standard deviation 0.3), images in how real they look
-(the standard deviation in the table), both in units of the evidence. The true shares are those of
-all raters and all images: 85% for real images, 45% and 30% for two models.
+The first table is about shares, the second about threshold times.
+
+Each simulated study of the first has the default design's numbers: 120 images per source, 28
+answers per rater and source. Raters differ in their criterion (standard deviation 0.3), images in
+how real they look (the standard deviation in the table), both in units of the evidence. The true
+shares are those of all raters and all images: 85% for real images, 45% and 30% for two models.
+
+Raters' thresholds are distributed around 200 or 500 ms with the standard deviation 0.2 on log10.
+Their functions have the standard deviation 0.25 and 2% lapses; images move the evidence as above.
+Staircases are the default ones, 55 trials each: those of a sitting with two models.
 """
 
 import argparse
@@ -19,10 +25,13 @@ from lapgan.study.analysis import (
     share_difference,
     share_judged_real,
 )
+from lapgan.study.design import PAPER_DURATIONS_MS, Staircase
 from lapgan.study.judgements import Judgements
+from lapgan.study.thresholds import fit_threshold
 
 SHARES = {"real": 0.85, "a": 0.45, "b": 0.30}
 IMAGES, ANSWERS, CRITERION_STD = 120, 28, 0.3
+BETWEEN, STD, TRIALS = 0.2, 0.25, 55
 
 
 def simulate(raters: int, image_std: float, rng: np.random.Generator) -> Judgements:
@@ -66,19 +75,90 @@ def check_study(raters: int, image_std: float, seed: int) -> dict[str, bool]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--studies", type=int, default=300)
-    options = parser.parse_args()
+def simulate_timed(
+    threshold_ms: float, staircase: bool, raters: int, image_std: float, lapse: float, seed: int
+) -> Judgements:
+    """One model's answers and those to as many real images, all raters at once."""
+    rng, rule = np.random.default_rng(seed), Staircase()
+    thresholds = np.log10(threshold_ms) + rng.normal(0, BETWEEN, raters)
+    looks = rng.normal(0, image_std, 2 * IMAGES)
+    real = np.array([rng.permutation(np.arange(TRIALS) % 2) for _ in range(raters)], dtype=bool)
+    place = np.where(real, real.cumsum(1), (~real).cumsum(1)) - 1
+    shown = (place + np.arange(raters)[:, None] * (TRIALS // 2 + 1)) % IMAGES + IMAGES * real
+    asked = rng.choice(PAPER_DURATIONS_MS, (raters, TRIALS))
+    correct, times, streak = np.empty_like(real), np.full(raters, rule.start_ms), np.zeros(raters)
+    for trial in range(TRIALS):
+        asked[:, trial] = times if staircase else asked[:, trial]
+        evidence = (np.log10(asked[:, trial]) - thresholds) / STD + looks[shown[:, trial]]
+        right = rng.random(raters) < 0.5 + (0.5 - lapse) * norm.cdf(evidence)
+        correct[:, trial], streak = right, np.where(right, streak + 1, 0)
+        shorter = streak == rule.correct_to_shorten
+        times = times * np.where(right, 1.0, rule.ratio) / np.where(shorter, rule.ratio, 1.0)
+        times, streak = times.clip(rule.min_ms, rule.max_ms), np.where(shorter, 0, streak)
+    return Judgements.from_columns(
+        rater=np.repeat([f"r{rater:03d}" for rater in range(raters)], TRIALS),
+        source=np.where(real, "real", "a").ravel(),
+        staircase=np.full(real.size, "a" if staircase else ""),
+        real=real.ravel(),
+        correct=correct.ravel(),
+        stimulus=shown.ravel().astype(np.str_),
+        asked_ms=asked.ravel(),
+    )
+
+
+def check_threshold(staircase: bool, truth: float, *options: float) -> tuple[float, bool]:
+    """Returns the error on log10, and whether the interval holds the truth."""
+    *others, seed = options
+    judgements = simulate_timed(truth, staircase, *others, seed)
+    resampling = Resampling(judgements.rater.tolist(), 500, np.random.default_rng(seed))
+    fit = fit_threshold(judgements, "a", resampling)
+    low, high = fit.interval_ms
+    return float(np.log10(fit.threshold_ms / truth)), bool(low <= truth <= high)
+
+
+def print_thresholds(studies: int, lapse: float) -> None:
+    print("\n| mode | threshold | raters | SD of images | mean estimate | error on log10 | held |")
+    print(f"|{'---|' * 7}")
+    for staircase, truth in ((True, 200.0), (True, 500.0), (False, 200.0)):
+        for raters in (15, 40, 60):
+            for image_std in (0.0, 0.5, 1.0):
+                options = staircase, truth, raters, image_std, lapse
+                errors, held = zip(
+                    *(check_threshold(*options, seed) for seed in range(studies)), strict=True
+                )
+                mean, error = np.mean(errors), np.std(errors) / np.sqrt(studies)
+                print(
+                    f"| {'staircase' if staircase else 'durations'} | {truth:.0f} ms | {raters} "
+                    f"| {image_std} | {truth * 10**mean:.0f} ms | {mean:+.3f} ± {error:.3f} "
+                    f"| {np.mean(held):.1%} |",
+                    flush=True,
+                )
+
+
+def print_shares(studies: int) -> None:
     for raters in (15, 40, 60):
         for image_std in (0.0, 0.5, 1.0):
-            held = [check_study(raters, image_std, seed) for seed in range(options.studies)]
+            held = [check_study(raters, image_std, seed) for seed in range(studies)]
             if (raters, image_std) == (15, 0.0):
                 print(f"| raters | SD of images | {' | '.join(held[0])} |")
                 print(f"|{'---|' * (2 + len(held[0]))}")
             shares = [np.mean([row[name] for row in held]) for name in held[0]]
             cells = " | ".join(f"{share:.1%}" for share in shares)
             print(f"| {raters} | {image_std} | {cells} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--studies", type=int, default=300, help="studies of shares, per row")
+    parser.add_argument(
+        "--thresholds", type=int, default=200, help="studies of thresholds, per row"
+    )
+    parser.add_argument("--lapse", type=float, default=0.02, help="of raters with thresholds")
+    options = parser.parse_args()
+    if options.studies:
+        print_shares(options.studies)
+    if options.thresholds:
+        print_thresholds(options.thresholds, options.lapse)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Many concurrent raters and a server that is killed half way: is any answer lost?
 
 Each rater joins, then answers trial after trial with a thinking time in between, over HTTP on
-loopback. Half way the server is killed with SIGKILL and restarted. Afterwards the database is
-compared with every acknowledgement that the raters received.
+loopback. Half way the server is ended with SIGKILL, or SIGTERM, and restarted. Afterwards the
+database is compared with every acknowledgement that the raters received.
 
     python benchmarks/study_load.py --raters 200
+    python benchmarks/study_load.py --raters 200 --signal TERM
     python benchmarks/study_load.py --raters 200 --database postgresql://USER@/NAME?host=DIR
 """
 
@@ -195,8 +196,8 @@ async def run(options: argparse.Namespace, study: Path, port: int) -> tuple[Outc
             await asyncio.sleep(0.05)
         outcome.cpu_seconds += cpu_seconds(server)
         killed = time.perf_counter()
-        server.send_signal(signal.SIGKILL)
-        server.wait()
+        server.send_signal(signal.Signals[f"SIG{options.signal}"])
+        await asyncio.to_thread(server.wait)
         server = await asyncio.to_thread(start, study, port, options.database)
         outcome.outage = (killed, time.perf_counter())
     await raters
@@ -285,6 +286,7 @@ def main() -> None:
     parser.add_argument("--ramp", type=float, default=20.0, help="seconds in which raters join")
     parser.add_argument("--database", help="SQLAlchemy URL; SQLite without")
     parser.add_argument("--kill", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--signal", choices=["KILL", "TERM"], default="KILL")
     options = parser.parse_args()
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]

@@ -1,16 +1,22 @@
 """Training speed of the paper's nets: ours against the same nets in a plain PyTorch loop.
 
-    python benchmarks/training.py [--recipe paper-cifar10] [--steps 5]
+    python benchmarks/training.py [--recipe paper-cifar10] [--steps 5] [--device auto]
+    python benchmarks/training.py --recipe cifar10-cc --device cuda --without
 
 Both make the same steps on the same batch size in one run, by turns, so that the ratio holds on a
 noisy machine. The plain loop is float32 and NCHW, with direct convolutions, PyTorch's default
 optimizer, and gradients for D's weights in G's step that nobody uses. "data" is the fraction of
 our step that goes into reading, cropping, normalising and building the pyramid.
+
+With `--without`, our step is compared with itself without one thing at a time: with images that the
+processor reads and sends, without a compiler, without fused optimizers. Each ratio is that of the
+times of a whole round of steps, in which the gradient penalty is due once.
 """
 
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +35,7 @@ from lapgan.run_folder import PartFolder
 from lapgan.training.config import Budget
 from lapgan.training.examples import training_batches
 from lapgan.training.level import LevelTask
+from lapgan.training.resident import place_batches
 
 
 def noise_images(size: tuple[int, int]) -> Images:
@@ -36,14 +43,17 @@ def noise_images(size: tuple[int, int]) -> Images:
     return Images(pixels, np.arange(4096) % 10, tuple("abcdefghij"), "noise", "0" * 8)
 
 
-def noise_task(recipe: Recipe, level: LevelRecipe, compute: Compute) -> LevelTask:
+def noise_task(
+    recipe: Recipe, level: LevelRecipe, compute: Compute, resident: bool = True
+) -> LevelTask:
     margin = 4 if recipe.data.crop == "corners" else 0
     height, width = recipe.sizes[0]
+    batches = training_batches(recipe, noise_images((height + margin, width + margin)), 0)
     return LevelTask(
         recipe=recipe,
         level=level,
-        batches=training_batches(recipe, noise_images((height + margin, width + margin)), 0),
-        normalization=symmetric_normalization(recipe.sizes[0]),
+        batches=place_batches(batches, compute) if resident else batches,
+        normalization=symmetric_normalization(recipe.sizes[0]).to(compute.device),
         folder=PartFolder(Path()),
         budget=Budget(1),
         seed=0,
@@ -51,20 +61,22 @@ def noise_task(recipe: Recipe, level: LevelRecipe, compute: Compute) -> LevelTas
     )
 
 
-def plain_step(recipe: Recipe, level: LevelRecipe) -> Callable[[], None]:
+def plain_step(recipe: Recipe, level: LevelRecipe, device: torch.device) -> Callable[[], None]:
     size, batch = level.size, recipe.training.batch
     generator, discriminator = level.build_generator(0), level.build_discriminator(0)
     if isinstance(generator, ConvGenerator):
         maps = generator.conv2.in_channels
         generator.conv2 = nn.Conv2d(maps, maps, 7, padding=3)
+    generator.to(device)
+    discriminator.to(device)
     g_sgd = torch.optim.SGD(generator.parameters(), lr=0.02, momentum=0.5)
     d_sgd = torch.optim.SGD(discriminator.parameters(), lr=0.02, momentum=0.5)
-    random, half = torch.Generator().manual_seed(0), batch // 2
+    random, half = torch.Generator(device).manual_seed(0), batch // 2
     coarsest = level is recipe.levels[-1]
 
     def step() -> None:
-        real = torch.randn(batch, 3, *size)
-        low = None if coarsest else torch.randn(batch, 3, *size)
+        real = torch.randn(batch, 3, *size, device=device)
+        low = None if coarsest else torch.randn(batch, 3, *size, device=device)
         z = level.noise.sample(batch, size, random)
         first, second = (None, None) if low is None else (low[:half], low[half:])
         fake = generator(second, z[half:], None).detach()
@@ -83,21 +95,74 @@ def plain_step(recipe: Recipe, level: LevelRecipe) -> Callable[[], None]:
 
 
 def seconds(action: Callable[[], object]) -> float:
+    wait = torch.cuda.synchronize if torch.cuda.is_initialized() else lambda: None
+    wait()
     start = time.perf_counter()
     action()
+    wait()
     return time.perf_counter() - start
+
+
+def round_of(task: LevelTask, fused: bool = True) -> Callable[[], None]:
+    """A round of steps, in which the gradient penalty is due once."""
+    state, penalty = task.initial_state(), task.level.penalty
+    steps = 1 if penalty is None else penalty.every
+    for optimizer in state.optimizers.values():
+        for group in optimizer.param_groups:
+            if not fused:
+                group |= {"fused": False, "foreach": True}
+
+    def run() -> None:
+        for _ in range(steps):
+            task.step(state)
+
+    return run
+
+
+def compare_without(recipe: Recipe, compute: Compute, rounds: int) -> None:
+    """Prints how much faster a step is for each thing that it has."""
+    print(f"{'level':>6} {'images/s':>9} {'resident':>9} {'compiled':>9} {'fused':>9}   (ratios)")
+    compiled = replace(compute, compiled=True)
+    for level in recipe.levels:
+        task = noise_task(recipe, level, compiled)
+        eager = replace(task, compute=compute)
+        # The compiled ones come last: a new compilation forgets those of before.
+        actions = {
+            "eager": round_of(eager),
+            "sent": round_of(noise_task(recipe, level, compute, resident=False)),
+            "unfused": round_of(eager, fused=False),
+            "compiled": round_of(task),
+        }
+        for action in actions.values():
+            action()
+        turns = [[seconds(action) for action in actions.values()] for _ in range(rounds)]
+        columns = zip(*turns, strict=True)
+        times = dict(zip(actions, map(statistics.median, columns), strict=True))
+        steps = 1 if level.penalty is None else level.penalty.every
+        rate = steps * recipe.training.batch / times["compiled"]
+        ratios = [
+            times[name] / times[other]
+            for name, other in (("sent", "eager"), ("eager", "compiled"), ("unfused", "eager"))
+        ]
+        print(f"{level.name:>6} {rate:9,.0f} " + " ".join(f"{ratio:9.2f}" for ratio in ratios))
 
 
 def main(
     recipe: Annotated[str, typer.Option()] = "paper-cifar10",
     steps: Annotated[int, typer.Option(min=1)] = 5,
+    device: Annotated[str, typer.Option()] = "auto",
+    batch: Annotated[int | None, typer.Option(min=2, help="By default the recipe's.")] = None,
+    without: Annotated[bool, typer.Option("--without")] = False,
 ) -> None:
-    chosen = read_recipe(recipe)
-    compute, batch = choose_compute(), chosen.training.batch
+    chosen = read_recipe(recipe, [f"training.batch={batch}"] if batch else [])
+    compute, batch = choose_compute(device), chosen.training.batch
     print(f"{recipe}, batch {batch}, {compute}, torch {torch.__version__}")
+    if without:
+        compare_without(chosen, compute, steps)
+        return
     print(f"{'level':>6} {'plain':>9} {'ours':>9} {'ratio':>6} {'data':>6}   (images/s)")
     for level in chosen.levels:
-        task, plain = noise_task(chosen, level, compute), plain_step(chosen, level)
+        task, plain = noise_task(chosen, level, compute), plain_step(chosen, level, compute.device)
         state = task.initial_state()
         plain()
         task.step(state)

@@ -58,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 self._answer(404, b"{}")
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
     def do_POST(self) -> None:
         path = self._note()

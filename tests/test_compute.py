@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from lapgan.compute import choose_compute
+from lapgan.compute import Compute, choose_compute
 from lapgan.errors import LapganError
 
 AMX = {"amx_bf16": True, "avx512_bf16": True}
@@ -92,3 +92,26 @@ def test_a_device_that_is_not_there_is_named():
     if not torch.cuda.is_available():
         with pytest.raises(LapganError, match="--device cuda: PyTorch sees no CUDA device"):
             choose_compute("cuda")
+    if not torch.backends.mps.is_available():
+        with pytest.raises(LapganError, match="--device mps: PyTorch sees no GPU of Apple's"):
+            choose_compute("mps")
+    with pytest.raises(LapganError, match="--device meta: expected auto, cpu, cuda"):
+        choose_compute("meta")
+
+
+def test_an_operation_that_apples_gpus_lack_is_named():
+    compute = Compute(torch.device("mps"), torch.float32, "as asked")
+    message = r"--device mps: The operator 'aten::x' is not .* PYTORCH_ENABLE_MPS_FALLBACK=1"
+    with pytest.raises(LapganError, match=message), compute.autocast():
+        raise NotImplementedError("The operator 'aten::x' is not implemented for MPS. And more.")
+
+
+def test_products_in_tf32_are_for_float32_on_cuda_and_end_with_the_context():
+    compute = Compute(torch.device("cuda"), torch.float32, "as asked")
+    assert compute.tf32
+    assert str(compute) == "cuda, float32 with TF32 products (as asked)"
+    with compute.autocast():
+        assert torch.get_float32_matmul_precision() == "high"
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert not choose_compute("cpu", "float32").tf32
+    assert not Compute(torch.device("cuda"), torch.bfloat16, "").tf32

@@ -41,7 +41,7 @@ GENERATORS = _kinds(models, "GENERATORS")
 DISCRIMINATORS = _kinds(models, "DISCRIMINATORS")
 OBJECTIVES = _kinds(objectives, "OBJECTIVES")
 NOISES = get_args(AnyNoise)
-SIZES = [(12, 12), (10, 14)]
+SIZES = [(12, 12), (12, 16)]
 SMALL = {"units": 16, "maps": 8, "blocks": 1, "patch": 2, "dropout": 0.0, "groups": 4}
 CUDA = Compute(torch.device("cuda"), torch.float32, "as asked")
 
@@ -137,8 +137,8 @@ def test_the_class_changes_the_logit(kind: Any):
 @each_generator
 @pytest.mark.parametrize("classes", [0, 3])
 def test_every_weight_of_a_generator_gets_a_finite_gradient(kind: Any, classes: int):
-    net = build_generator(kind, (10, 14), classes)
-    low, z = inputs(kind, (10, 14), 6)
+    net = build_generator(kind, (12, 16), classes)
+    low, z = inputs(kind, (12, 16), 6)
     label = torch.arange(6) % 3 if classes else None
     net(low, z, label).square().sum().backward()
     check_gradients(net)
@@ -147,9 +147,9 @@ def test_every_weight_of_a_generator_gets_a_finite_gradient(kind: Any, classes: 
 @each_discriminator
 @pytest.mark.parametrize("classes", [0, 3])
 def test_every_weight_of_a_discriminator_gets_a_finite_gradient(kind: Any, classes: int):
-    net = build_discriminator(kind, (10, 14), classes)
+    net = build_discriminator(kind, (12, 16), classes)
     label = torch.arange(16) % 3 if classes else None
-    high = torch.randn(16, 3, 10, 14)
+    high = torch.randn(16, 3, 12, 16)
     net(high, high, label).square().sum().backward()
     check_gradients(net)
 

@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
+from lapgan.models.paper import DenseDiscriminator
 from lapgan.penalty import ExactPenalty, FiniteDifferencePenalty, exact_penalty
 
 QUADRATIC = (torch.tensor([2.0, -1.0, 0.5]), 0.25)
@@ -69,6 +71,27 @@ def test_finite_differences_of_a_small_scale_agree_with_the_exact_penalty():
     # Far from local, they do not.
     far = FiniteDifferencePenalty(scale=10.0).measure(head, maps, None, net)
     assert far.item() < 0.5 * exact.item()
+
+
+def test_the_default_scale_is_local_at_a_discriminator_of_the_paper():
+    """Of a trained dense D of 3x8x8 values."""
+    net = DenseDiscriminator((8, 8), units=32).eval()
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    fake = 0.1 * torch.randn(32, 3, 8, 8)
+    real = fake + 0.1 * torch.randn(1, 3, 8, 8)
+    for _ in range(40):
+        loss = softplus(-net(real, None, None)).mean() + softplus(net(fake, None, None)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def head(maps: tuple[Tensor, ...]) -> Tensor:
+        return net.head(maps, None)
+
+    maps = (real.repeat(300, 1, 1, 1),)
+    exact = ExactPenalty().measure(head, (real,), None, net).item()
+    default = FiniteDifferencePenalty()
+    assert default.measure(head, maps, None, net).item() == pytest.approx(exact, rel=0.06)
 
 
 @pytest.mark.parametrize("kind", [ExactPenalty, FiniteDifferencePenalty])

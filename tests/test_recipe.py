@@ -41,6 +41,27 @@ def test_the_paper_recipes_say_what_the_paper_says():
         assert recipe.level("8").discriminator.model_dump()["units"] == 600
 
 
+def test_the_recipes_for_stl10_and_lsun_have_the_levels_and_nets_of_the_paper():
+    stl10, lsun = read_recipe("paper-stl10"), read_recipe("paper-lsun")
+    assert stl10.sizes == [(side, side) for side in (96, 64, 32, 16, 8)]
+    assert lsun.sizes == [(side, side) for side in (64, 32, 16, 8, 4)]
+    assert read_recipe("gan-baseline-stl10").sizes == [(96, 96)]
+    paper = read_recipe("paper-cifar10")
+    for recipe in (stl10, lsun):
+        assert recipe.training == paper.training
+        assert recipe.data.normalisation == "standardised"
+    assert stl10.level("8") == paper.level("8").model_copy(update={"index": 4})
+    for level in stl10.levels[:-1]:
+        assert (level.generator, level.discriminator) == (
+            paper.levels[0].generator,
+            paper.levels[0].discriminator,
+        )
+    for level in lsun.levels:
+        assert level.generator.model_dump()["maps"] == (64, 368, 128, 224)
+        assert level.discriminator.model_dump()["maps"] == (48, 448, 416)
+    assert lsun.levels[-1].noise.model_dump()["planes"] * 16 == 96
+
+
 def test_a_recipe_survives_its_way_through_plain_data(tiny: Recipe):
     assert check_recipe(tiny.model_dump(mode="json"), "again") == tiny
 
@@ -156,7 +177,7 @@ def test_terms_go_with_every_objective_and_discriminator():
     assert (coarse.supervised.weight, coarse.instance_noise, coarse.augment) == (0, 0, False)
 
 
-@pytest.mark.parametrize("name", ["cifar10", "paper-cifar10", "dead-leaves"])
+@pytest.mark.parametrize("name", ["cifar10-small", "paper-cifar10", "dead-leaves"])
 def test_only_the_coarsest_level_cannot_be_supervised(name: str):
     *finer, coarsest = read_recipe(name).level_names
     for level in finer:
@@ -168,7 +189,9 @@ def test_only_the_coarsest_level_cannot_be_supervised(name: str):
 
 
 def test_a_level_may_have_a_penalty_of_its_own():
-    recipe = read_recipe("cifar10", ["training.penalty.weight=1", "levels.8.penalty.weight=0.2"])
+    recipe = read_recipe(
+        "cifar10-small", ["training.penalty.weight=1", "levels.8.penalty.weight=0.2"]
+    )
     penalties = [level.penalty for level in recipe.levels]
     assert [penalty and penalty.weight for penalty in penalties] == [1, 1, 0.2, 0.1]
     without = read_recipe("paper-cifar10", ["levels.8.penalty.weight=0.2"])
@@ -263,6 +286,11 @@ def test_a_recipe_saved_by_a_windows_editor_is_read(tmp_path: Path):
 def test_the_small_recipe_is_that_of_runs_of_cifar10_cc_from_before_it_was_renamed():
     earlier = read_weights(Path("cifar10-cc-small")).recipe
     assert read_recipe("cifar10-cc-small", ["name=cifar10-cc"]) == earlier
+
+
+def test_the_small_recipe_is_that_of_runs_of_cifar10_from_before_it_was_renamed():
+    earlier = read_weights(Path("cifar10-uncond")).recipe
+    assert read_recipe("cifar10-small", ["name=cifar10"]) == earlier
 
 
 def test_the_recipe_cifar10_cc_builds_the_nets_of_the_packaged_model():

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.browser
 
 CHROMIUM = os.environ.get("LAPGAN_CHROMIUM") or shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-# Screenshots go here when set; docs/pictures/watch.png is made so.
+# Screenshots go here when set.
 PICTURES = os.environ.get("LAPGAN_PICTURES")
 # The text of axe-core, if LAPGAN_AXE names its axe.min.js (npm: axe-core).
 AXE = os.environ.get("LAPGAN_AXE")

@@ -35,6 +35,8 @@ class Compute:
 
     def autocast(self) -> AbstractContextManager[object]:
         """Returns the context in which the nets run."""
+        if self.device.type == "mps":
+            return _run_on_mps(self.dtype)
         if self.dtype != torch.float32:
             return torch.autocast(self.device.type, self.dtype)
         return _use_tf32() if self.tf32 else nullcontext()
@@ -118,6 +120,21 @@ def _use_tf32() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(precision)
+
+
+@contextmanager
+def _run_on_mps(dtype: torch.dtype) -> Iterator[None]:
+    """Explains operations that PyTorch does not have for Apple's GPUs."""
+    mixed = torch.autocast("mps", dtype) if dtype != torch.float32 else nullcontext()
+    try:
+        with mixed:
+            yield
+    except NotImplementedError as error:
+        operation = str(error).split(".")[0]
+        raise LapganError(
+            f"--device mps: {operation}. Use --device cpu, or set PYTORCH_ENABLE_MPS_FALLBACK=1 to "
+            "compute such operations on the CPU."
+        ) from error
 
 
 def _find_device(name: str) -> torch.device:

@@ -179,8 +179,10 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes strict JSON, whole or not at all; see `encode_json`."""
-    write_atomically(path, encode_json(content).encode() + b"\n")
+    """Writes strict JSON, whole or not at all; see `encode_json`. A file that has it is left."""
+    encoded = encode_json(content).encode() + b"\n"
+    if not (path.is_file() and path.read_bytes() == encoded):
+        write_atomically(path, encoded)
 
 
 def encode_json(content: Any) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lapgan.data.crops import corner_offsets
 from lapgan.data.images import Images
-from lapgan.pyramid import Operator, downsample
+from lapgan.pyramid import Operator, downsample, upsample
 from lapgan.sizes import Size
 
 __all__ = ["Normalization", "standard_normalization", "symmetric_normalization"]
@@ -31,7 +31,7 @@ class Normalization:
     std: Float[Tensor, "3 h w"]
 
     def normalize(self, pixels: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        """Maps images of the finest size, or of a coarser one, to the scale of the nets."""
+        """Maps images of the finest size, or of another one, to the scale of the nets."""
         mean, std = self.at((pixels.shape[-2], pixels.shape[-1]))
         return (pixels - mean).div_(std)
 
@@ -53,7 +53,7 @@ class Normalization:
         """Returns mean and standard deviation of the pixels of a level, (3, *size) each."""
         if size == tuple(self.mean.shape[-2:]):
             return self.mean, self.std
-        return _reduce(self.mean, size), _reduce(self.std, size)
+        return _resize(self.mean, size), _resize(self.std, size)
 
 
 def symmetric_normalization(size: Size) -> Normalization:
@@ -101,6 +101,9 @@ def _moments(images: Images) -> tuple[Tensor, Tensor]:
     return total, squares
 
 
-def _reduce(plane: Tensor, size: Size) -> Tensor:
+def _resize(plane: Tensor, size: Size) -> Tensor:
+    """Takes means over the area of coarser pixels, or interpolates between centers for finer."""
+    if size[0] > plane.shape[-2]:
+        return upsample(plane[None], size, "area-linear")[0]
     operator: Operator = "block-mean"
     return downsample(plane[None], size, operator)[0]

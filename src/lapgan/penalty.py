@@ -92,7 +92,7 @@ class FiniteDifferencePenalty(Section):
     kind: Literal["finite-difference"] = "finite-difference"
     weight: Positive = 0.3
     every: Count = 4
-    scale: Positive = 0.1
+    scale: Positive = 0.03
     decay: Literal["none", "cosine"] = "none"
 
     def weight_at(self, progress: float) -> float:

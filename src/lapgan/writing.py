@@ -81,7 +81,7 @@ def write_images(
     check_output(out)
     kind = _output_kind(out)
     if kind == ".png":
-        _check_sheet(out, n, cascade.sizes[0], zoom)
+        _check_sheet(out, n, cascade.output_sizes[0], zoom)
     blocks = tracked_blocks(cascade.stream(n, seed, labels, start), "sampling", n)
     if kind == ".png":
         write_png(out, list(blocks), zoom=zoom)
@@ -89,7 +89,7 @@ def write_images(
         arrays = {}
         if labels is not None:
             arrays = {"labels": labels.numpy(), "class_names": np.array(cascade.class_names)}
-        _write_npz(out, blocks, (n, *cascade.sizes[0], 3), arrays)
+        _write_npz(out, blocks, (n, *cascade.output_sizes[0], 3), arrays)
     else:
         names = class_folders(cascade.class_names)
         _write_folder(out, blocks, None if labels is None else [names[int(i)] for i in labels])
@@ -110,9 +110,10 @@ def write_chain(
         LapganError: `out` is no .png file, cannot be written, or the sheet would be too large.
     """
     check_output(out, chain=True)
-    _check_sheet(out, n * (2 * len(cascade.sizes) - 1), cascade.sizes[0], zoom)
+    sizes = cascade.output_sizes
+    _check_sheet(out, n * (2 * len(sizes) - 1), sizes[0], zoom)
     stages = cascade.chain(n, seed, labels, start)
-    columns = [zoom_to(picture, cascade.sizes[0]) for picture in _pictures(stages)]
+    columns = [zoom_to(picture, sizes[0]) for picture in _pictures(stages)]
     images = torch.stack(columns, dim=1).flatten(0, 1)
     write_png(out, images, columns=len(columns), zoom=zoom)
 

@@ -127,3 +127,41 @@ def test_nothing_is_loaded_before_the_images_are_read(stl10, monkeypatch):
     assert len(source) == 3
     with pytest.raises(ImportError):
         next(source.items())
+
+
+def write_folds(folder, lines):
+    (folder / "stl10_binary" / "fold_indices.txt").write_text("\n".join(lines) + "\n")
+
+
+def test_a_fold_has_the_training_images_of_its_line(stl10):
+    write_folds(stl10, ["0 1", "2 0", *["1"] * 8])
+    fold = open_images(stl10, split="fold-1")
+    np.testing.assert_array_equal(fold.pixels, photos(3)[[2, 0]].transpose(0, 3, 1, 2))
+    assert fold.labels.tolist() == [3, 9]
+    assert len(find_source(str(stl10), "fold-1")) == 2
+    assert fold.fingerprint != open_images(stl10, split="fold-0").fingerprint
+
+
+def test_what_follows_a_colon_is_trained_on(stl10):
+    for name in ("unlabeled", "unlabelled"):
+        images = open_images(f"{stl10}:{name}")
+        np.testing.assert_array_equal(images.pixels, photos(4, seed=2).transpose(0, 3, 1, 2))
+    assert open_images(f"{stl10}:unlabeled", split="test").labels.tolist() == [1, 7]
+    with pytest.raises(LapganError, match=r"no split 'fold-10'\. Choose train, test"):
+        open_images(f"{stl10}:fold-10")
+
+
+def test_broken_folds_are_named(stl10):
+    with pytest.raises(LapganError, match=r"fold_indices\.txt: no such file"):
+        open_images(f"{stl10}:fold-0")
+    write_folds(stl10, ["0 1", "a b"])
+    with pytest.raises(LapganError, match=r"fold_indices\.txt: expected 10 lines of indices"):
+        open_images(f"{stl10}:fold-0")
+    write_folds(stl10, ["0 7"] * 10)
+    with pytest.raises(LapganError, match=r"fold_indices\.txt: cannot be read as STL-10"):
+        open_images(f"{stl10}:fold-0")
+
+
+def test_the_classes_are_named_by_the_file_beside_the_images(stl10):
+    (stl10 / "stl10_binary" / "class_names.txt").write_text("\n".join("abcdefghij") + "\n")
+    assert open_images(stl10, split="test").class_names == tuple("abcdefghij")

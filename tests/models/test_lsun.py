@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from lapgan.models.lsun import LsunGenerator
+from lapgan.models.lsun import LsunDiscriminator, LsunGenerator
 from lapgan.recipe import read_recipe
 
 
@@ -33,3 +33,25 @@ def test_a_recipe_asks_for_it_by_its_kind():
     generator = read_recipe("paper-cifar10", [change]).levels[1].build_generator(0)
     assert isinstance(generator, LsunGenerator)
     assert [m.out_channels for m in generator.modules() if isinstance(m, nn.Conv2d)] == [4, 6, 3]
+
+
+def test_the_discriminator_has_three_hidden_layers_at_every_level():
+    for side in (4, 8, 16, 32, 64):
+        with torch.device("meta"):
+            net = LsunDiscriminator((side, side))
+        shapes = [tuple(m.weight.shape) for m in net.layers]
+        assert shapes == [(48, 3, 5, 5), (448, 48, 5, 5), (416, 448, 5, 5)]
+        assert net.linear.in_features == 416 * (side // 4) ** 2
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in net.modules())
+    small = LsunDiscriminator((5, 7), maps=(2, 3, 4))
+    assert small(torch.randn(2, 3, 5, 7), None, None).shape == (2,)
+
+
+def test_the_coarsest_net_works_from_planes_of_noise_alone():
+    recipe = read_recipe("paper-lsun")
+    net = recipe.level("4").build_generator(0).eval()
+    z = recipe.level("4").noise.sample(2, (4, 4), torch.Generator().manual_seed(0))
+    assert z.shape == (2, 6, 4, 4)
+    images = net(None, z, None)
+    assert images.shape == (2, 3, 4, 4)
+    assert not torch.equal(images[0], images[1])

@@ -131,9 +131,40 @@ def test_the_discriminator_sees_the_low_pass_image_beside_the_sum():
     assert not torch.allclose(net(high, low, None), shifted, atol=1e-3)
 
 
+def test_patches_divide_the_grid_and_are_put_together_in_place():
+    """A net on patches whose blocks are skips is one 3x3 convolution in, and one out."""
+    net = ResidualGenerator((8, 8), (16,), (4, 2), 8, groups=4, patch=2).double()
+    shapes = []
+    net.down[0].register_forward_hook(lambda _, inputs, y: shapes.append(tuple(y.shape)))
+    low, z = torch.randn(2, 3, 8, 8).double(), torch.randn(2, 4 + 2 * 64).double()
+    high = net(low, z, None)
+    assert shapes == [(2, 16, 4, 4)]
+    pixels = torch.cat((2 * low, z[:, 4:].view(2, 2, 8, 8)), dim=1)
+    patches = pixels.unfold(2, 2, 2).unfold(3, 2, 2)  # (2, 5, 4, 4, row, column)
+    patches = patches.permute(0, 1, 4, 5, 2, 3).reshape(2, 20, 4, 4)
+    x = convolve(patches, net.into.weight, net.into.bias)
+    x = convolve(silu(group_norm(x, 4)), net.out.weight, net.out.bias)
+    for row in range(2):
+        for column in range(2):
+            place = 2 * row + column
+            torch.testing.assert_close(high[:, :, row::2, column::2], x[:, place::4])
+
+
+def test_the_discriminator_on_patches_works_on_the_divided_grid():
+    net = ResidualDiscriminator((16, 16), (8, 16), units=4, num_classes=2, patch=2)
+    shapes = []
+    for block in net.blocks:
+        block.register_forward_hook(lambda _, inputs, y: shapes.append(tuple(y.shape[1:])))
+    high, low = torch.randn(3, 3, 16, 16), torch.randn(3, 3, 16, 16)
+    assert net(high, low, torch.tensor([0, 1, 0])).shape == (3,)
+    assert shapes == [(8, 8, 8), (16, 4, 4), (16, 4, 4), (16, 4, 4)]
+
+
 def test_what_does_not_fit_the_nets_is_refused_by_level():
     with pytest.raises(LapganError, match=r"level 30.*divisible by 4.*fewer"):
         ResidualGenerator((30, 30), (16, 16, 16))
+    with pytest.raises(LapganError, match=r"level 12.*patches of 2x2.*divisible by 8"):
+        ResidualGenerator((12, 12), (16, 16, 16), patch=2)
     with pytest.raises(LapganError, match=r"level 7x8.*divisible by 2"):
         ResidualVectorGenerator((7, 8))
     with pytest.raises(LapganError, match=r"level 12.*divisible by 8"):

@@ -80,8 +80,9 @@ def test_nothing_a_browser_gets_before_the_answer_tells_the_truth(served):
     headers = join(client)
     sitting = client.get("/api/sitting", headers=headers)
     assert set(sitting.json()) == {
-        "code", "real_left", "done", "total", "block", "images", "next", "paused"
+        "code", "real_left", "done", "total", "block", "images", "next", "paused", "completion"
     }  # fmt: skip
+    assert sitting.json()["completion"] is None
     assert set(sitting.json()["next"]) == {"trial", "image", "asked_ms", "practice"}
     texts = [sitting.text, client.get("/sitting").text]
     receipt = None

@@ -89,8 +89,9 @@ def postgres_url():
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_no_answer_is_lost_or_doubled_on_sqlite():
-    check(run_benchmark())
+@pytest.mark.parametrize("signal", ["KILL", "TERM"])
+def test_no_answer_is_lost_or_doubled_on_sqlite(signal):
+    check(run_benchmark("--signal", signal))
 
 
 def test_no_answer_is_lost_or_doubled_on_postgresql(postgres_url):

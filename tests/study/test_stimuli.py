@@ -1,14 +1,17 @@
 import io
 import json
+import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from serving import as_set, make_images, write_npz
 
 from lapgan.errors import LapganError
 from lapgan.study.design import CATCH, REAL, Design
-from lapgan.study.stimuli import encode_png, freeze, load_study
+from lapgan.study.stimuli import encode_png, freeze, load_study, pad_png
 
 SMALL = Design(
     trials=8, blocks=1, practice_trials=2, catch_trials=1, examples=2, images_per_source=8
@@ -160,3 +163,49 @@ def test_the_consent_fits_the_mode(tmp_path, sources):
         assert ("covered by a gray square" in study.consent) == (name == "timed")
         assert ("until you have answered" in study.consent) == (name == "untimed")
         assert "{" not in study.consent
+
+
+def test_the_size_of_a_file_tells_nothing(tmp_path):
+    # Smooth real images and noise as fakes: their own files differ by a factor of ten.
+    ramp = np.linspace(0, 255, 32).astype(np.uint8)
+    smooth = (
+        np.broadcast_to(ramp[:, None, None], (60, 32, 32, 3))
+        - np.arange(60, dtype=np.uint8)[:, None, None, None]
+    )
+    sources = {"real": write_npz(tmp_path / "real.npz", smooth)}
+    noise = make_images(60, 32, 3)
+    sources["gan"] = write_npz(tmp_path / "gan.npz", noise)
+    keys = {"trials": 8, "blocks": 1, "images_per_source": 16, "catch_trials": 2, "zoom": 2}
+    design = Design.model_validate(keys)
+    study = freeze(tmp_path / "study", design, sources["real"], {"gan": sources["gan"]})
+    sizes, originals = set(), {image.tobytes() for image in (*smooth, *noise)}
+    for item in study.manifest.stimuli:
+        content = study.path_of(item.name).read_bytes()
+        with Image.open(io.BytesIO(content)) as opened:
+            opened.verify()
+        with Image.open(io.BytesIO(content)) as opened:
+            pixels = np.array(opened)[::2, ::2]
+        if item.phase != "catch":
+            assert pixels.tobytes() in originals
+            sizes.add(len(content))
+    assert len(sizes) == 1
+
+
+@given(spare=st.integers(48, 3000), seed=st.integers(0, 20))
+@settings(max_examples=60, deadline=None)
+def test_a_padded_png_has_the_wanted_size_and_the_same_image(spare, seed):
+    image = make_images(1, 9, seed)[0]
+    content = encode_png(image)
+    padded = pad_png(content, len(content) + spare)
+    assert len(padded) == len(content) + spare
+    with Image.open(io.BytesIO(padded)) as opened:
+        assert (np.array(opened) == image).all()
+    names, place = [], 8
+    while place < len(padded):
+        length = int.from_bytes(padded[place : place + 4], "big")
+        names.append(padded[place + 4 : place + 8])
+        assert zlib.crc32(padded[place + 4 : place + 8 + length]) == int.from_bytes(
+            padded[place + 8 + length : place + 12 + length], "big"
+        )
+        place += 12 + length
+    assert set(names) == {b"IHDR", b"IDAT", b"IEND"}

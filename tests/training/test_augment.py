@@ -1,6 +1,6 @@
 import torch
 
-from lapgan.training.augment import augment
+from lapgan.training.augment import augment, augment_pair
 
 
 def test_brightness_saturation_and_contrast_have_their_ranges():
@@ -53,3 +53,18 @@ def test_each_image_is_changed_by_its_own_amounts_and_the_seed_repeats_them():
     torch.manual_seed(3)
     assert torch.equal(augment(x), first)
     assert len(first.flatten(1).unique(dim=0)) == 16
+
+
+def test_an_image_and_its_low_pass_image_are_changed_alike():
+    x = torch.randn(8, 3, 16, 16)
+    torch.manual_seed(3)
+    expected = augment(x)
+    torch.manual_seed(3)
+    image, low = augment_pair(x, x)
+    assert torch.equal(image, expected)
+    assert torch.equal(low, expected)
+    # What is added to an image is only moved and stretched, as much as the image.
+    torch.manual_seed(3)
+    image, low = augment_pair(x + 0.25, x)
+    inside = expected != 0
+    torch.testing.assert_close((image - low)[inside], torch.full_like(image[inside], 0.25))

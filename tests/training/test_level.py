@@ -152,14 +152,14 @@ def trace(task: LevelTask, content: dict[str, object]) -> list[dict[str, float]]
 def test_the_learning_rates_of_both_nets_rise_along_a_line_in_warm_up(task: LevelTask):
     content = content_of(task)
     content["training"] |= {"warm_up": 5, "optimiser": {"kind": "adam", "learning_rate": 1e-3}}
-    content["levels"]["12"]["generator_rate"] = 2.0
+    content["levels"]["12"] |= {"rate": 0.5, "generator_rate": 4.0}
     rates = [record["learning_rate"] for record in trace(task, content)]
     expected = [0.4e-3, 0.8e-3, 1.2e-3, 1.6e-3, 2e-3, 2e-3, 2e-3, 2e-3]
     assert rates == pytest.approx(expected)
     step = revise(task, content, "12")
     state = step.initial_state()
     step.step(state)
-    assert state.nets.discriminator_optimizer.param_groups[0]["lr"] == pytest.approx(0.2e-3)
+    assert state.nets.discriminator_optimizer.param_groups[0]["lr"] == pytest.approx(0.1e-3)
 
 
 def test_a_record_has_the_norms_of_the_gradients_and_the_penalty(task: LevelTask):

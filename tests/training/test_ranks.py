@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 pytestmark = pytest.mark.slow
 
 # Without dropout, since the masks of ranks are not those of one process; with a multiple of eight
-# examples per rank and half, the group of the standard deviation in D; and without Adam, whose first
-# steps have the same length however small a gradient is.
+# examples per rank and half, the group of the standard deviation in D; and without Adam, whose
+# first steps have the same length however small a gradient is.
 _RECIPE = """
 name = "tiny"
 [data]

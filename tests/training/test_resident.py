@@ -1,6 +1,7 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,10 +11,11 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lapgan import noise, pyramid
+from lapgan import pyramid
 from lapgan.batches import Batches
 from lapgan.compute import Compute, choose_compute
 from lapgan.data import Images
+from lapgan.noise import correlated
 from lapgan.run_folder import PartFolder
 from lapgan.training import update as update_module
 from lapgan.training.callbacks import Callback
@@ -94,6 +96,10 @@ class Waits(TorchDispatchMode):
         return function(*args, **kwargs)
 
 
+def without_generator(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda *shape, generator=None, **options: draw(*shape, **options)
+
+
 def is_maps(x: object) -> bool:
     return isinstance(x, Tensor)
 
@@ -102,23 +108,27 @@ def is_maps(x: object) -> bool:
 def pretended_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A CUDA device without values, without a backward pass, and without generators."""
     monkeypatch.setattr(Compute, "seed", lambda self, seed: None)
-    monkeypatch.setattr(Compute, "generator", lambda self, seed: None)
+    device = SimpleNamespace(device=torch.device("cuda"))
+    monkeypatch.setattr(Compute, "generator", lambda self, seed: device)
+    for name in ("rand", "randn"):
+        monkeypatch.setattr(torch, name, without_generator(getattr(torch, name)))
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: x)
     place = Compute.place
     # Nets are built on the device.
     monkeypatch.setattr(Compute, "place", lambda self, x: place(self, x) if is_maps(x) else x)
-    uniform = lambda shape, generator: torch.rand(shape, device="cuda")  # noqa: E731
-    monkeypatch.setattr(noise, "_uniform", uniform)
-    monkeypatch.setattr(noise, "draw_normal", uniform)
     norm = lambda optimizer, loss, clip: loss.detach()  # noqa: E731
     monkeypatch.setattr(update_module, "update_weights", norm)
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield
-    for remembered in (pyramid._matrix, noise._hash, noise._rows):
+    for remembered in (pyramid._matrix, correlated._hash, correlated._rows):
         remembered.cache_clear()
 
 
-PAPER: dict[str, Any] = {"supervised": 0.5, "instance_noise": 0.1, "augment": True}
+PAPER: dict[str, Any] = {
+    "supervised": {"weight": 0.5, "best_of": 2},
+    "instance_noise": 0.1,
+    "augment": True,
+}
 PATCH = {
     "generator": {"kind": "modern-patch", "patch": 2, "maps": 8, "blocks": 1},
     "discriminator": {"kind": "modern-patch", "patch": 2, "maps": 8, "units": 8},

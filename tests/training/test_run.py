@@ -361,7 +361,7 @@ def test_an_interrupted_modern_run_ends_in_the_same_weights(run_folder: Path):
             f"levels.{size}.augment=true",
         ]
     config = RunConfig(
-        read_recipe("cifar10", small), run_folder, "dead-leaves:40", images=48, device="cpu"
+        read_recipe("cifar10-small", small), run_folder, "dead-leaves:40", images=48, device="cpu"
     )
     stopped = replace(config, out=run_folder.with_name("stopped"))
     for level in ("4", "8", "16", "32"):

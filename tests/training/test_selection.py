@@ -24,7 +24,7 @@ from lapgan.training.config import Budget, RunConfig
 from lapgan.training.level import LevelTask
 from lapgan.training.loop import train_task
 from lapgan.training.run import train
-from lapgan.training.selection import Score, ScoredLevel, Selection
+from lapgan.training.selection import Score, ScoredLevel, Selection, open_held_out
 from lapgan.weights import read_weights
 
 DATA = "dead-leaves:40"
@@ -141,6 +141,10 @@ def test_data_without_held_out_images_are_refused_before_anything_is_written(
     with pytest.raises(LapganError, match=r"--select parzen needs held-out images.*--hold-out"):
         train(replace(config, data=str(folder)))
     assert not config.out.exists()
+    content = config.recipe.model_dump(mode="json") | {"data": {"hold_out": 4}}
+    recipe = check_recipe(content, "tiny")
+    held_out = open_held_out(Wave(), str(folder), images, recipe, "stop")
+    assert held_out.pixels.shape == (4, 3, 32, 32)
     with pytest.raises(LapganError, match=r"--select best: expected one of parzen, fd"):
         choose_criterion("best", 1)
 

@@ -14,6 +14,7 @@ from lapgan.cascade.blocks import map_in_order, number_blocks, span_of
 from lapgan.cascade.inputs import balance_labels, check_labels, check_numbers, check_start
 from lapgan.cascade.levels import Level, build_level
 from lapgan.cascade.sampler import BlockSampler
+from lapgan.cascade.upscale import enlarged_levels
 from lapgan.compute import Compute, choose_compute
 from lapgan.errors import LapganError
 from lapgan.normalization import Normalization
@@ -69,6 +70,9 @@ class Cascade:
         self.compute = compute or choose_compute()
         self.guide = guide
         self.candidates = 1
+        self.enlarged: tuple[Level, ...] = ()
+        # Of images that are drawn, finest first; see `upscale`.
+        self.output_sizes = self.sizes
         for level in self.levels:
             level.prepare(self.compute)
         if guide is not None:
@@ -173,6 +177,22 @@ class Cascade:
         chooser.candidates = candidates
         return chooser
 
+    def upscale(self, factor: int) -> "Cascade":
+        """Returns this cascade with its finest level applied again, to larger images.
+
+        Images that it draws have `output_sizes[0]`; see `lapgan.cascade.upscale`.
+
+        Args:
+            factor: by which the sides grow: 1, 2, 4, ...
+
+        Raises:
+            LapganError: the factor is no power of 2, or the level works at its own size only.
+        """
+        larger = copy.copy(self)
+        larger.enlarged = enlarged_levels(self.recipe, self.levels, len(self.class_names), factor)
+        larger.output_sizes = [level.size for level in reversed(larger.enlarged)] + self.sizes
+        return larger
+
     def labels(self, n: int, classes: Sequence[str | int] = ()) -> Int64[Tensor, " n"] | None:
         """Returns n labels, as many of each class as of any other, in the order of the classes.
 
@@ -200,7 +220,7 @@ class Cascade:
         Raises:
             LapganError: labels or coarse images do not fit the model.
         """
-        empty = torch.empty((0, 3, *self.sizes[0]), dtype=torch.uint8)
+        empty = torch.empty((0, 3, *self.output_sizes[0]), dtype=torch.uint8)
         return torch.cat(list(self.stream(n, seed, labels, start)) or [empty])
 
     def stream(
@@ -236,7 +256,7 @@ class Cascade:
             seed: as for `sample`.
             labels: as for `sample`.
             start: as for `sample`; it is the image of the first stage.
-            finest: the level to stop at; 0 is the finest.
+            finest: the level to stop at; 0 is the finest, after which come those of `upscale`.
 
         Yields:
             For each block one Stage per level, coarsest first.
@@ -245,8 +265,8 @@ class Cascade:
         label = _labels_of(self, n, labels)
         if start is not None:
             score_size = self.guide.size if self.guide and self.candidates > 1 else None
-            check_start(n, start, self.sizes, score_size)
-        sampler = self._sampler
+            check_start(n, start, self.output_sizes, score_size)
+        sampler = _sampler_of(self)
 
         @torch.inference_mode()
         def run(block: int) -> list[Stage]:
@@ -278,7 +298,7 @@ class Cascade:
                 f"{size_text(size_of(low))}; expected the size of a level other than the coarsest."
             )
         label = _labels_of(self, len(low), labels)
-        sampler = self._sampler
+        sampler = _sampler_of(self)
 
         @torch.inference_mode()
         def run(block: int) -> Tensor:
@@ -290,9 +310,12 @@ class Cascade:
         blocks = list(map_in_order(run, number_blocks(len(low)), self.compute.device))
         return torch.cat(blocks) if blocks else low
 
-    @property
-    def _sampler(self) -> BlockSampler:
-        return BlockSampler(self.levels, self.operator, self.compute, self.guide, self.candidates)
+
+def _sampler_of(cascade: Cascade) -> BlockSampler:
+    return BlockSampler(
+        cascade.levels, cascade.operator, cascade.compute, cascade.guide, cascade.candidates,
+        cascade.enlarged,
+    )  # fmt: skip
 
 
 def _labels_of(cascade: Cascade, n: int, labels: Labels) -> Tensor | None:

@@ -28,6 +28,7 @@ class BlockSampler:
         compute: where to run.
         guide: the classifier that scores candidates.
         candidates: how many to draw of each image.
+        enlarged: levels that follow the finest, each twice as large as the one before.
     """
 
     levels: Sequence[Level]
@@ -35,6 +36,7 @@ class BlockSampler:
     compute: Compute
     guide: ClassifierGuide | None
     candidates: int
+    enlarged: Sequence[Level] = ()
 
     def run(
         self, start: Tensor | None, label: Tensor | None, key: tuple[int, int], finest: int
@@ -56,7 +58,8 @@ class BlockSampler:
             stages = keep_best(self._draw_candidates(stages, label, key))
         stages = self._extend(stages, label, (*key, 0), finest)
         # The classifier's level may be finer than `finest`.
-        return [stage for stage in stages if self._index(size_of(stage.image)) >= finest]
+        stages = [stage for stage in stages if self._index(size_of(stage.image)) >= finest]
+        return stages if finest else stages + self._enlarge(stages[-1].image, label, key)
 
     def residual(self, k: int, low: Tensor, label: Tensor | None, key: tuple[int, int]) -> Tensor:
         """Generates h~_k = G_k(z_k, l_k) of a full block from up to 64 low-pass images."""
@@ -88,18 +91,35 @@ class BlockSampler:
         levels, autocast = [self.levels[k] for k in indices], self.compute.autocast
         return stages + descend(levels, self.operator, z, label, start, autocast, epsilon)
 
+    def _enlarge(self, image: Tensor, label: Tensor | None, key: tuple[int, int]) -> list[Stage]:
+        """Applies the levels beyond the finest; their noise has streams of its own."""
+        coarser = [self.levels[0], *self.enlarged]
+        noise = [
+            self._draw_noise(level, below.size, (key[0], key[1], len(self.levels) + step))
+            for step, (level, below) in enumerate(zip(self.enlarged, coarser, strict=False))
+        ]
+        z, epsilon = [pair[0] for pair in noise], [pair[1] for pair in noise]
+        autocast = self.compute.autocast
+        return descend(self.enlarged, self.operator, z, label, image, autocast, epsilon)
+
     def _draw(self, k: int, key: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
         """Draws z_k and e_k of one block and candidate, independent of all others.
 
         e_k is None at a level without conditioning noise; see `descend`.
         """
         seed, block, candidate = key
-        generator = generator_of(*((seed, block, k, candidate) if candidate else (seed, block, k)))
-        level = self.levels[k]
+        stream = (seed, block, k, candidate) if candidate else (seed, block, k)
+        below = self.levels[min(k + 1, len(self.levels) - 1)]
+        return self._draw_noise(self.levels[k], below.size, stream)
+
+    def _draw_noise(
+        self, level: Level, below: Size, stream: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor | None]:
+        generator = generator_of(*stream)
         z = level.noise.sample(BLOCK, level.size, generator).to(self.compute.device)
         if level.sigma is None:
             return z, None
-        e = draw_normal((BLOCK, 3, *self.levels[k + 1].size), generator)
+        e = draw_normal((BLOCK, 3, *below), generator)
         return z, e.to(self.compute.device)
 
     def _index(self, size: Size) -> int:

@@ -122,7 +122,7 @@ def main() -> None:
     try:
         app()
     except LapganError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
+        Console(stderr=True, emoji=False, highlight=False, soft_wrap=True).print(
             f"[red]error:[/red] {_speaker()}{escape(str(error))}"
         )
         sys.exit(1)

@@ -30,7 +30,12 @@ def prepare(
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="Pictures: a folder, parquet, or hub:OWNER/NAME.")
     ],
-    out: Annotated[Path, typer.Option(help="The folder to make.")],
+    out: Annotated[Path | None, typer.Option(help="The folder of pictures to make.")] = None,
+    shards: Annotated[
+        Path | None,
+        typer.Option(help="Instead: the folder of tar shards to make, for --data stream:FOLDER."),
+    ] = None,
+    shard_size: Annotated[int, typer.Option(min=1, help="Pictures per shard.")] = 1000,
     size: Annotated[
         str, typer.Option(help="Size of the new pictures: a side, or HEIGHTxWIDTH such as 48x64.")
     ] = "64",
@@ -49,8 +54,25 @@ def prepare(
     skip_invalid: SkipInvalid = False,
 ) -> None:
     """Crop and reduce your pictures to one size, as training needs them."""
-    from lapgan.data import prepare_images
+    from lapgan.data import prepare_images, write_shards
 
+    if (out is None) == (shards is None):
+        raise LapganError("prepare: give either --out FOLDER or --shards FOLDER.")
+    if shards is not None:
+        count = write_shards(
+            data,
+            shards,
+            _picture_size(size),
+            split=split,
+            count=n,
+            hold_out=hold_out,
+            images_per_shard=shard_size,
+            on_invalid=on_invalid(skip_invalid),
+        )
+        files = len(list(shards.glob("*.tar")))
+        console.print(f"wrote {count:,} pictures in {files:,} shards to {escape(str(shards))}")
+        return
+    assert out is not None
     count = prepare_images(
         data,
         out,

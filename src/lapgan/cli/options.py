@@ -59,7 +59,8 @@ class _Output:
         os.close(nothing)
 
 
-console = Console(file=cast(IO[str], _Output()), highlight=False, soft_wrap=True)
+# No emoji: `lsun:mountain:64` is a name of data.
+console = Console(file=cast(IO[str], _Output()), emoji=False, highlight=False, soft_wrap=True)
 
 
 def complete_recipe(incomplete: str) -> list[str]:

@@ -36,6 +36,14 @@ def sample(
         ),
     ] = None,
     best_of: BestOf = 1,
+    upscale: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="FACTOR",
+            help="Apply the finest level again, to images 2, 4, ... times as large.",
+        ),
+    ] = 1,
     zoom: Annotated[int, typer.Option(min=1, max=16, help="Enlarge the sheet.")] = 1,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -46,7 +54,8 @@ def sample(
     from lapgan.writing import check_output, read_coarse_image, write_chain, write_images
 
     check_output(out, chain=chain)
-    cascade = Cascade.load(model, choose_compute(device, precision)).best_of(best_of)
+    cascade = Cascade.load(model, choose_compute(device, precision))
+    cascade = cascade.best_of(best_of).upscale(upscale)
     start = None if from_ is None else read_coarse_image(from_).expand(n, -1, -1, -1)
     labels = cascade.labels(n, class_ or ())
     write = write_chain if chain else write_images

@@ -76,6 +76,10 @@ def train(
     select_every: Annotated[
         int, typer.Option(min=1, metavar="IMAGES", help="Examples between two scores.")
     ] = 50_000,
+    workers: Annotated[
+        int,
+        typer.Option(min=0, help="Processes that decode the images of stream:SOURCE; 0: a thread."),
+    ] = 0,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard event files too.")
     ] = False,
@@ -111,6 +115,7 @@ def train(
         compile=compile_,
         on_invalid=on_invalid(skip_invalid),
         select=criterion,
+        workers=workers,
     )
     if dry_run:
         _print_plan(config)
@@ -163,13 +168,18 @@ def classifier(
 
 
 def _train(config: "RunConfig", tensorboard: bool) -> None:
-    from lapgan.training.callbacks import CallbackList, TensorBoard
+    from lapgan.training.callbacks import Callback, CallbackList, TensorBoard
     from lapgan.training.run import train
 
-    def run(callback: "Callback") -> "Cascade | None":
+    class CostReport(Callback):
+        def opened(self, data: str) -> None:
+            _print_costs(config)
+
+    def run(callback: Callback) -> "Cascade | None":
+        callbacks = [callback, CostReport()]
         if tensorboard:
-            callback = CallbackList([callback, TensorBoard(config.out)])
-        return train(config, callback)
+            callbacks.append(TensorBoard(config.out))
+        return train(config, CallbackList(callbacks))
 
     _show_training(config, run)
     _print_selection(config)
@@ -191,6 +201,21 @@ def _print_selection(config: "RunConfig") -> None:
             else f"level {level.name}: selected the weights after {selected['images_seen']:,} "
             f"images ({selected['by']} {selected['score']:.6g})"
         )
+
+
+def _print_costs(config: "RunConfig") -> None:
+    """Prints what each level of a run that has not begun will cost on this machine."""
+    from lapgan.run_folder import RunFolder
+    from lapgan.training.cost import advise, measure_costs
+
+    if any(RunFolder(config.out).weights_files()):
+        return
+    compute, costs = _choose_compute(config), []
+    for cost in measure_costs(config, compute):
+        costs.append(cost)
+        console.print(f"expected: {cost}")
+    if advice := advise(config.recipe, costs, compute.device):
+        console.print(f"note: {escape(advice)}")
 
 
 def _show_training(

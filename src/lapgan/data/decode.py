@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from lapgan.data.sources.base import Content
+from lapgan.data.sources.base import Content, Reduced
 from lapgan.sizes import Size
 
-__all__ = ["InvalidImageError", "decode", "image_size"]
+__all__ = ["InvalidImageError", "decode", "fit_image", "image_size"]
 
 # Pillow reads more formats, but only for these it reports the depth before reducing it to 8 bits.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -34,6 +34,8 @@ def image_size(content: Content) -> Size:
     Raises:
         InvalidImageError: the header alone shows that the image cannot be used.
     """
+    if isinstance(content, Reduced):
+        return content.size
     if isinstance(content, np.ndarray):
         return content.shape[0], content.shape[1]
     with _open(content) as image:
@@ -49,10 +51,12 @@ def decode(content: Content) -> NDArray[np.uint8]:
 
     Raises:
         InvalidImageError: the image is broken, has more than 8 bits per channel, is CMYK,
-            transparent or animated.
+            transparent or animated, or is smaller than the size to which it is to be reduced.
     """
     if isinstance(content, np.ndarray):
         return content
+    if isinstance(content, Reduced):
+        return fit_image(decode(content.encoded), content.size)
     with _open(content) as file:
         image: Image.Image = file
         if _orientation(file) != 1:
@@ -61,6 +65,26 @@ def decode(content: Content) -> NDArray[np.uint8]:
             image = image.convert("RGBA")
             _refuse_transparent(image)
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def fit_image(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    """Crops the largest centered region with the aspect ratio of `size`, and reduces it (Lanczos).
+
+    Args:
+        pixels: uint8 (H, W, 3).
+        size: height and width, in pixels.
+
+    Raises:
+        InvalidImageError: the image is smaller than `size`; images are never enlarged.
+    """
+    height, width = size
+    if pixels.shape[0] < height or pixels.shape[1] < width:
+        raise InvalidImageError(
+            f"is {pixels.shape[1]}x{pixels.shape[0]} pixels (width x height), smaller than "
+            f"{width}x{height}. Remove it or choose a smaller size"
+        )
+    image = ImageOps.fit(Image.fromarray(pixels), (width, height), Image.Resampling.LANCZOS)
+    return np.asarray(image)
 
 
 @contextmanager

@@ -5,10 +5,9 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from lapgan.data.decode import InvalidImageError
+from lapgan.data.decode import fit_image
 from lapgan.data.reading import OnInvalid, SourceReader, warn_skipped
 from lapgan.data.sources import Source, find_source
 from lapgan.data.sources.folder import class_folders
@@ -16,7 +15,7 @@ from lapgan.errors import LapganError
 from lapgan.files import atomic_folder
 from lapgan.sizes import Size
 
-__all__ = ["fit_image", "prepare_images"]
+__all__ = ["draw_test_images", "prepare_images"]
 
 
 def prepare_images(
@@ -52,7 +51,7 @@ def prepare_images(
     reader = SourceReader(find_source(str(source), split), on_invalid, progress)
     with atomic_folder(out) as folder:
         chosen = reader.survey(size)[:count]
-        places = _Places(folder, _draw_test_images(len(chosen), hold_out), reader.source)
+        places = _Places(folder, draw_test_images(len(chosen), hold_out), reader.source)
         for pixels, label in reader.images(partial(fit_image, size=size), set(chosen)):
             Image.fromarray(pixels).save(places.next(label))
         places.check()
@@ -60,7 +59,7 @@ def prepare_images(
     return places.written
 
 
-def _draw_test_images(count: int, hold_out: int) -> frozenset[int] | None:
+def draw_test_images(count: int, hold_out: int) -> frozenset[int] | None:
     """Returns which of the images are test images; None if there is only one part."""
     if not hold_out:
         return None
@@ -103,23 +102,3 @@ class _Places:
     @cached_property
     def _class_folders(self) -> tuple[str, ...]:
         return class_folders(self.source.class_names)
-
-
-def fit_image(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
-    """Crops the largest centered region with the aspect ratio of `size`, and reduces it (Lanczos).
-
-    Args:
-        pixels: uint8 (H, W, 3).
-        size: height and width, in pixels.
-
-    Raises:
-        InvalidImageError: the image is smaller than `size`; images are never enlarged.
-    """
-    height, width = size
-    if pixels.shape[0] < height or pixels.shape[1] < width:
-        raise InvalidImageError(
-            f"is {pixels.shape[1]}x{pixels.shape[0]} pixels (width x height), smaller than "
-            f"{width}x{height}. Remove it or choose a smaller size"
-        )
-    image = ImageOps.fit(Image.fromarray(pixels), (width, height), Image.Resampling.LANCZOS)
-    return np.asarray(image)

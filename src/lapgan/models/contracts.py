@@ -1,4 +1,4 @@
-"""What every net promises: the one call of generators and of discriminators, and two extras.
+"""What every net promises: the one call of generators and of discriminators, and some extras.
 
     high = generator(low, z, label)            logits = discriminator(high, low, label)
 
@@ -23,6 +23,7 @@ __all__ = [
     "FeatureMaps",
     "GeneratorSection",
     "SupportsDistance",
+    "SupportsPairs",
     "generate",
 ]
 
@@ -60,6 +61,17 @@ class SupportsDistance(Protocol):
 
     def deviations(self, high: Tensor, other: Tensor) -> Tensor:
         """Computes how residuals (B, 3, *size) deviate: (B, ...), 0 where they are equal."""
+
+
+@runtime_checkable
+class SupportsPairs(Protocol):
+    """A discriminator of images beside their low-pass images, which are then augmented alike.
+
+    Of any other one, augmented images have no low-pass image.
+    """
+
+    def pair_features(self, image: Tensor, low: Tensor) -> FeatureMaps:
+        """Computes what the head sees of images (B, 3, *size) and their low-pass images."""
 
 
 class GeneratorSection(Protocol):

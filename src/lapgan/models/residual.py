@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from lapgan.errors import LapganError
 from lapgan.models.contracts import DataInitialized
+from lapgan.models.group_norm import normalize_groups
 from lapgan.models.heads import he_normal_
 from lapgan.models.noise_planes import count_values, fits_any_size, make_planes
 from lapgan.noise import PLANE_NOISES, AnyNoise, MixedNoise, VectorNoise
@@ -39,6 +40,7 @@ __all__ = [
     "ResidualVectorGeneratorSection",
     "check_grids",
     "conv",
+    "cut_patches",
     "halve",
 ]
 
@@ -102,9 +104,9 @@ class GeneratorBlock(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Turns maps (B, inputs, h, w) into (B, outputs, H, W)."""
-        h = self.conv1(_change_grid(F.silu(self.norm1(x)), self.grid))
-        a, b = self.modulation(w)[..., None, None].chunk(2, dim=1)
-        h = self.conv2(F.silu((1 + a) * self.norm2(h) + b))
+        h = self.conv1(_change_grid(F.silu(_normalize(self.norm1, x)), self.grid))
+        a, b = self.modulation(w).chunk(2, dim=1)
+        h = self.conv2(F.silu(_modulate(self.norm2, h, 1 + a, b)))
         y: Tensor = self.skip(_change_grid(x, self.grid)) + h
         return y
 
@@ -157,7 +159,7 @@ class ResidualVectorGenerator(nn.Module):
         x = self.project(joint).view(z.shape[0], *self.start)
         for block in self.blocks:
             x = block(x, w)
-        image: Tensor = self.out(F.silu(self.norm(x)))
+        image: Tensor = self.out(F.silu(_normalize(self.norm, x)))
         return image
 
 
@@ -170,14 +172,15 @@ class ResidualGenerator(nn.Module, DataInitialized):
     go up, and the maps of each grid are joined to those that come up to it.
 
     Args:
-        size: height and width of the level, in pixels; divisible by 2^(grids - 1).
+        size: height and width of the level, in pixels; divisible by patch 2^(grids - 1).
         maps: maps on each grid, finest first.
         noise: length of the noise vector, and number of noise planes; either may be 0.
         style: length of w.
         num_classes: how many classes condition the residual; 0 for none.
         groups: of the normalization; divides every number of maps.
         gain: multiplies the noise, to give it variance 1.
-        to_planes: turns the noise into these planes, if it is something else.
+        patch: the finest grid has one place per patch of so many pixels squared. Larger patches
+            make fewer and larger products, which suits a CPU.
 
     Raises:
         LapganError: the size cannot be halved that often, or the groups do not divide the maps.
@@ -197,15 +200,17 @@ class ResidualGenerator(nn.Module, DataInitialized):
         num_classes: int = 0,
         groups: int = 16,
         gain: float = 1.0,
-        to_planes: nn.Module | None = None,
+        patch: int = 1,
     ) -> None:
         super().__init__()
-        check_grids(size, len(maps))
+        check_grids(size, len(maps), patch)
         _check_groups(size, maps, groups)
-        self.noise, self.gain, self.to_planes = noise, gain, to_planes or nn.Identity()
+        self.noise, self.gain, self.patch = noise, gain, patch
+        # Turns noise that is something else into planes.
+        self.to_planes: nn.Module = nn.Identity()
         self.style = Style(noise[0], style, num_classes, figures=1)
         self.register_buffer("residual_std", torch.ones(1, 3, 1, 1))
-        self.into = conv(3 + noise[1], maps[0])
+        self.into = conv((3 + noise[1]) * patch**2, maps[0])
         down, up, current = [], [], maps[0]
         for grid, count in enumerate(maps):
             down.append(GeneratorBlock(current, count, style, groups, "down" if grid else "same"))
@@ -217,7 +222,7 @@ class ResidualGenerator(nn.Module, DataInitialized):
             current = count
         self.down, self.up = nn.ModuleList(down), nn.ModuleList(up)
         self.norm = nn.GroupNorm(groups, current)
-        self.out = conv(current, 3, gain=0.3)
+        self.out = conv(current, 3 * patch**2, gain=0.3)
 
     def initialize_from(self, high: Tensor, low: Tensor | None) -> None:
         """Sets s_h from real residuals (n, 3, h, w)."""
@@ -241,8 +246,10 @@ class ResidualGenerator(nn.Module, DataInitialized):
         joint = self.style.join(z[:, :dimension], label)
         w = self.style(torch.cat((joint, 10 * sigma), dim=1))
         z_p = z[:, dimension:].reshape(z.shape[0], planes, *low.shape[2:])
-        x = self._through_grids(self.into(torch.cat((2 * low, z_p), dim=1)), w)
-        residual: Tensor = self.residual_std * self.out(F.silu(self.norm(x)))
+        x = cut_patches(torch.cat((2 * low, z_p), dim=1), self.patch)
+        x = self._through_grids(self.into(x), w)
+        h = _join_patches(self.out(F.silu(_normalize(self.norm, x))), self.patch)
+        residual: Tensor = self.residual_std * h
         return residual
 
     def _through_grids(self, x: Tensor, w: Tensor) -> Tensor:
@@ -257,6 +264,27 @@ class ResidualGenerator(nn.Module, DataInitialized):
         return x
 
 
+def _normalize(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    """Computes norm(x)."""
+    if _trains_on_cpu(x):
+        return normalize_groups(x, norm.num_groups, norm.weight, norm.bias)
+    y: Tensor = norm(x)
+    return y
+
+
+def _modulate(norm: nn.GroupNorm, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Computes scale norm(x) + shift for a norm without weights; scale and shift are (B, c)."""
+    if _trains_on_cpu(x):
+        return normalize_groups(x, norm.num_groups, scale, shift)
+    y: Tensor = scale[..., None, None] * norm(x) + shift[..., None, None]
+    return y
+
+
+def _trains_on_cpu(x: Tensor) -> bool:
+    """Whether gradients are wanted on a CPU, where PyTorch's normalization is slow."""
+    return x.device.type == "cpu" and x.requires_grad
+
+
 def conv(inputs: int, outputs: int, kernel: int = 3, gain: float = 1.0) -> nn.Conv2d:
     """Makes a convolution that keeps the size: weights of variance gain^2 / fan-in."""
     layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
@@ -269,12 +297,32 @@ def halve(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2)
 
 
-def check_grids(size: Size, grids: int) -> None:
-    """Raises a LapganError unless images can be halved to so many grids."""
-    factor = 2 ** (grids - 1)
+def cut_patches(x: Tensor, patch: int) -> Tensor:
+    """Turns (B, c, h, w) into (B, c patch^2, h / patch, w / patch), also where B is 0."""
+    if patch == 1:
+        return x
+    n, c, h, w = x.shape
+    parts = x.reshape(n, c, h // patch, patch, w // patch, patch).permute(0, 1, 3, 5, 2, 4)
+    return parts.reshape(n, c * patch**2, h // patch, w // patch)
+
+
+def _join_patches(x: Tensor, patch: int) -> Tensor:
+    """Turns (B, c patch^2, h, w) into (B, c, h patch, w patch); the inverse of `cut_patches`."""
+    if patch == 1:
+        return x
+    n, maps, h, w = x.shape
+    c = maps // patch**2
+    parts = x.reshape(n, c, patch, patch, h, w).permute(0, 1, 4, 2, 5, 3)
+    return parts.reshape(n, c, h * patch, w * patch)
+
+
+def check_grids(size: Size, grids: int, patch: int = 1) -> None:
+    """Raises a LapganError unless images can be cut into patches, and halved to so many grids."""
+    factor = patch * 2 ** (grids - 1)
     if size[0] % factor or size[1] % factor:
+        patches = f"cut its images into patches of {patch}x{patch}, and then " if patch > 1 else ""
         raise LapganError(
-            f"level {size_text(size)}: residual nets on {grids} grids halve its images "
+            f"level {size_text(size)}: residual nets on {grids} grids {patches}halve its images "
             f"{grids - 1} times, so that both sides must be divisible by {factor}; choose another "
             "size, or `maps` with fewer numbers."
         )
@@ -323,6 +371,7 @@ class ResidualGeneratorSection(Section):
 
     kind: Literal["residual"] = "residual"
     maps: Maps = (128, 256)
+    patch: Count = 1
     style: Count = 256
     groups: Count = 16
     takes_low: ClassVar[bool] = True
@@ -333,12 +382,13 @@ class ResidualGeneratorSection(Section):
         """Builds the net."""
         vector = noise.dimension if isinstance(noise, VectorNoise | MixedNoise) else 0
         planes = 0 if isinstance(noise, VectorNoise) else noise.planes
-        # A vector modulates the blocks; that of a learned factor becomes planes.
-        to_planes = nn.Identity() if vector else make_planes(noise, size)
-        return ResidualGenerator(
+        net = ResidualGenerator(
             size, self.maps, (vector, planes), self.style, num_classes, self.groups,
-            noise.variance**-0.5, to_planes,
+            noise.variance**-0.5, self.patch,
         )  # fmt: skip
+        # A vector modulates the blocks; that of a learned factor becomes planes.
+        net.to_planes = nn.Identity() if vector else make_planes(noise, size)
+        return net
 
     def fits_any_size(self, noise: AnyNoise, num_classes: int) -> bool:
         """Returns whether the net works at any size: that its grids divide."""

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lapgan.models.contracts import DataInitialized, FeatureMaps
+from lapgan.models.contracts import DataInitialized, FeatureMaps, SupportsPairs
 from lapgan.models.heads import he_normal_, leaky_relu_, minibatch_std
-from lapgan.models.residual import Maps, check_grids, conv, halve
+from lapgan.models.residual import Maps, check_grids, conv, cut_patches, halve
 from lapgan.penalty import SelectsPenalized
 from lapgan.pyramid import image_of, size_of
 from lapgan.section import Count, Section
@@ -29,7 +29,7 @@ __all__ = ["DISCRIMINATORS", "ResidualDiscriminator", "ResidualDiscriminatorSect
 _GAIN = 1.4
 
 
-class ResidualDiscriminator(nn.Module, DataInitialized, SelectsPenalized):
+class ResidualDiscriminator(nn.Module, DataInitialized, SelectsPenalized, SupportsPairs):
     """D: image, residual and low-pass image side by side through residual blocks to a logit.
 
     Where there is no low-pass image, at the coarsest level, the image's own takes its place: its
@@ -37,10 +37,12 @@ class ResidualDiscriminator(nn.Module, DataInitialized, SelectsPenalized):
     deviation within groups of 8 examples goes to the last convolution.
 
     Args:
-        size: height and width of the level, in pixels; divisible by 2^(grids - 1).
+        size: height and width of the level, in pixels; divisible by patch 2^(grids - 1).
         maps: maps on each grid, finest first; two blocks per grid.
         units: of the dense layer.
         num_classes: how many classes condition the examples; 0 for none.
+        patch: the finest grid has one place per patch of so many pixels squared; see
+            `lapgan.models.residual.ResidualGenerator`.
 
     Raises:
         LapganError: the size cannot be halved that often.
@@ -62,14 +64,16 @@ class ResidualDiscriminator(nn.Module, DataInitialized, SelectsPenalized):
         maps: Sequence[int] = (128, 256, 256),
         units: int = 512,
         num_classes: int = 0,
+        patch: int = 1,
     ) -> None:
         super().__init__()
-        check_grids(size, len(maps))
-        factor = 2 ** (len(maps) - 1)
+        check_grids(size, len(maps), patch)
+        factor = patch * 2 ** (len(maps) - 1)
+        self.patch = patch
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1))
         for name in ("image_std", "residual_std", "low_std"):
             self.register_buffer(name, torch.ones(1, 3, 1, 1))
-        self.into = conv(9, maps[0], gain=_GAIN)
+        self.into = conv(9 * patch**2, maps[0], gain=_GAIN)
         depth = 2 * len(maps)
         blocks = []
         for grid, count in enumerate(maps):
@@ -107,10 +111,14 @@ class ResidualDiscriminator(nn.Module, DataInitialized, SelectsPenalized):
         )
         return (torch.cat(views, dim=1),)
 
+    def pair_features(self, image: Tensor, low: Tensor) -> FeatureMaps:
+        """Returns the views of images and their low-pass images (B, 3, *size)."""
+        return self.features(image - low, low)
+
     def head(self, maps: FeatureMaps, label: Tensor | None) -> Tensor:
         """Returns logits (B,)."""
         (x,) = maps
-        x = self.into(x)
+        x = self.into(cut_patches(x, self.patch))
         for block in self.blocks:
             x = block(x)
         x = F.leaky_relu(x, 0.2)
@@ -160,10 +168,11 @@ class ResidualDiscriminatorSection(Section):
     kind: Literal["residual"] = "residual"
     maps: Maps = (128, 256, 256)
     units: Count = 512
+    patch: Count = 1
 
     def build(self, size: Size, num_classes: int) -> nn.Module:
         """Builds the net."""
-        return ResidualDiscriminator(size, self.maps, self.units, num_classes)
+        return ResidualDiscriminator(size, self.maps, self.units, num_classes, self.patch)
 
 
 DISCRIMINATORS = (ResidualDiscriminatorSection,)

@@ -46,6 +46,7 @@ class DataRecipe(Section):
         normalisation: `standardised` is zero mean and unit variance at each pixel, `symmetric` is
             [-1, 1].
         classes: condition every level on the class.
+        buffer: of a stream, how many images are shuffled among each other and held in memory.
     """
 
     source: str | None = None
@@ -55,6 +56,7 @@ class DataRecipe(Section):
     hold_out: Annotated[int, Field(ge=0)] = 0
     normalisation: Literal["symmetric", "standardised"] = "symmetric"
     classes: bool = False
+    buffer: Count = 4096
 
 
 class PyramidRecipe(Section):
@@ -126,8 +128,9 @@ class LevelRecipe(Section):
         discriminator: of residual and low-pass image.
         noise: what the generator starts from.
         share: the level's share of a budget in minutes, relative to the other levels.
-        generator_rate: multiplies G's learning rate, so that G and D learn at two rates (Heusel et
-            al., 2017).
+        rate: multiplies the learning rates of G and D.
+        generator_rate: multiplies G's learning rate besides, so that G and D learn at two rates
+            (Heusel et al., 2017).
         own_penalty: in a file `penalty`; takes the place of the one of `training`.
         supervised: the distance between generated and real residual in the loss of G: its weight,
             or a table; see `lapgan.supervised`.
@@ -145,6 +148,7 @@ class LevelRecipe(Section):
     discriminator: Annotated[AnyDiscriminator, Field(discriminator="kind")]
     noise: Annotated[AnyNoise, Field(discriminator="kind")]
     share: Positive = 1.0
+    rate: Positive = 1.0
     generator_rate: Positive = 1.0
     own_penalty: AnyPenalty | None = Field(default=None, alias="penalty")
     supervised: AnySupervised = Supervised()
@@ -236,8 +240,8 @@ class Recipe(Section):
         if coarsest.generator.takes_low:
             raise ValueError(
                 f"levels.{coarsest.name}.generator: {coarsest.generator.kind!r} needs a low-pass "
-                "image, but the coarsest level has none; use 'modern-dense', 'paper-dense' or "
-                "'residual-coarsest'"
+                "image, but the coarsest level has none; use 'modern-dense', 'paper-dense', "
+                "'paper-lsun-coarsest' or 'residual-coarsest'"
             )
         if coarsest.supervised.is_used and coarsest.supervised.best_of == 1:
             raise ValueError(

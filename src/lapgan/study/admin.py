@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from lapgan.study.export import rows_to_csv, rows_to_json_lines
-from lapgan.study.guards import Endpoint, RateLimits, client_address, read_body
+from lapgan.study.export import raters_to_csv, rows_to_csv, rows_to_json_lines
+from lapgan.study.guards import Endpoint, RateLimits, client_address, read_form
 from lapgan.study.stimuli import Study
 from lapgan.study.store import Store
 
@@ -75,6 +75,7 @@ def admin_routes(
         Route("/remove", _require_secret(admin, _remove(admin)), methods=["POST"]),
         Route("/pause", _require_secret(admin, _pause(admin)), methods=["POST"]),
         Route("/answers.{kind:str}", _require_secret(admin, _export(admin))),
+        Route("/raters.csv", _require_secret(admin, _export_raters(admin))),
     ]
 
 
@@ -170,6 +171,17 @@ def _export(admin: _Admin) -> Endpoint:
     return export
 
 
+def _export_raters(admin: _Admin) -> Endpoint:
+    async def export(request: Request) -> Response:
+        rows = await run_in_threadpool(admin.store.rows)
+        raters = await run_in_threadpool(admin.store.progress)
+        headers = {"Content-Disposition": 'attachment; filename="raters.csv"'}
+        text = raters_to_csv(admin.study.design, rows, raters)
+        return Response(text, media_type="text/csv", headers=headers)
+
+    return export
+
+
 def _check_origin(request: Request) -> None:
     """Refuses changes that a page of another host or port asks for."""
     origin = request.headers.get("origin")
@@ -179,8 +191,7 @@ def _check_origin(request: Request) -> None:
 
 async def _read_field(request: Request, name: str) -> str:
     """Returns one field of a posted form; empty if it is missing."""
-    form = parse_qs((await read_body(request, _FORM_LIMIT)).decode("utf-8", "replace"))
-    return form.get(name, [""])[0]
+    return (await read_form(request, _FORM_LIMIT)).get(name, "")
 
 
 def _equal(text: str, secret: str) -> bool:

@@ -20,10 +20,12 @@ __all__ = [
     "NEUTRAL",
     "Answer",
     "Column",
+    "Completion",
     "Judgement",
     "Kind",
     "Receipt",
     "Row",
+    "Screen",
     "Sitting",
     "TrialView",
     "add_truth",
@@ -85,6 +87,20 @@ class Answer(BaseModel):
         return self.model_dump(include=set(MEASURED))
 
 
+class Screen(BaseModel):
+    """What the browser says of its window, once, before the first image. A column per field."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    window_width: int = Field(
+        ge=1, le=100_000, description="Width of the window before the first image, CSS pixels."
+    )
+    window_height: int = Field(ge=1, le=100_000, description="Height of the window, CSS pixels.")
+    pixel_ratio: float = Field(
+        gt=0, le=100, allow_inf_nan=False, description="Pixels of the screen per CSS pixel."
+    )
+
+
 class Column(NamedTuple):
     """One column of the answered trials.
 
@@ -109,7 +125,7 @@ MEASURED: Mapping[str, Column] = {
 
 # All columns of an answered trial, in the order of the export.
 COLUMNS: Mapping[str, Column] = {
-    "rater": Column("text", "Random code of the rater. Nothing links it to a person."),
+    "rater": Column("text", "Random code of the rater, `code` in raters.csv."),
     "simulated": Column("boolean", "True if a program answered instead of a person."),
     "trial": Column("text", "Random id of the trial, unique in the study."),
     "position": Column("integer", "Place of the trial in the rater's sitting, from 0."),
@@ -142,8 +158,19 @@ class TrialView:
 
 
 @dataclass(frozen=True)
+class Completion:
+    """What a rater who has finished gets: a code, and the address of the way back."""
+
+    code: str | None
+    url: str | None
+
+
+@dataclass(frozen=True)
 class Sitting:
-    """A rater's progress. `images` are those that remain in the present block."""
+    """A rater's progress. `images` are those that remain in the present block.
+
+    `completion` is None until every trial is answered.
+    """
 
     code: str
     real_left: bool
@@ -153,6 +180,7 @@ class Sitting:
     images: tuple[str, ...]
     next: TrialView | None
     paused: bool
+    completion: Completion | None = None
 
 
 @dataclass(frozen=True)

@@ -16,22 +16,33 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from lapgan.study.admin import admin_routes
-from lapgan.study.answers import Answer
-from lapgan.study.guards import Endpoint, RateLimits, SafeHeaders, client_address, read_body
-from lapgan.study.pages import render_page
+from lapgan.study.answers import Answer, Screen
+from lapgan.study.guards import (
+    Endpoint,
+    RateLimits,
+    SafeHeaders,
+    client_address,
+    read_body,
+    read_form,
+)
+from lapgan.study.pages import render_page, slot
 from lapgan.study.standing import RefusedError
 from lapgan.study.stimuli import Study
 from lapgan.study.store import Store
+from lapgan.study.texts import Texts
 
 __all__ = ["build_app"]
 
+_STATIC = str(resources.files("lapgan.study") / "static")
 _BODY_LIMIT = 4096
+_PARAMETER_LENGTH = 200
 _STATUS = {"unknown-rater": 401, "unknown-trial": 404, "out-of-order": 409, "impossible-time": 422}
 
 
@@ -42,10 +53,35 @@ class _Site:
     limits: RateLimits
     images: frozenset[str]
     max_raters: int
+    texts: Texts
 
     def page(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
-        """Returns a template as a response."""
+        """Returns a template as a response, in the study's language."""
+        texts = {"lang": self.texts.language, "say": self.texts.html}
+        return self.admin_page(name, status, **texts, **values)
+
+    def message(
+        self, section: str, status: int = 200, text: str = "text", back: str = ""
+    ) -> HTMLResponse:
+        """Returns a page with the heading and one text of a section."""
+        return self.page(
+            "message.html",
+            status,
+            heading=self.texts.plain(f"{section}.heading"),
+            text=self.texts.plain(f"{section}.{text}"),
+            back=back,
+            back_label=self.texts.plain("problem.start"),
+        )
+
+    def admin_page(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """Returns a template as a response, in English."""
         return HTMLResponse(render_page(name, title=self.study.design.title, **values), status)
+
+    def origin_of(self, values: Mapping[str, str]) -> dict[str, str]:
+        """Returns those parameters of a rater's address that the study keeps."""
+        names = self.study.design.recruiting.parameters
+        kept = {name: values.get(name, "")[:_PARAMETER_LENGTH] for name in names}
+        return {name: value for name, value in kept.items() if value and value.isprintable()}
 
 
 def build_app(
@@ -65,7 +101,9 @@ def build_app(
         max_raters: number of raters at which nobody can join anymore.
     """
     names = frozenset(item.name for item in study.manifest.stimuli)
-    site = _Site(study, store, RateLimits(rates or {}), names, max_raters)
+    limits = RateLimits(rates or {})
+    site = _Site(study, store, limits, names, max_raters, study.texts())
+    admin = admin_routes(study, store, limits, site.admin_page, admin_secret)
     routes = [
         Route("/", _show_home(site)),
         Route("/join", _join(site), methods=["POST"]),
@@ -73,10 +111,11 @@ def build_app(
         Route("/sitting", _show_sitting(site)),
         Route("/api/sitting", _send_sitting(site)),
         Route("/api/answers", _store_answer(site), methods=["POST"]),
+        Route("/api/screen", _store_screen(site), methods=["POST"]),
         Route("/api/withdraw", _withdraw(site), methods=["POST"]),
         Route("/stimuli/{name}.png", _send_stimulus(site)),
-        Mount("/admin", routes=admin_routes(study, store, site.limits, site.page, admin_secret)),
-        Mount("/static", StaticFiles(directory=str(resources.files("lapgan.study") / "static"))),
+        Mount("/admin", routes=admin),
+        Mount("/static", GZipMiddleware(StaticFiles(directory=_STATIC))),
     ]
     return Starlette(
         routes=routes,
@@ -90,7 +129,9 @@ def build_app(
 
 def _show_home(site: _Site) -> Endpoint:
     async def home(request: Request) -> Response:
-        return site.page("home.html", paragraphs=_split_paragraphs(site.study.consent))
+        origin = site.origin_of(request.query_params)
+        paragraphs = _split_paragraphs(site.study.consent)
+        return site.page("home.html", paragraphs=paragraphs, origin=origin)
 
     return home
 
@@ -99,13 +140,11 @@ def _join(site: _Site) -> Endpoint:
     async def join(request: Request) -> Response:
         site.limits.check("joins", client_address(request))
         if await run_in_threadpool(site.store.is_paused):
-            return site.page(
-                "message.html", 503, heading="Paused", text="The study is paused. Try again later."
-            )
+            return site.message("paused", 503, "before")
         if len(await run_in_threadpool(site.store.progress)) >= site.max_raters:
-            text = "All places in this study are taken. Thank you for your interest."
-            return site.page("message.html", 503, heading="Full", text=text)
-        token = await asyncio.wrap_future(site.store.join())
+            return site.message("full", 503)
+        origin = site.origin_of(await read_form(request, _BODY_LIMIT))
+        token = await asyncio.wrap_future(site.store.join(origin=origin))
         return RedirectResponse(f"/sitting#{token}", 303)
 
     return join
@@ -113,8 +152,7 @@ def _join(site: _Site) -> Endpoint:
 
 def _show_declined(site: _Site) -> Endpoint:
     async def declined(request: Request) -> Response:
-        text = "You have not taken part and nothing was recorded. You may close this page."
-        return site.page("message.html", heading="Thank you", text=text, back="/")
+        return site.message("declined", back="/")
 
     return declined
 
@@ -126,6 +164,9 @@ def _show_sitting(site: _Site) -> Endpoint:
         return site.page(
             "sitting.html",
             design=design,
+            recruiting=design.recruiting,
+            live={**site.texts.section("live"), **site.texts.section("words")},
+            slot=slot,
             examples=site.study.examples(),
             height=height,
             width=width,
@@ -159,6 +200,20 @@ def _store_answer(site: _Site) -> Endpoint:
     return answers
 
 
+def _store_screen(site: _Site) -> Endpoint:
+    async def screen(request: Request) -> Response:
+        token = _read_token(site, request)
+        try:
+            sent = Screen.model_validate_json(await read_body(request, _BODY_LIMIT))
+        except ValidationError as error:
+            raise HTTPException(422, error.errors()[0]["msg"]) from error
+        with _translate_refusals(site, request):
+            await run_in_threadpool(site.store.describe, token, sent)
+        return JSONResponse({"stored": True})
+
+    return screen
+
+
 def _withdraw(site: _Site) -> Endpoint:
     async def withdraw(request: Request) -> Response:
         token = _read_token(site, request)
@@ -186,8 +241,13 @@ def _show_problem(site: _Site) -> Callable[[Request, Any], Awaitable[Response]]:
     async def problem(request: Request, error: HTTPException) -> Response:
         if request.url.path.startswith("/api/"):
             return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-        text = error.detail if error.status_code != 404 else "There is no such page."
-        page = site.page("message.html", error.status_code, heading="Sorry", text=text, back="/")
+        if request.url.path.startswith("/admin"):
+            values = {"heading": "Sorry", "text": error.detail, "back": "/admin/"}
+            values["back_label"] = "Back to the overview"
+            page = site.admin_page("message.html", error.status_code, **values)
+        else:
+            text = {404: "missing", 429: "busy"}.get(error.status_code, "other")
+            page = site.message("problem", error.status_code, text, "/")
         page.headers.update(error.headers or {})
         return page
 
@@ -196,10 +256,9 @@ def _show_problem(site: _Site) -> Callable[[Request, Any], Awaitable[Response]]:
 
 def _report_failure(site: _Site) -> Callable[[Request, Any], Awaitable[Response]]:
     async def failure(request: Request, error: Exception) -> Response:
-        text = "The server failed. Your answers so far are stored."
         if request.url.path.startswith("/api/"):
-            return JSONResponse({"error": text}, 500)
-        return site.page("message.html", 500, heading="Sorry", text=text, back="/")
+            return JSONResponse({"error": site.texts.plain("problem.failed")}, 500)
+        return site.message("problem", 500, "failed", "/")
 
     return failure
 

@@ -116,10 +116,25 @@ def export(
         from lapgan.study.stimuli import load_study
         from lapgan.study.store import Store
 
-    store = Store(load_study(study), database)
-    for path in export_rows(store.rows(), out or study / "export", store.progress()):
+    frozen = load_study(study)
+    store = Store(frozen, database)
+    rows, progress = store.rows(), store.progress()
+    for path in export_rows(rows, out or study / "export", progress, frozen.design):
         typer.echo(str(path))
     store.close()
+
+
+@study_app.command("texts")
+def texts(
+    language: Annotated[str, typer.Argument(help="One that the package has: de, en.")],
+    out: Annotated[Path, typer.Argument(help="The new file, which ends in .toml.")],
+) -> None:
+    """Copies the texts that raters see, to change or to translate them."""
+    with _requires_extra():
+        from lapgan.study.texts import copy_texts
+
+    copy_texts(language, out)
+    typer.echo(f'{out}: edit it, then write language = "{out}" into study.toml.')
 
 
 @study_app.command("backup")

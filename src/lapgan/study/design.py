@@ -1,5 +1,6 @@
 """The design of a study: the schema of `study.toml`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,6 +18,7 @@ __all__ = [
     "Exclusion",
     "Phase",
     "Pools",
+    "Recruiting",
     "Staircase",
     "read_design",
 ]
@@ -35,7 +37,7 @@ _Milliseconds = Annotated[float, Field(ge=10, le=60_000)]
 
 
 class Staircase(Section):
-    """A weighted up-down staircase on the logarithm of the presentation time.
+    """A transformed up-down staircase on the logarithm of the presentation time.
 
     After `correct_to_shorten` correct answers in a row the time is divided by `ratio`; after a
     mistake it is multiplied by `ratio`. Three to one converges where 0.5^(1/3) = 79.4% of answers
@@ -94,6 +96,34 @@ class Exclusion(Section):
     drop_resumed: bool = True
 
 
+class Recruiting(Section):
+    """The way of raters from a service such as Prolific or MTurk, and back to it.
+
+    Args:
+        parameters: names of parameters of the raters' address that are stored, such as
+            PROLIFIC_PID; all others are forgotten.
+        completion_code: shown to raters who have finished.
+        completion_url: where raters who have finished are sent; `{NAME}` stands for the value of a
+            parameter.
+    """
+
+    parameters: tuple[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")], ...] = Field(
+        default=(), max_length=10
+    )
+    completion_code: str | None = Field(default=None, min_length=1, max_length=64)
+    completion_url: str | None = Field(default=None, pattern=r"^https?://\S+$", max_length=1000)
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "Recruiting":
+        names = {name.lower() for name in self.parameters}
+        if len(names) < len(self.parameters):
+            raise ValueError("parameters: expected different names, found one twice")
+        for name in re.findall(r"\{(.*?)\}", self.completion_url or ""):
+            if name not in self.parameters:
+                raise ValueError(f"completion_url: {{{name}}} is not one of the parameters")
+        return self
+
+
 class Design(Section):
     """Everything that defines a study except its images; the schema of `study.toml`.
 
@@ -102,6 +132,7 @@ class Design(Section):
 
     Args:
         title: shown to raters; it should not reveal the hypothesis.
+        language: of all other texts: one that the package has, or the path of a TOML file.
         seed: of the draw of the stimuli and of every rater's order.
         mode: `durations` shows images for fixed times, `untimed` until the answer (as in
             HYPE-infinity), `staircase` adapts the time to each rater and source.
@@ -121,6 +152,7 @@ class Design(Section):
         sides: whether "real" is the left or the right key; `balanced` alternates by rater.
         staircase: see `Staircase`.
         exclusion: see `Exclusion`.
+        recruiting: see `Recruiting`.
 
     References:
         Denton et al. (2015), section 5.3.
@@ -128,6 +160,7 @@ class Design(Section):
     """
 
     title: str = Field(default="Real or fake?", min_length=1, max_length=120)
+    language: str = Field(default="en", min_length=2)
     seed: int = Field(default=0, ge=0, lt=2**63)
     mode: Literal["durations", "untimed", "staircase"] = "durations"
     trials: int = Field(default=110, ge=1, le=2000)
@@ -145,6 +178,7 @@ class Design(Section):
     sides: Literal["balanced", "real-left", "real-right"] = "balanced"
     staircase: Staircase = Staircase()
     exclusion: Exclusion = Exclusion()
+    recruiting: Recruiting = Recruiting()
 
     @model_validator(mode="after")
     def _check_consistency(self) -> "Design":
@@ -165,6 +199,8 @@ class Design(Section):
 def read_design(path: Path | None, changes: Mapping[str, object] | None = None) -> Design:
     """Reads a `study.toml`; without one, returns the paper's design.
 
+    A file of texts is looked for beside it.
+
     Args:
         path: the file.
         changes: keys that replace those of the file.
@@ -173,6 +209,9 @@ def read_design(path: Path | None, changes: Mapping[str, object] | None = None) 
         LapganError: the file is missing or not TOML, or a key is unknown or out of range.
     """
     content = parse_toml(_read_text(path), str(path)) if path else {}
+    language = content.get("language")
+    if path and isinstance(language, str) and language.endswith(".toml"):
+        content["language"] = str(path.parent / language)
     return validate(Design, {**content, **(changes or {})}, str(path or "options"))
 
 

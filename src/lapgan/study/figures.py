@@ -142,8 +142,13 @@ def _draw_fit(axes: Axes, manifest: Manifest, source: str, fit: PsychometricFit)
     times, correct, trials = np.array(fit.points).T
     line = np.geomspace(times.min(), times.max(), 200)
     axes.plot(line, fit.at(line), color=color)
-    sizes = 8 + 32 * trials / trials.max()
-    axes.scatter(times, correct / trials, sizes, color=color, marker=marker, label=_escape(source))
+    if fit.raters:  # points would mix raters, each with times of their own
+        own = np.array(list(fit.raters.values()))
+        axes.scatter(own, fit.at(own), 20, color=color, marker=marker, label=_escape(source))
+    else:
+        sizes = 8 + 32 * trials / trials.max()
+        shares = correct / trials
+        axes.scatter(times, shares, sizes, color=color, marker=marker, label=_escape(source))
     if fit.inside:
         axes.axvline(fit.threshold_ms, color=color, linewidth=1, linestyle="--")
 

@@ -1,6 +1,8 @@
 """Checks of every request: security headers, and limits of size and rate."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import parse_qs
 
 from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
@@ -18,9 +20,12 @@ __all__ = [
     "SafeHeaders",
     "client_address",
     "read_body",
+    "read_form",
 ]
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+
+BODY_SECONDS = 10.0
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -107,14 +112,24 @@ async def read_body(request: Request, limit: int) -> bytes:
     """Returns the body of a request.
 
     Raises:
-        HTTPException: 413, it is longer than `limit` bytes; 400, it ended too soon.
+        HTTPException: 413, it is longer than `limit` bytes; 400, it ended too soon; 408, it took
+            more than `BODY_SECONDS`.
     """
     body = b""
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise HTTPException(413, f"At most {limit} bytes are accepted.")
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise HTTPException(413, f"At most {limit} bytes are accepted.")
     except ClientDisconnect as error:
         raise HTTPException(400, "The request ended too soon.") from error
+    except TimeoutError as error:
+        raise HTTPException(408, "The request came too slowly.", {"Connection": "close"}) from error
     return body
+
+
+async def read_form(request: Request, limit: int) -> dict[str, str]:
+    """Returns the fields of a posted form, the first of each name; see `read_body`."""
+    text = (await read_body(request, limit)).decode("utf-8", "replace")
+    return {name: values[0] for name, values in parse_qs(text).items()}

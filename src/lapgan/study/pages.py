@@ -6,13 +6,19 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
+from markupsafe import Markup
 
-__all__ = ["render_page"]
+__all__ = ["render_page", "slot"]
 
 
 def render_page(template: str, **values: Any) -> str:
     """Returns a template of this package filled with values; texts are escaped."""
     return _environment().get_template(template).render(values)
+
+
+def slot(name: str) -> Markup:
+    """Returns the place of a text that the page itself sets while it runs."""
+    return Markup('<b data-text="{}"></b>').format(name)
 
 
 @cache

@@ -1,5 +1,6 @@
 """Runs the web application under uvicorn and prints its addresses."""
 
+import asyncio
 import gc
 import signal
 import socket
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 import segno
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lapgan.errors import LapganError
 from lapgan.study.app import build_app
@@ -18,6 +20,7 @@ from lapgan.study.stimuli import Study
 from lapgan.study.store import Store
 
 _SHORTEST_SECRET = 10
+_HEADER_SECONDS = 10.0
 
 __all__ = ["ServerConfig", "find_lan_address", "serve"]
 
@@ -76,6 +79,41 @@ def serve(study: Study, database: str | None, config: ServerConfig) -> None:
         store.close()
 
 
+class ImpatientProtocol(H11Protocol):
+    """HTTP/1.1 that closes a connection whose request has no end of its headers in time.
+
+    uvicorn limits idle connections only; bodies have a limit of their own in `read_body`.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Waits for the first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Passes data on; between two requests, the next one's headers have a deadline."""
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop()
+        elif self._deadline is None:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forgets the deadline."""
+        self._stop()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._deadline = self.loop.call_later(_HEADER_SECONDS, self.transport.close)
+
+    def _stop(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
 def find_lan_address() -> str | None:
     """Returns this machine's address on its network, or None. Nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -119,6 +157,7 @@ def _make_server(app: Starlette, trusted_proxy: str | None) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
+            http=ImpatientProtocol,
             access_log=False,
             log_level="warning",
             server_header=False,

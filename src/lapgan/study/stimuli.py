@@ -9,10 +9,10 @@ import io
 import json
 import os
 import secrets
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from lapgan.sizes import Size, size_text
 from lapgan.study.design import CATCH, REAL, Design, Phase, Pools
 from lapgan.study.drawing import Pixels, draw_images
 from lapgan.study.planning import pool_sizes
+from lapgan.study.texts import Texts, read_texts
 
 __all__ = [
     "Manifest",
@@ -36,10 +37,12 @@ __all__ = [
     "encode_png",
     "freeze",
     "load_study",
+    "pad_png",
 ]
 
 MANIFEST = "manifest.json"
 CONSENT = "consent.txt"
+TEXTS = "texts.toml"
 STIMULI = "stimuli"
 FORMAT = 1
 _SHOWN_PIXELS = 256
@@ -96,6 +99,15 @@ class Study:
         """The consent text, which may be edited until the first rater agrees to it."""
         return (self.folder / CONSENT).read_text(encoding="utf-8")
 
+    def texts(self) -> Texts:
+        """Reads what raters see: the study's own file of texts, or the package's.
+
+        Raises:
+            LapganError: a text is missing or wrong.
+        """
+        own = self.folder / TEXTS
+        return read_texts(str(own) if own.exists() else self.design.language)
+
     def pools(self) -> Pools:
         """Returns the names of the stimuli by phase and source."""
         phases: tuple[Phase, ...] = ("practice", "main", "catch")
@@ -130,19 +142,23 @@ def freeze(
         split: the split to draw from, where a source has several.
 
     Raises:
-        LapganError: the folder exists, a source cannot be read or has too few images, or the
-            sources' sizes differ and no `crop` is set.
+        LapganError: the folder exists, a source cannot be read or has too few images, the
+            sources' sizes differ and no `crop` is set, or the language's texts are wrong.
     """
     if folder.exists():
         raise LapganError(
             f"{folder}: exists already, and a frozen study is never changed. Choose a new folder."
         )
+    texts = read_texts(design.language)
+    if "title" not in design.model_fields_set:
+        design = design.model_copy(update={"title": texts.plain("words.title")})
     sources = {REAL: real, **fakes}
     images = _draw_pools(design, sources, split)
     cropped = {key: _center_crop(part, design.crop, key[0]) for key, part in images.items()}
     _check_sizes(cropped)
     with atomic_folder(folder) as scratch:
         _write_study(scratch, design, sources, cropped)
+        _write_texts(scratch, design, texts)
     return load_study(folder)
 
 
@@ -180,6 +196,27 @@ def encode_png(image: Pixels) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def pad_png(content: bytes, size: int) -> bytes:
+    """Returns the same image in a PNG file of `size` bytes, so that sizes tell nothing.
+
+    Empty blocks of five bytes begin the compressed data, and empty IDAT chunks of twelve follow:
+    every size from 48 bytes above the file's own can be reached. There is no other chunk.
+    """
+    spare = size - len(content)
+    chunks = 3 * spare % 5  # what is left can be divided by five
+    blocks = (spare - 12 * chunks) // 5
+    start = content.index(b"IDAT") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    data = content[start + 8 : end - 4]
+    padded = data[:2] + blocks * b"\x00\x00\x00\xff\xff" + data[2:]
+    return content[:start] + _make_chunk(padded) + chunks * _make_chunk(b"") + content[end:]
+
+
+def _make_chunk(data: bytes) -> bytes:
+    body = b"IDAT" + data
+    return len(data).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
 
 
 def _group_by_source(items: Sequence[Stimulus]) -> dict[str, list[str]]:
@@ -249,11 +286,7 @@ def _write_study(
     height, width = next(iter(images.values())).shape[1:3]
     zoom = design.zoom or max(1, _SHOWN_PIXELS // max(height, width))
     (folder / STIMULI).mkdir()
-    stimuli = [
-        _write_stimulus(folder / STIMULI, image, source, phase, zoom)
-        for (source, phase), part in images.items()
-        for image in part
-    ]
+    stimuli = _write_stimuli(folder / STIMULI, images, zoom)
     manifest = Manifest(
         format=FORMAT,
         lapgan=_find_version(),
@@ -268,29 +301,54 @@ def _write_study(
     )
     write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
     (folder / MANIFEST).chmod(0o600)  # it is the key to the answers
-    write_atomically(folder / CONSENT, _write_consent(design).encode())
 
 
-def _write_consent(design: Design) -> str:
+def _write_texts(folder: Path, design: Design, texts: Texts) -> None:
+    write_atomically(folder / CONSENT, _write_consent(design, texts).encode())
+    if design.language.endswith(".toml"):
+        write_atomically(folder / TEXTS, Path(design.language).read_bytes())
+
+
+def _write_consent(design: Design, texts: Texts) -> str:
     """Returns the consent text of a design, to be edited before the first rater joins."""
-    template = resources.files("lapgan.study") / "templates" / CONSENT
     times = design.durations_ms if design.mode == "durations" else (design.staircase.start_ms,)
     shown_ms = 0.0 if design.mode == "untimed" else float(np.mean(times))
     total = design.practice_trials + design.trials + design.catch_trials
     # Two seconds to decide, and some minutes for the instructions and the breaks.
     minutes = max(2, round(total * (design.fixation_ms + shown_ms + 2000) / 60_000 + 2))
-    square = "gray" if design.mask == "grey" else "noisy"
     timed = design.mode != "untimed"
-    return template.read_text(encoding="utf-8").format(
-        exposure="Each is shown briefly." if timed else "Each stays until you have answered.",
-        minutes=f"{minutes} minutes",
-        flicker="Pictures follow each other quickly"
-        + (f" and are covered by a {square} square." if timed else "."),
+    names = ", ".join(design.recruiting.parameters)
+    identity = texts.plain("consent.recruited", parameters=names)
+    return texts.plain(
+        "consent.text",
+        exposure=texts.plain("consent.timed" if timed else "consent.untimed"),
+        minutes=minutes,
+        flicker=texts.plain(f"consent.follow_{design.mask}" if timed else "consent.follow"),
+        identity=identity if names else texts.plain("consent.anonymous"),
     )
 
 
-def _write_stimulus(folder: Path, image: Pixels, source: str, phase: str, zoom: int) -> Stimulus:
-    content = encode_png(image.repeat(zoom, axis=0).repeat(zoom, axis=1))
+def _write_stimuli(
+    folder: Path, images: Mapping[tuple[str, str], Pixels], zoom: int
+) -> list[Stimulus]:
+    """Writes all images; those of all sources and phases but `catch` as files of one size."""
+    encoded = [
+        (source, phase, encode_png(image.repeat(zoom, axis=0).repeat(zoom, axis=1)))
+        for (source, phase), part in images.items()
+        for image in part
+    ]
+    sizes = {
+        group: max((len(png) for _, phase, png in encoded if (phase == CATCH) == group), default=0)
+        for group in (False, True)
+    }
+    sizes[True] = max(sizes.values())
+    return [
+        _write_stimulus(folder, pad_png(png, sizes[phase == CATCH] + 48), source, phase)
+        for source, phase, png in encoded
+    ]
+
+
+def _write_stimulus(folder: Path, content: bytes, source: str, phase: str) -> Stimulus:
     name = secrets.token_hex(16)
     path = folder / f"{name}.png"
     path.write_bytes(content)

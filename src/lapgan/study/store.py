@@ -11,13 +11,14 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from lapgan.errors import LapganError
 from lapgan.files import atomic_path
-from lapgan.study.answers import Answer, Receipt, Row, Sitting, add_truth
+from lapgan.study.answers import Answer, Completion, Receipt, Row, Screen, Sitting, add_truth
 from lapgan.study.design import Pools
 from lapgan.study.group_commit import GroupCommit
 from lapgan.study.planning import plan_sitting, real_is_left
@@ -28,6 +29,7 @@ from lapgan.study.tables import (
     check_meta,
     claim_database,
     connect,
+    details,
     digest_of,
     is_paused,
     meta,
@@ -73,16 +75,38 @@ class Store:
         self._commits.close()
         self._engine.dispose()
 
-    def join(self, *, simulated: bool = False) -> Future[str]:
+    def join(
+        self, *, simulated: bool = False, origin: Mapping[str, str] | None = None
+    ) -> Future[str]:
         """Adds a rater who has consented, and plans the whole sitting.
+
+        Args:
+            simulated: whether the rater is a program.
+            origin: parameters of the address that the rater came with, to be stored.
 
         Returns:
             The rater's token, once the sitting is on the disk; only its hash is stored.
         """
         token = secrets.token_urlsafe(24)
         return self._commits.submit(
-            lambda it: _add_rater(it, self._study, self._pools, token, simulated)
+            lambda it: _add_rater(it, self._study, self._pools, token, simulated, origin or {})
         )
+
+    def describe(self, token: str, screen: Screen) -> None:
+        """Stores what a rater's browser says of its window; what it said first stands.
+
+        Raises:
+            RefusedError: no rater has this token.
+        """
+        # With a dot, which no parameter of an address has.
+        values = {f"screen.{name}": f"{value:g}" for name, value in screen.model_dump().items()}
+
+        def write(connection: sa.Connection) -> None:
+            rater = read_standings(connection, self._rule, [token])[token].rater.id
+            stored = _read_details(connection, rater)
+            _add_details(connection, rater, {k: v for k, v in values.items() if k not in stored})
+
+        self._commits.submit(write).result()
 
     def remove(self, codes: Collection[str]) -> list[str]:
         """Deletes raters with their trials and answers, for good; returns the codes found.
@@ -112,7 +136,7 @@ class Store:
         Raises:
             RefusedError: no rater has this token.
         """
-        with self._reading() as connection:
+        with _read(self._engine) as connection:
             standing = read_standings(connection, self._rule, [token])[token]
             rater, trial = standing.rater, standing.next
             return Sitting(
@@ -124,6 +148,7 @@ class Store:
                 images=read_images_left(connection, trial),
                 next=standing.view(trial) if trial else None,
                 paused=standing.is_paused,
+                completion=None if trial else _complete(connection, self._study, rater.id),
             )
 
     def answer(self, token: str, answer: Answer) -> Future[Receipt]:
@@ -146,14 +171,17 @@ class Store:
 
     def is_paused(self) -> bool:
         """Returns whether the study is paused."""
-        with self._reading() as connection:
+        with _read(self._engine) as connection:
             return is_paused(connection)
 
     def progress(self) -> list[Mapping[str, Any]]:
-        """Returns one row per rater, with the columns of `export.RATER_COLUMNS`."""
-        query = sa.select(*(raters.c[name] for name in _PROGRESS)).order_by(raters.c.id)
-        with self._reading() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+        """Returns one row per rater: columns of `export.RATER_COLUMNS`, and `details` by name."""
+        columns = [raters.c[name] for name in _PROGRESS]
+        query = sa.select(raters.c.id, *columns).order_by(raters.c.id)
+        with _read(self._engine) as connection:
+            by_rater = _read_all_details(connection)
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+        return [{**row, "details": by_rater.get(row.pop("id"), {})} for row in rows]
 
     def rows(self) -> list[Row]:
         """Returns every answered trial as a row of `COLUMNS`, in order of rater and position."""
@@ -170,29 +198,27 @@ class Store:
             .join(answers, answers.c.trial_id == trials.c.id)
             .order_by(raters.c.id, trials.c.position)
         )
-        with self._reading() as connection:
+        with _read(self._engine) as connection:
             return [add_truth(dict(row)) for row in connection.execute(query).mappings()]
 
     def _prepare(self) -> None:
         fingerprint = self._study.fingerprint
         try:
-            tables.create_all(self._engine)
+            tables.create_all(self._engine, [meta, raters, trials, answers])
+            # Databases of earlier releases lack it; where they cannot be written, it stays so.
+            with suppress(OperationalError):
+                details.create(self._engine, checkfirst=True)
             # Another process may be writing the same rows at this moment: the first one wins.
             with suppress(IntegrityError):
                 claim = self._commits.submit(lambda it: claim_database(it, fingerprint))
                 claim.result()
-            with self._reading() as connection:
+            with _read(self._engine) as connection:
                 check_meta(connection, fingerprint)
         except OperationalError as error:
             raise LapganError(
                 f"{self._engine.url!r}: the database cannot be used ({error.orig}). Check that it "
                 "runs, that it is reachable and that you may write to it."
             ) from error
-
-    @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        with self._engine.connect() as connection:
-            yield connection.execution_options(reading=True)
 
     def _answer_all(
         self, connection: sa.Connection, batch: Sequence[tuple[str, Answer]]
@@ -241,8 +267,50 @@ def back_up(study: Study, url: str | None, out: Path) -> None:
     out.chmod(0o600)
 
 
+@contextmanager
+def _read(engine: sa.Engine) -> Iterator[sa.Connection]:
+    with engine.connect() as connection:
+        yield connection.execution_options(reading=True)
+
+
+def _complete(connection: sa.Connection, study: Study, rater: int) -> Completion:
+    """Returns the end of a sitting: the code, and the address with the rater's parameters."""
+    recruiting = study.design.recruiting
+    url, stored = recruiting.completion_url, _read_details(connection, rater)
+    for name in recruiting.parameters:
+        url = url and url.replace(f"{{{name}}}", quote(stored.get(name, ""), safe=""))
+    return Completion(recruiting.completion_code, url)
+
+
+def _add_details(connection: sa.Connection, rater: int, values: Mapping[str, str]) -> None:
+    rows = [{"rater_id": rater, "key": key, "value": value} for key, value in values.items()]
+    if rows:
+        connection.execute(details.insert(), rows)
+
+
+def _read_details(connection: sa.Connection, rater: int) -> dict[str, str]:
+    return _read_all_details(connection, details.c.rater_id == rater).get(rater, {})
+
+
+def _read_all_details(
+    connection: sa.Connection, *which: sa.ColumnElement[bool]
+) -> dict[int, dict[str, str]]:
+    """Returns details by rater; none in a database that cannot be written and lacks the table."""
+    if not sa.inspect(connection).has_table(details.name):
+        return {}
+    by_rater: dict[int, dict[str, str]] = {}
+    for row in connection.execute(sa.select(details).where(*which)):
+        by_rater.setdefault(row.rater_id, {})[row.key] = row.value
+    return by_rater
+
+
 def _add_rater(
-    connection: sa.Connection, study: Study, pools: Pools, token: str, simulated: bool
+    connection: sa.Connection,
+    study: Study,
+    pools: Pools,
+    token: str,
+    simulated: bool,
+    origin: Mapping[str, str],
 ) -> str:
     rater_id = connection.execute(
         raters.insert()
@@ -255,6 +323,7 @@ def _add_rater(
         )
         .returning(raters.c.id)
     ).scalar_one()
+    _add_details(connection, rater_id, origin)
     index, manifest = rater_id - 1, study.manifest
     planned = plan_sitting(study.design, manifest.fakes, pools, index, manifest.salt)
     connection.execute(
@@ -279,5 +348,6 @@ def _remove_raters(connection: sa.Connection, codes: Collection[str]) -> list[st
     theirs = sa.select(trials.c.id).where(trials.c.rater_id.in_(ids))
     connection.execute(answers.delete().where(answers.c.trial_id.in_(theirs)))
     connection.execute(trials.delete().where(trials.c.rater_id.in_(ids)))
+    connection.execute(details.delete().where(details.c.rater_id.in_(ids)))
     connection.execute(raters.delete().where(raters.c.id.in_(ids)))
     return [row.code for row in rows]

@@ -21,6 +21,7 @@ __all__ = [
     "check_meta",
     "claim_database",
     "connect",
+    "details",
     "digest_of",
     "is_paused",
     "meta",
@@ -81,6 +82,14 @@ answers = sa.Table(
     sa.Column("said_real", sa.Boolean, nullable=False),
     *(sa.Column(name, _SQL_TYPES[item.kind], nullable=False) for name, item in MEASURED.items()),
     sa.Column("answered_at", sa.String(32), nullable=False),
+)
+# What is known of a rater beyond the columns above; databases of earlier releases lack the table.
+details = sa.Table(
+    "study_details",
+    tables,
+    sa.Column("rater_id", sa.ForeignKey("study_raters.id"), primary_key=True),
+    sa.Column("key", sa.String(40), primary_key=True),
+    sa.Column("value", sa.String(200), nullable=False),
 )
 
 PAUSED = sa.select(meta.c.value).where(meta.c.key == "paused")

@@ -1,12 +1,14 @@
 """Threshold times: how long raters must see a source's images to recognize them as fake.
 
-psignifit fits a psychometric function. Its own interval assumes independent answers, so it is too
-narrow where raters differ. Whole raters are therefore resampled as well, and a fast fit of each
-sample gives the variation of the threshold between raters; the draw of the images widens it.
+On staircases, whose times follow each rater's own answers, raters have thresholds of their own (see
+`staircases`). Where every rater sees the same times, psignifit fits one psychometric function. Its
+own interval assumes independent answers, so it is too narrow where raters differ. Whole raters are
+therefore resampled as well, and a fast fit of each sample gives the variation of the threshold
+between raters; the draw of the images widens it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from scipy import special, stats
 
 from lapgan.study.analysis import Resampling
 from lapgan.study.judgements import Judgements
+from lapgan.study.staircases import fit_raters
 
 __all__ = ["PsychometricFit", "fit_psychometric", "fit_threshold"]
 
@@ -40,6 +43,9 @@ class PsychometricFit:
         inside: whether the threshold lies within the times that were shown; outside them it is
             an unreliable extrapolation.
         points: (time ms, correct, trials).
+        raters: on staircases, each rater's own threshold in ms; the function is then that of a
+            rater in the middle, not the one of the points, which mix raters.
+        between_std: on staircases, the standard deviation of log10 thresholds between raters.
     """
 
     threshold_ms: float
@@ -48,6 +54,8 @@ class PsychometricFit:
     width: float
     inside: bool
     points: tuple[tuple[float, int, int], ...]
+    raters: Mapping[str, float] = field(default_factory=dict)
+    between_std: float | None = None
 
     def at(self, milliseconds: Numbers) -> Numbers:
         """Returns the fitted probability of a correct answer at these times."""
@@ -65,7 +73,8 @@ def fit_threshold(
     The function is fitted to the share correct, with a weight of one half for the real images and
     for this source's at every time: without any sensitivity it is one half, whatever the raters'
     bias. Each end of the interval is the outer one of psignifit's and the raters' bootstrap, which
-    is centered on psignifit's threshold on the logarithm of time.
+    is centered on psignifit's threshold on the logarithm of time. On staircases with at least two
+    raters, the threshold is the geometric mean of the raters' own.
 
     Args:
         judgements: trials of the source and of real images.
@@ -81,6 +90,8 @@ def fit_threshold(
     levels = np.unique(np.round(part.asked_ms, 3))
     if len(levels) < 4:
         return None
+    if len(stairs) and len(np.unique(stairs.rater)) > 1:
+        return _fit_staircases(levels, part, resampling.confidence)
     flags = _flag_levels(part, levels)
     correct, trials = _balance(*flags.sum(axis=2).astype(np.float64))
     shown = trials > 0
@@ -132,6 +143,25 @@ def fit_psychometric(
         width=float(estimate["width"]),
         inside=bool(data[0, 0] <= estimate["threshold"] <= data[-1, 0]),
         points=tuple(points),
+    )
+
+
+def _fit_staircases(levels: Numbers, stairs: Judgements, confidence: float) -> PsychometricFit:
+    fit = fit_raters(stairs, confidence)
+    here = np.isclose(stairs.asked_ms, levels[:, None], atol=1e-3)
+    low, high = (float(10**end) for end in fit.interval)
+    return PsychometricFit(
+        threshold_ms=float(10**fit.log_threshold),
+        interval_ms=(low, high),
+        lapse=fit.lapse,
+        width=float(fit.std * _WIDTH_IN_SIGMAS),
+        inside=bool(np.log10(levels[0]) <= fit.log_threshold <= np.log10(levels[-1])),
+        points=tuple(
+            (float(level), int(stairs.correct[at].sum()), int(at.sum()))
+            for level, at in zip(levels, here, strict=True)
+        ),
+        raters={rater: float(10**theta) for rater, theta in fit.by_rater.items()},
+        between_std=fit.between_std,
     )
 
 

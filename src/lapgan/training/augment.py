@@ -9,12 +9,14 @@ References:
     of an image of a few pixels.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["augment"]
+__all__ = ["augment", "augment_pair"]
 
 # The longest shift, as a fraction of the side.
 _SHIFT = 1 / 8
@@ -36,25 +38,58 @@ def augment(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     Returns:
         Images of the same shape; gradients pass through.
     """
-    return _shift(_recolor(images))
+    return _draw_change(images).apply(images)
 
 
-def _recolor(x: Tensor) -> Tensor:
-    x = x + _uniform(x, -0.5, 0.5)
-    pixel = x.mean(dim=1, keepdim=True)
-    x = pixel + _uniform(x, 0, 2) * (x - pixel)
-    whole = x.mean(dim=(1, 2, 3), keepdim=True)
-    return whole + _uniform(x, 0.5, 1.5) * (x - whole)
+def augment_pair(
+    images: Float[Tensor, "b 3 h w"], low: Float[Tensor, "b 3 h w"]
+) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 3 h w"]]:
+    """Changes each image and its low-pass image by the same amounts; see `augment`."""
+    change = _draw_change(images)
+    return change.apply(images), change.apply(low)
 
 
-def _shift(x: Tensor) -> Tensor:
-    return _shift_rows(_shift_rows(x).mT).mT
+@dataclass(frozen=True)
+class _Change:
+    """What is done to each of n images.
+
+    Args:
+        brightness: b, (n, 1, 1, 1).
+        saturation: s.
+        contrast: c.
+        first_row: the first row that is kept of the padded image.
+        first_column: likewise.
+    """
+
+    brightness: Tensor
+    saturation: Tensor
+    contrast: Tensor
+    first_row: Tensor
+    first_column: Tensor
+
+    def apply(self, x: Tensor) -> Tensor:
+        x = x + self.brightness
+        pixel = x.mean(dim=1, keepdim=True)
+        x = pixel + self.saturation * (x - pixel)
+        whole = x.mean(dim=(1, 2, 3), keepdim=True)
+        x = whole + self.contrast * (x - whole)
+        return _shift_rows(_shift_rows(x, self.first_row).mT, self.first_column).mT
 
 
-def _shift_rows(x: Tensor) -> Tensor:
-    n, _, height, _ = x.shape
+def _draw_change(x: Tensor) -> _Change:
+    return _Change(
+        _uniform(x, -0.5, 0.5), _uniform(x, 0, 2), _uniform(x, 0.5, 1.5),
+        _draw_shift(x, x.shape[2]), _draw_shift(x, x.shape[3]),
+    )  # fmt: skip
+
+
+def _draw_shift(x: Tensor, side: int) -> Tensor:
+    return torch.randint(0, 2 * int(_SHIFT * side) + 1, (len(x), 1, 1, 1), device=x.device)
+
+
+def _shift_rows(x: Tensor, first: Tensor) -> Tensor:
+    height = x.shape[2]
     shift = int(_SHIFT * height)
-    first = torch.randint(0, 2 * shift + 1, (n, 1, 1, 1), device=x.device)
     rows = first + torch.arange(height, device=x.device)[:, None]
     return F.pad(x, (0, 0, shift, shift)).gather(2, rows.expand_as(x))
 

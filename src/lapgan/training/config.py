@@ -86,6 +86,7 @@ class RunConfig:
         compile: whether G and D are compiled; None for what the run was begun with, or else the
             default of `lapgan.compilation.choose_compiled`.
         on_invalid: `stop` at images that cannot be used, or `skip` them.
+        workers: processes that decode a stream (`stream:SOURCE`); 0 for a thread.
         intervals: how often to report.
         select: keeps the best averaged G of each level by this criterion beside the last one; see
             `lapgan.selection`.
@@ -106,6 +107,7 @@ class RunConfig:
     precision: str = "auto"
     compile: bool | None = None
     on_invalid: OnInvalid = "stop"
+    workers: int = 0
     intervals: LogIntervals = field(default_factory=LogIntervals)
     select: Criterion | None = None
 

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from lapgan.cascade import Cascade
 from lapgan.compute import Compute
-from lapgan.data import Images
+from lapgan.data import Images, ImageStream
 from lapgan.errors import LapganError
 from lapgan.files import write_json
 from lapgan.recipe import Recipe, check_recipe
@@ -43,7 +43,7 @@ class RunIdentity:
 
     recipe: Recipe
     seed: int
-    images: Images
+    images: Images | ImageStream
     compute: Compute
 
     def content(self) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Recipe]:
     return recorded, recipe
 
 
-def _are_same(recorded: Mapping[str, Any], images: Images) -> bool:
+def _are_same(recorded: Mapping[str, Any], images: Images | ImageStream) -> bool:
     if recorded["fingerprint"] == images.fingerprint:
         return True
     return bool(images.content) and recorded.get("content") == images.content

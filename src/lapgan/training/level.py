@@ -248,7 +248,7 @@ class LevelTask:
         training, nets = self.recipe.training, state.nets
         epochs = state.images_seen / self.batches.epoch
         progress = self.budget.spent(state.images_seen, state.seconds)
-        scale = 0.5**state.rollbacks
+        scale = self.level.rate * 0.5**state.rollbacks
         if training.warm_up:
             scale *= min(1.0, (state.images_seen // training.batch + 1) / training.warm_up)
         schedule = training.optimiser
@@ -275,7 +275,7 @@ class LevelTask:
 
     def _candidates(self, images_seen: int) -> tuple[Tensor, ...]:
         """Draws further noise for the supervised term, where it takes the best of several."""
-        generator = torch.Generator().manual_seed(self._seed_after(images_seen) ^ 2)
+        generator = self.compute.generator(self._seed_after(images_seen) ^ 2)
         noise, batch, size = self.level.noise, self.recipe.training.batch, self.level.size
         return tuple(
             self.compute.place(_part_of_rank(noise.sample(batch, size, generator)))

@@ -22,18 +22,18 @@ _MEMORY = 0.25
 _CHUNK = 4096
 
 
-def place_batches(batches: Batches, compute: Compute, at_once: int = 1) -> TrainingSet:
+def place_batches(batches: TrainingSet, compute: Compute, at_once: int = 1) -> TrainingSet:
     """Puts the training images on a CUDA device if they fit.
 
-    They fit if they take at most a quarter of its free memory. Elsewhere, and if they do not fit,
-    minibatches are read by the processor and sent as they are, 8 bits per value.
+    They fit if they take at most a quarter of its free memory. Elsewhere, if they do not fit, and
+    from a stream, minibatches are read by the processor and sent as they are, 8 bits per value.
 
     Args:
         batches: the training examples.
         compute: where the nets run.
         at_once: how many levels are trained at once, each with images of its own.
     """
-    if compute.device.type != "cuda":
+    if compute.device.type != "cuda" or not isinstance(batches, Batches):
         return batches
     free, _ = torch.cuda.mem_get_info(compute.device)
     if at_once * batches.images.pixels.nbytes > _MEMORY * free:

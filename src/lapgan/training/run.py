@@ -6,11 +6,10 @@ from pathlib import Path
 
 import torch
 
-from lapgan.batches import check_image_size
 from lapgan.cascade import Cascade
 from lapgan.compilation import choose_compiled
 from lapgan.compute import Compute, choose_compute
-from lapgan.data import Images, hold_out_images, open_images
+from lapgan.data.sources.base import STREAM
 from lapgan.distributed import Ranks, decide_together, join_ranks, main_rank_first
 from lapgan.errors import LapganError
 from lapgan.files import resolve_data_path
@@ -18,7 +17,6 @@ from lapgan.recipe import Recipe
 from lapgan.run_folder import RunFolder
 from lapgan.training.callbacks import Callback
 from lapgan.training.config import RunConfig, data_source
-from lapgan.training.examples import training_batches
 from lapgan.training.folder import (
     RunIdentity,
     assemble,
@@ -26,6 +24,7 @@ from lapgan.training.folder import (
     recorded_compile,
     recorded_precision,
 )
+from lapgan.training.opening import TrainingImages, open_training_images, training_set
 from lapgan.training.schedule import train_levels
 from lapgan.training.selection import open_held_out
 from lapgan.training.signals import stop_signals
@@ -102,14 +101,7 @@ def _open(config: RunConfig) -> tuple[RunConfig, RunIdentity]:
     recipe = config.recipe
     source = data_source(config.data, recipe)
     _check_place(config.out, source)
-    images = open_images(
-        source,
-        on_invalid=config.on_invalid,
-        check_size=lambda name, size: check_image_size(
-            name, size, recipe.sizes[0], corners=recipe.data.crop == "corners"
-        ),
-    )
-    images, _ = hold_out_images(images, recipe.data.hold_out)
+    images = open_training_images(source, recipe, config.on_invalid)
     _check_images(config, images)
     if config.select is not None:
         open_held_out(config.select, source, images, recipe, config.on_invalid)
@@ -140,8 +132,8 @@ def _check_ranks(config: RunConfig, ranks: Ranks) -> None:
         )
 
 
-def _check_images(config: RunConfig, images: Images) -> None:
-    training_batches(config.recipe, images, config.seed)
+def _check_images(config: RunConfig, images: TrainingImages) -> None:
+    training_set(config.recipe, images, config.seed)
     if config.recipe.data.classes and not images.class_names:
         raise LapganError(
             f"{images.name}: recipe {config.recipe.name} is class-conditional (data.classes = "
@@ -150,7 +142,7 @@ def _check_images(config: RunConfig, images: Images) -> None:
         )
 
 
-def _check_nets(recipe: Recipe, images: Images) -> None:
+def _check_nets(recipe: Recipe, images: TrainingImages) -> None:
     """Builds the nets of every level, so that none is refused after others were trained."""
     num_classes = len(images.class_names) if recipe.data.classes else 0
     with torch.random.fork_rng(devices=[]):
@@ -164,7 +156,7 @@ def _check_nets(recipe: Recipe, images: Images) -> None:
 
 def _check_place(out: Path, source: str) -> None:
     """Raises a LapganError if the sheets of a run would become images of its own data."""
-    folder = resolve_data_path(source)
+    folder = resolve_data_path(source.removeprefix(STREAM))
     if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
         raise LapganError(
             f"--out {out}: lies in the folder of the data ({folder}), where the run's sheets of "
@@ -172,6 +164,6 @@ def _check_place(out: Path, source: str) -> None:
         )
 
 
-def _describe_data(config: RunConfig, images: Images) -> str:
+def _describe_data(config: RunConfig, images: TrainingImages) -> str:
     unused = ", not used" if images.class_names and not config.recipe.data.classes else ""
     return f"data: {images.describe()}{unused}"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lapgan.compute import choose_compute
-from lapgan.data import Images, hold_out_images, open_images
+from lapgan.data import Images
 from lapgan.distributed import current_ranks, decide_together
 from lapgan.errors import LapganError
 from lapgan.normalization import Normalization
@@ -20,11 +20,16 @@ from lapgan.recipe import LevelRecipe
 from lapgan.run_folder import RunFolder
 from lapgan.training.callbacks import Callback
 from lapgan.training.config import Budget, RunConfig, data_source
-from lapgan.training.examples import normalization_of, training_batches
 from lapgan.training.folder import lock
 from lapgan.training.level import LevelTask
 from lapgan.training.log import Record
 from lapgan.training.loop import train_task
+from lapgan.training.opening import (
+    TrainingImages,
+    open_training_images,
+    training_normalization,
+    training_set,
+)
 from lapgan.training.resident import place_batches
 from lapgan.training.selection import ScoredLevel, Selection, open_held_out, selection_of
 from lapgan.training.signals import stop_signals
@@ -33,7 +38,7 @@ __all__ = ["train_levels"]
 
 
 def train_levels(
-    config: RunConfig, images: Images, callback: Callback, stopped: Callable[[], bool]
+    config: RunConfig, images: TrainingImages, callback: Callback, stopped: Callable[[], bool]
 ) -> None:
     """Trains the selected levels.
 
@@ -47,7 +52,7 @@ def train_levels(
         LapganError: a level is trained by another process, or failed.
     """
     if config.jobs == 1 or len(config.selected_levels) == 1:
-        normalization = normalization_of(config.recipe, images)
+        normalization = training_normalization(config.recipe, images)
         for level in config.selected_levels:
             if not decide_together(stopped()):
                 _train_level(config, level, images, normalization, callback, stopped)
@@ -58,7 +63,7 @@ def train_levels(
 def _train_level(
     config: RunConfig,
     level: LevelRecipe,
-    images: Images,
+    images: TrainingImages,
     normalization: Normalization,
     callback: Callback,
     stopped: Callable[[], bool],
@@ -72,7 +77,9 @@ def _train_level(
         recipe=config.recipe,
         level=level,
         batches=place_batches(
-            training_batches(config.recipe, images, config.seed), compute, at_once
+            training_set(config.recipe, images, config.seed, workers=config.workers),
+            compute,
+            at_once,
         ),
         normalization=normalization.to(compute.device),
         folder=folder,
@@ -89,13 +96,13 @@ def _train_level(
 def _make_selection(
     config: RunConfig,
     level: LevelRecipe,
-    images: Images,
+    images: TrainingImages,
     normalization: Normalization,
     callback: Callback,
 ) -> Selection | None:
     """Makes the selection that a run asks for; warns of one that it does not go on with."""
     folder, criterion = RunFolder(config.out).part(level.name), config.select
-    if criterion is not None:
+    if criterion is not None and isinstance(images, Images):
         source = data_source(config.data, config.recipe)
         held_out = open_held_out(criterion, source, images, config.recipe, config.on_invalid)
         compute = choose_compute(config.device, config.precision)
@@ -186,9 +193,8 @@ def _work(config: RunConfig, name: str, threads: int, queue: "SimpleQueue[Any]")
     torch.set_num_threads(threads)
     try:
         source = data_source(config.data, config.recipe)
-        images = open_images(source, on_invalid=config.on_invalid)
-        images, _ = hold_out_images(images, config.recipe.data.hold_out)
-        normalization = normalization_of(config.recipe, images)
+        images = open_training_images(source, config.recipe, config.on_invalid)
+        normalization = training_normalization(config.recipe, images)
         with stop_signals() as stopped:
             level = config.recipe.level(name)
             _train_level(config, level, images, normalization, _QueueCallback(queue), stopped)

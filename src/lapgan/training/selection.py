@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from lapgan.compute import Compute
-from lapgan.data import Images, OnInvalid, open_images
+from lapgan.data import Images, ImageStream, OnInvalid, hold_out_images, open_images
 from lapgan.errors import LapganError
 from lapgan.files import append_line
 from lapgan.normalization import Normalization
@@ -128,26 +128,39 @@ def selection_of(folder: PartFolder, level: str) -> dict[str, Any] | None:
 
 
 def open_held_out(
-    criterion: Criterion, source: str, images: Images, recipe: Recipe, on_invalid: OnInvalid
+    criterion: Criterion,
+    source: str,
+    images: Images | ImageStream,
+    recipe: Recipe,
+    on_invalid: OnInvalid,
 ) -> Images:
-    """Opens the images that generators are scored on: the split `test` of the data.
+    """Opens the images that generators are scored on.
+
+    They are those that the recipe holds out (`data.hold_out`), or the split `test` of the data.
 
     Args:
         criterion: names the option in errors.
         source: the data.
         images: the training images.
-        recipe: whether classes matter.
+        recipe: how many images are held out, and whether classes matter.
         on_invalid: what to do about images that cannot be used.
 
     Raises:
-        LapganError: there is none, or it has other classes.
+        LapganError: there is none, it has other classes, or the training images are a stream.
     """
+    if not isinstance(images, Images):
+        raise LapganError(
+            f"--select {criterion.name}: scores need decoded images, and {images.name} is a "
+            "stream; leave out `stream:`, or leave out --select."
+        )
+    if recipe.data.hold_out:
+        return hold_out_images(open_images(source, on_invalid=on_invalid), recipe.data.hold_out)[1]
     try:
         held_out = open_images(source, split="test", on_invalid=on_invalid)
     except LapganError as error:
         raise LapganError(
             f"--select {criterion.name} needs held-out images, the split `test` of the data: "
-            f"{error} `lapgan prepare --hold-out` makes one."
+            f"{error} `lapgan prepare --hold-out` makes one, or set data.hold_out."
         ) from None
     if tuple(held_out.size) != tuple(images.size):
         raise LapganError(

@@ -1,8 +1,8 @@
 """How fast the levels of a recipe train on this machine, measured by some steps of each."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,13 @@ from lapgan.run_folder import PartFolder
 from lapgan.training.config import Budget
 from lapgan.training.examples import normalization_of, training_batches
 from lapgan.training.level import LevelState, LevelTask
+from lapgan.training.resident import place_batches
 
 __all__ = ["LevelSpeed", "measure_speeds"]
 
+# A larger minibatch is made smaller on a CPU, whose speed depends little on it.
+_CPU_BATCH = 32
+_ROUNDS = 20
 _IMAGES = 1000
 _CLASSES = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 # Corner crops are of images a little larger, as the paper's of CIFAR-10.
@@ -50,33 +54,45 @@ class LevelSpeed:
         return self.images / self.images_per_second / 60
 
 
-def measure_speeds(recipe: Recipe, compute: Compute, seconds: float = 2.0) -> Iterator[LevelSpeed]:
+def measure_speeds(
+    recipe: Recipe,
+    compute: Compute,
+    seconds: float = 2.0,
+    levels: Sequence[LevelRecipe] | None = None,
+) -> Iterator[LevelSpeed]:
     """Trains each level for some steps on random images and yields its speed, coarsest first.
 
-    Nothing is written. Sheets, checkpoints and the opening of real data are not counted. A
-    class-conditional recipe is measured with ten classes.
+    Nothing is written. Sheets, checkpoints and the opening of real data are not counted, nor what a
+    compiler gains. A class-conditional recipe is measured with ten classes.
 
     Args:
         recipe: the recipe.
         compute: where and in which precision.
-        seconds: how long to measure each level, after a first step that is not counted.
+        seconds: how long to measure each level at most, after its first steps, which count only if
+            there is no time for others.
+        levels: which to measure, coarsest first; all by default.
 
     Raises:
         LapganError: a net of the recipe cannot be built.
     """
     images = _draw_images(recipe)
-    for level in reversed(recipe.levels):
-        yield _measure(recipe, level, images, compute, seconds)
+    compute = replace(compute, compiled=False)
+    for level in reversed(recipe.levels) if levels is None else levels:
+        speed = _measure(recipe, level, images, compute, seconds)
+        if compute.device.type == "cuda":
+            # Levels may be trained by other processes on the same device.
+            torch.cuda.empty_cache()
+        yield speed
 
 
 def _measure(
     recipe: Recipe, level: LevelRecipe, images: Images, compute: Compute, seconds: float
 ) -> LevelSpeed:
     task = LevelTask(
-        recipe=recipe,
+        recipe=_shrink_batch(recipe) if compute.device.type == "cpu" else recipe,
         level=level,
-        batches=training_batches(recipe, images, seed=0),
-        normalization=normalization_of(recipe, images),
+        batches=place_batches(training_batches(recipe, images, seed=0), compute),
+        normalization=normalization_of(recipe, images).to(compute.device),
         folder=PartFolder(Path()),
         budget=Budget(recipe.training.images),
         seed=0,
@@ -98,24 +114,44 @@ def _measure(
     )
 
 
+def _shrink_batch(recipe: Recipe) -> Recipe:
+    batch = min(recipe.training.batch, _CPU_BATCH)
+    return recipe.model_copy(
+        update={"training": recipe.training.model_copy(update={"batch": batch})}
+    )
+
+
 def _time_steps(task: LevelTask, state: LevelState, seconds: float) -> float:
-    """Returns images per second over whole rounds of steps: a penalty comes once in a round."""
-    penalty = task.level.penalty
-    steps = 1 if penalty is None else penalty.every
-    _step(task, state, steps)
-    before, begun = state.images_seen, time.perf_counter()
-    while True:
-        _step(task, state, steps)
-        elapsed = time.perf_counter() - begun
-        if elapsed >= seconds:
-            return (state.images_seen - before) / elapsed
+    """Returns images per second; a penalty counts as often as it is due."""
+    batch, penalty = task.recipe.training.batch, task.level.penalty
+    every = 1 if penalty is None else penalty.every
+    # The penalty is due in the first step, and not in the second.
+    places = [0] if every == 1 else [0, batch]
+    first = [_time_step(task, state, place) for place in places]
+    rounds: list[list[float]] = []
+    begun = time.perf_counter()
+    while len(rounds) < _ROUNDS and time.perf_counter() - begun < seconds - sum(first) / 2:
+        rounds.append([_time_step(task, state, place) for place in places])
+    means = [sum(column) / len(column) for column in zip(*(rounds or [first]), strict=True)]
+    period: float = means[0] + (every - 1) * means[-1]
+    return batch * every / period
 
 
-def _step(task: LevelTask, state: LevelState, steps: int) -> None:
-    for _ in range(steps):
-        task.step(state)
-    if task.compute.device.type == "cuda":
-        torch.cuda.synchronize(task.compute.device)
+def _time_step(task: LevelTask, state: LevelState, images_seen: int) -> float:
+    """Returns the seconds of the step after so many images, which decide what is due in it."""
+    state.images_seen = images_seen
+    _wait(task.compute.device)
+    begun = time.perf_counter()
+    task.step(state)
+    _wait(task.compute.device)
+    return time.perf_counter() - begun
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def _draw_images(recipe: Recipe) -> Images:

@@ -12,13 +12,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lapgan.models.contracts import Discriminator, FeatureMaps
+from lapgan.models.contracts import Discriminator, FeatureMaps, SupportsPairs
 from lapgan.objectives.contract import Objective
 from lapgan.optimizers import update_weights
 from lapgan.penalty import Penalty
 from lapgan.pyramid import image_of
 from lapgan.supervised import Distance
-from lapgan.training.augment import augment
+from lapgan.training.augment import augment, augment_pair
 from lapgan.training.examples import Examples
 from lapgan.training.freezing import active_dropouts, disable, freeze
 from lapgan.training.reconstruction import measure_distance
@@ -322,6 +322,9 @@ def add_noise(x: Tensor, std: float) -> Tensor:
 
 def _features(net: nn.Module, high: Tensor, low: Tensor | None, terms: Terms) -> FeatureMaps:
     discriminator = cast(Discriminator, net)
-    if terms.augment:
-        return discriminator.features(augment(image_of(high, low)), None)
-    return discriminator.features(high, low)
+    if not terms.augment:
+        return discriminator.features(high, low)
+    image = image_of(high, low)
+    if low is not None and isinstance(discriminator, SupportsPairs):
+        return discriminator.pair_features(*augment_pair(image, low))
+    return discriminator.features(augment(image), None)

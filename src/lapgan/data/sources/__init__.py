@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import cast
 
-from lapgan.data.sources.base import Item, Source, SourceModule
+from lapgan.data.sources.base import STREAM, Item, Source, SourceModule
 from lapgan.errors import LapganError
 from lapgan.files import resolve_data_path
 
 __all__ = ["SOURCES", "Item", "Source", "describe_sources", "find_source"]
 
-SOURCES = ("dead_leaves", "hub", "cifar10", "stl10", "parquet", "npz", "folder")
+SOURCES = ("dead_leaves", "hub", "cifar10", "stl10", "lsun", "parquet", "tar", "npz", "folder")
 
 
 def find_source(text: str, split: str) -> Source:
@@ -53,6 +53,11 @@ def _modules() -> Iterator[SourceModule]:
 def _describe_failure(text: str) -> str:
     if not text:
         return "The source of images is empty."
+    if text.startswith(STREAM):
+        return (
+            f"{text}: `{STREAM}` is for `lapgan train`; here every image must be at hand. Leave "
+            "the word out, or prepare a part of the images with `lapgan prepare --n`."
+        )
     if resolve_data_path(text).exists():
         return f"{text}: this file is not a source of images."
     if glob.has_magic(text):

@@ -9,9 +9,25 @@ from numpy.typing import NDArray
 
 from lapgan.sizes import Size
 
-__all__ = ["Content", "Item", "Source", "SourceModule"]
+__all__ = ["STREAM", "Content", "Item", "Reduced", "Source", "SourceModule"]
 
-Content = bytes | Path | NDArray[np.uint8]
+STREAM = "stream:"
+"""What a source begins with that is decoded while it is used; see `lapgan.data.streams`."""
+
+
+class Reduced(NamedTuple):
+    """An encoded image that is cropped and reduced to a size when it is decoded.
+
+    Args:
+        encoded: an image file.
+        size: height and width, in pixels.
+    """
+
+    encoded: bytes
+    size: Size
+
+
+Content = bytes | Path | NDArray[np.uint8] | Reduced
 
 
 class Item(NamedTuple):
@@ -19,7 +35,8 @@ class Item(NamedTuple):
 
     Args:
         name: where the image is, for messages.
-        content: an encoded image file, the path of one, or uint8 (H, W, 3) RGB pixels.
+        content: an encoded image file, the path of one, uint8 (H, W, 3) RGB pixels, or an image
+            file that is to be reduced.
         label: the index of its class, None if it has no label.
     """
 

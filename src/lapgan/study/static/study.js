@@ -5,12 +5,15 @@ import { Painter, estimateRefresh, expose } from "./exposure.js";
 const token = location.hash.slice(1) || localStorage.getItem("lapgan-study-token") || "";
 const forget = () => Object.values(STORED).forEach((key) => localStorage.removeItem(key));
 const stage = document.getElementById("stage");
+const texts = JSON.parse(stage.dataset.texts);
 const jsPsych = jsPsychModule.initJsPsych({ display_element: stage });
 const STORED = { token: "lapgan-study-token", shown: "lapgan-study-shown", pending: "lapgan-study-pending" };
 const SIDES = { ArrowLeft: "left", KeyF: "left", ArrowRight: "right", KeyJ: "right" };
 const images = new Map();
 let state = {}; // the server's view of this sitting
+const RETURN_SECONDS = 15;
 let refreshHz = 60;
+let returning; // timer of the way back to the service that sent the rater
 let arriving = true;
 
 // ---- server -----------------------------------------------------------------------------------
@@ -31,7 +34,7 @@ async function call(path, body) {
         return { status: response.status, data: await response.json() };
       }
     } catch { /* no connection: try again */ }
-    tell("The connection is lost. Trying again; nothing is lost…");
+    tell(texts.offline);
     await sleep(wait * (0.5 + Math.random())); // not all raters at once after an outage
   }
 }
@@ -62,7 +65,7 @@ async function resend() {
 // ---- page -------------------------------------------------------------------------------------
 
 const tell = (text) => { document.getElementById("status").textContent = text; };
-const word = (side) => ((side === "left") === state.real_left ? "real" : "fake");
+const judgement = (side) => ((side === "left") === state.real_left ? "real" : "fake");
 
 function showProgress() {
   const share = state.total ? state.done / state.total : 0;
@@ -72,28 +75,44 @@ function showProgress() {
 
 function show(id, place = jsPsych.getDisplayElement() ?? stage) {
   place.replaceChildren(document.getElementById(id).content.cloneNode(true));
-  const texts = { block: state.block, code: state.code, address: `${location.origin}/sitting#${token}` };
+  const values = {
+    block: state.block,
+    code: state.code,
+    address: `${location.origin}/sitting#${token}`,
+    completion: state.completion?.code,
+    seconds: RETURN_SECONDS,
+  };
   for (const node of stage.querySelectorAll("[data-text]")) {
-    node.textContent = texts[node.dataset.text];
-    if (node.tagName === "A") node.href = texts[node.dataset.text];
+    node.textContent = values[node.dataset.text];
+    if (node.tagName === "A") node.href = values[node.dataset.text];
   }
   for (const node of stage.querySelectorAll("[data-side]")) {
     const { side } = node.dataset;
     const key = document.createElement("kbd");
     key.textContent = side === "left" ? "←" : "→";
-    node.replaceChildren(word(side));
+    node.replaceChildren(texts[judgement(side)]);
     node[side === "left" ? "prepend" : "append"](key);
-    node.dataset.answer = word(side);
+    node.dataset.answer = judgement(side);
   }
   for (const button of stage.querySelectorAll("[data-withdraw]")) button.addEventListener("click", withdraw);
 }
 
 async function withdraw() {
-  if (!window.confirm("Delete all your answers? This cannot be undone.")) return;
+  clearTimeout(returning);
+  if (!window.confirm(texts.delete)) return;
   const { status } = await call("/api/withdraw", {});
   if (status !== 200) return;
   forget();
   show("removed", stage);
+}
+
+// Sends raters back to the service that they came from, unless they delete their answers first.
+function goBack(url) {
+  const link = stage.querySelector("[data-return]");
+  if (!url || !link) return;
+  link.href = url;
+  link.focus();
+  returning = setTimeout(() => location.assign(url), 1000 * RETURN_SECONDS);
 }
 
 // jsPsych builds its trials from classes like this one.
@@ -127,14 +146,14 @@ async function loadImages() {
 
 // Listens for one answer by key, finger or mouse that came no sooner than `since`.
 function listen(since = 0) {
-  stage.querySelector(".question").textContent = "Real or fake?";
+  stage.querySelector(".question").textContent = texts.question;
   return new Promise((resolve) => {
     const buttons = stage.querySelectorAll("button[data-side]");
     const done = (side, input, time) => {
       document.removeEventListener("keydown", onKey);
       for (const button of buttons) button.disabled = true;
       stage.querySelector(`button[data-side=${side}]`).classList.add("chosen");
-      resolve({ answer: word(side), input, time });
+      resolve({ answer: judgement(side), input, time });
     };
     const onKey = (event) => {
       if (event.repeat || event.ctrlKey || event.altKey || event.metaKey) return;
@@ -154,7 +173,7 @@ function listen(since = 0) {
 async function feedback(answer) {
   const line = stage.querySelector(".question");
   const right = answer === state.truth;
-  line.textContent = `${right ? "Right" : "No"}: that was ${state.truth}.`;
+  line.textContent = texts[right ? "right" : "wrong"].replace("{word}", texts[state.truth]);
   line.classList.add(right ? "right" : "wrong");
   await sleep(1200);
 }
@@ -189,10 +208,11 @@ const Exposure = plugin("exposure", async () => {
 const Prepare = plugin("prepare", async () => {
   show("ready");
   while (!await loadImages().then(() => true, () => false)) {
-    stage.querySelector(".note").textContent = "The pictures cannot be loaded. Trying again…";
+    stage.querySelector(".note").textContent = texts.loading;
     await sleep(1000);
   }
   refreshHz = await estimateRefresh();
+  if (arriving) await call("/api/screen", { window_width: innerWidth, window_height: innerHeight, pixel_ratio: devicePixelRatio });
   arriving = false;
 });
 
@@ -221,5 +241,6 @@ resend().then(refresh).then(async () => {
   history.replaceState(null, "", `#${token}`);
   await jsPsych.run([block]);
   show(state.lost ? "lost" : "thanks", stage);
+  goBack(state.completion?.url);
   return forget(); // the next person at this computer starts anew
 });

@@ -2,7 +2,7 @@
 
 const EVERY = 5000;
 const SVG = "http://www.w3.org/2000/svg";
-const WIDTH = 300, HEIGHT = 150, LEFT = 42, RIGHT = 8, TOP = 8, BOTTOM = 20;
+const WIDTH = 300, HEIGHT = 150, LEFT = 48, RIGHT = 8, TOP = 8, BOTTOM = 20;
 // Title, the figures of the log with their names, and the axis if it is a special one.
 const CHARTS = [
   ["Loss", [["loss_d", "D"], ["loss_g", "G"]]],
@@ -32,7 +32,11 @@ const draw = (tag, attributes, text) => {
   if (text !== undefined) element.textContent = text;
   return element;
 };
-const short = (value) => value === null || value === undefined ? "n/a" : Number(value.toPrecision(3)).toString();
+const short = (value) => {
+  if (value === null || value === undefined) return "n/a";
+  const rounded = Number(value.toPrecision(3));
+  return rounded && Math.abs(rounded) < 0.001 ? rounded.toExponential() : rounded.toString();
+};
 const title = (part) => part.name === "classifier" ? "Classifier" : `Level ${part.name}`;
 const kimg = (images) => `${(images / 1000).toLocaleString("en", { maximumFractionDigits: 1 })} thousand images`;
 
@@ -53,7 +57,7 @@ function line(xs, ys, toX, toY) {
 
 function chart([name, lines, axis], curves) {
   const logarithmic = axis === "logarithmic";
-  const present = lines.filter(([key]) => curves[key]?.some((value) => value !== null));
+  const present = lines.filter(([key]) => curves[key]?.some((value) => value)); // a penalty that there is not is 0
   if (!present.length) return null;
   const scale = logarithmic ? Math.log10 : (value) => value;
   const xs = curves.images_seen;
