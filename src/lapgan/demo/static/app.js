@@ -176,7 +176,10 @@ function draw() {
   output.setAttribute("aria-busy", !lacks);
   $("status").classList.remove("wrong");
   $("status").textContent = lacks ? "Choose a picture." : "Drawing…";
-  if (lacks) return output.replaceChildren();
+  if (lacks) {
+    waiting = {}; // what is still drawn for another view has no place here
+    return output.replaceChildren();
+  }
   job = jobs[state.view](manifest, state, pixels);
   if (state.view === "grow") output.replaceChildren();
   else arrange(pixels);
