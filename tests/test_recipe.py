@@ -94,6 +94,7 @@ def test_keys_are_overridden_with_values_as_in_toml():
         ("training.bach=64", r"training\.bach: unknown key; did you mean 'batch'\?"),
         ("levels.28.generator.mapz=3", r"levels\.28\.generator\.mapz: unknown key"),
         ("levels.28.generator.maps=0", r"levels\.28\.generator\.maps: .*greater than 0, found 0"),
+        (f"levels.28.generator.maps=1{30 * '0'}", r"levels\.28\.generator\.maps: .*less than or"),
         ("training.batch=127", r"training\.batch: .*multiple of 2, found 127"),
         ("training.optimiser.momentum=2", r"training\.optimiser\.momentum: .*found 2"),
         ("pyramid.operator=haar", r"pyramid\.operator: .*burt-adelson.*found 'haar'"),

@@ -26,7 +26,8 @@ __all__ = [
     "validate",
 ]
 
-Count = Annotated[int, Field(gt=0)]
+# Numbers beyond 64 bits are none of images, units or maps.
+Count = Annotated[int, Field(gt=0, le=2**62)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -135,3 +135,9 @@ def test_an_image_beyond_the_limit_says_how_large_is_too_large(pixels, encode, m
     np.testing.assert_array_equal(decode(encode(pixels())), pixels())
     with pytest.raises(InvalidImageError, match=r"is larger than 0 megapixels. Reduce it"):
         decode(encode(pixels(height=9, width=9)))
+
+
+def test_an_empty_file_is_called_empty(tmp_path):
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(InvalidImageError, match="is empty"):
+        decode(tmp_path / "empty.png")

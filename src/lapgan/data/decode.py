@@ -89,7 +89,7 @@ def fit_image(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
 
 @contextmanager
 def _open(content: bytes | Path) -> Iterator[ImageFile.ImageFile]:
-    if content == b"":
+    if content == b"" or (isinstance(content, Path) and _is_empty(content)):
         raise InvalidImageError("is empty. Restore the file or remove it")
     try:
         file = BytesIO(content) if isinstance(content, bytes) else content
@@ -109,6 +109,10 @@ def _open(content: bytes | Path) -> Iterator[ImageFile.ImageFile]:
     except Exception as error:  # Pillow's readers raise almost anything on broken files
         detail = getattr(error, "strerror", None) or error
         raise InvalidImageError(f"cannot be read ({detail}). Restore it or remove it") from error
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size == 0
 
 
 def _open_file(file: BytesIO | Path) -> ImageFile.ImageFile:

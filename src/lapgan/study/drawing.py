@@ -76,7 +76,7 @@ def _pick(pixels: Pixels, count: int, source: object, rng: np.random.Generator) 
     if len(pixels) < count:
         raise LapganError(
             f"{source}: {len(pixels)} images, expected at least {count}. Choose a larger source, "
-            "or lower images_per_source."
+            "or lower images_per_source in a study.toml (--recipe)."
         )
     indices = rng.permutation(len(pixels))[:count]
     return np.ascontiguousarray(pixels[indices].transpose(0, 2, 3, 1))

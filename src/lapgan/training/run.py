@@ -152,6 +152,11 @@ def _check_nets(recipe: Recipe, images: TrainingImages) -> None:
                 level.build_discriminator(num_classes)
             except LapganError as error:
                 raise LapganError(f"recipe {recipe.name}: levels.{level.name}: {error}") from None
+            except (RuntimeError, MemoryError, OverflowError) as error:
+                raise LapganError(
+                    f"recipe {recipe.name}: levels.{level.name}: the nets cannot be built in this "
+                    f"machine's memory ({str(error).splitlines()[0]}); choose smaller ones."
+                ) from error
 
 
 def _check_place(out: Path, source: str) -> None:
