@@ -73,7 +73,7 @@ def train(config: RunConfig, callback: Callback | None = None) -> Cascade | None
     return cascade
 
 
-def _announce(config: RunConfig, images: Images, callback: Callback) -> None:
+def _announce(config: RunConfig, images: TrainingImages, callback: Callback) -> None:
     """Says what was found in the data, and which levels will be trained."""
     callback.opened(_describe_data(config, images))
     callback.planned([(level.name, config.budget(level)) for level in config.selected_levels])
