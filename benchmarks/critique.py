@@ -265,6 +265,74 @@ def everything(
     table(out)
 
 
+@app.command("reference")
+def reference(
+    out: Annotated[Path, typer.Option()],
+    images: Annotated[int, typer.Option(help="Images for the distance.")] = 1500,
+) -> None:
+    """Measures the distance of what needs no training: held-out images, and residuals of zero.
+
+    It takes the normalization from any variant that was trained.
+    """
+    from lapgan.data import open_images
+    from lapgan.evaluation.features.extract import extract_features, load_extractor
+    from lapgan.evaluation.metrics.frechet import frechet_distance
+    from lapgan.evaluation.real import read_crops
+    from lapgan.files import write_json
+    from lapgan.pyramid import upsample
+
+    folder = next(path.parent for path in sorted(out.glob("*/result.json")))
+    variant = json.loads((folder / "result.json").read_text())["variant"]
+    photographs = read_crops(open_images("cifar10", split="test"), range(images), (28, 28))
+    cascade = cascade_of(variant, folder, photographs)
+    coarse = cascade.levels[1].generator.photographs
+    low = upsample(coarse, cascade.sizes[0], cascade.operator)
+    shown = {
+        "held-out images": images_at_level("test", 0, images, cascade),
+        "residual of zero": cascade.normalization.denormalize(low),
+    }
+    real, extractor = real_features(images, cascade, out), load_extractor()
+    values = {
+        name: frechet_distance(real, extract_features(pixels, extractor)).value
+        for name, pixels in shown.items()
+    }
+    write_json(out / "reference.json", values)
+    print(values)
+
+
+@app.command("shown")
+def shown(
+    models: Annotated[list[str], typer.Argument(help="Model or run, as MODEL:SIZE.")],
+    draws: Annotated[int, typer.Option()] = 2048,
+    lows: Annotated[int, typer.Option(help="Low-pass images.")] = 4,
+    seed: int = 0,
+) -> None:
+    """Prints how many bits of its noise a level of a trained model shows."""
+    from lapgan.cascade import Cascade
+    from lapgan.evaluation.metrics.noise_use import measure_noise_use
+    from lapgan.pyramid import upsample
+
+    print("| model | noise | rank | at least | at most | directions |")
+    print("|---" * 6 + "|")
+    for text in models:
+        name, _, level = text.rpartition(":")
+        cascade = Cascade.load(name)
+        k = cascade.recipe.level_names.index(level)
+        # One in so many of a block, so that classes differ.
+        stages = next(iter(cascade.stages(64, seed)))
+        chosen = slice(0, 64, 64 // lows)
+        coarse = stages[len(cascade.levels) - 2 - k].image.clone()[chosen]
+        labels = cascade.labels(64)
+        use = measure_noise_use(
+            cascade, k, upsample(coarse, cascade.sizes[k], cascade.operator),
+            None if labels is None else labels[chosen], draws, seed,
+        )  # fmt: skip
+        rank = cascade.levels[k].noise.covariance_rank(cascade.sizes[k])
+        cells = [f"{name} at {level}", f"{use.entropy:,.0f}", f"{rank:,}"]
+        cells += [f"{x.value:,.0f} ± {x.error:,.0f}" for x in (use.lower, use.upper, use.dimension)]
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
 def describe(path: Path) -> str:
     """Returns one line of a result."""
     row = json.loads(path.read_text())

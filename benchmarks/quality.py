@@ -2,7 +2,7 @@
 
     pip install torchgan diffusers      # on CUDA also lightweight-gan and stylegan2-pytorch
     LAPGAN_DATA=... python benchmarks/quality.py all --out quality [--device cpu]
-        [--minutes 5,15,30] [--seeds 0] [--models cifar10-cc-cpu,paper-cifar10,dcgan,ddpm]
+        [--minutes 5,15,30] [--seeds 0] [--models cifar10-cc-small,dcgan,ddpm]
         [--n 1500,5000] [--jobs 2]
 
 A model is a peer (`peers.py`), or a recipe with changes: `cifar10-cc-small:training.batch=64`.
@@ -33,7 +33,7 @@ import typer
 app = typer.Typer(add_completion=False)
 
 _MODELS = {
-    "cpu": "cifar10-cc-cpu,cifar10-cc-small,cifar10-small,paper-cifar10,gan-baseline,dcgan,ddpm",
+    "cpu": "cifar10-cc-small,cifar10-small,paper-cifar10,gan-baseline,dcgan,ddpm",
     "cuda": "cifar10-cc,cifar10,paper-cifar10,gan-baseline,dcgan,ddpm,stylegan2,lightweight-gan",
 }
 

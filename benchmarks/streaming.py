@@ -1,17 +1,19 @@
-"""A stream against the memory-mapped images: images per second, CPU time, peak memory.
+"""What a stream costs beside the memory-mapped images: CPU time, images per second, memory.
 
-    python benchmarks/streaming.py cifar10 --recipe paper-cifar10 --level 14 [--seconds 20]
+    python benchmarks/streaming.py cifar10 --recipe paper-cifar10 [--n 2000] [--steps 20]
 
-Writes the training images as tar shards, reads a whole epoch of them and checks that each image
-came once, then trains the same level from both by turns, each time in a process of its own, so that
-the ratio holds on a noisy machine. CPU time is that of all threads: on a busy machine it is what a
-stream costs. Peak memory is that of the process that read the epoch, PyTorch included.
+Writes training images as tar shards and reads an epoch of them, in a process of its own, which
+checks that each image came once and tells its peak memory, PyTorch included. Then it measures the
+CPU time of all threads per example: of minibatches that are read from the memory map and from the
+stream, and of a whole training step of each level from the memory map. So the result holds on a
+busy machine, where images per second by the clock say nothing; with a free core, a stream is
+decoded beside the training and takes no time of it.
 """
 
 import resource
-import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,94 +22,97 @@ from typing import Annotated
 import torch
 import typer
 
+from lapgan.batches import TrainingSet
 from lapgan.compute import choose_compute
-from lapgan.data import ShardOrder, is_stream, open_images, open_stream, write_shards
-from lapgan.recipe import read_recipe
+from lapgan.data import open_images, write_shards
+from lapgan.normalization import symmetric_normalization
+from lapgan.recipe import Recipe, read_recipe
 from lapgan.run_folder import PartFolder
-from lapgan.streaming import StreamedBatches
 from lapgan.training.config import Budget
 from lapgan.training.level import LevelTask
-from lapgan.training.opening import open_training_images, training_normalization, training_set
+from lapgan.training.opening import open_training_images, training_set
 
 
-def read_epoch(data: str) -> tuple[int, int, float, float]:
-    """Returns images, different ones of them, seconds, and peak memory in MiB."""
-    stream = open_stream(data)
-    batches = StreamedBatches(stream, stream.size, ShardOrder(stream.counts, 0))
-    start, seen, read = time.perf_counter(), set[int](), 0
+def open_batches(data: str, recipe: Recipe) -> TrainingSet:
+    return training_set(recipe, open_training_images(data, recipe, "stop"), 0)
+
+
+def read_epoch(data: str, name: str, changes: list[str]) -> tuple[int, int, float, float, float]:
+    """Returns examples, different ones, CPU seconds, seconds, and peak memory in MiB."""
+    recipe = read_recipe(name, changes)
+    batches, batch = open_batches(data, recipe), recipe.training.batch
+    cpu, start = time.process_time(), time.perf_counter()
+    read, seen = 0, set[int]()
     while read < batches.epoch:
-        pixels, _ = batches.at(read, min(128, batches.epoch - read))
+        pixels, _ = batches.at(read, min(batch, batches.epoch - read))
         seen.update(hash(image.numpy().tobytes()) for image in pixels)
         read += len(pixels)
-    seconds = time.perf_counter() - start
-    return read, len(seen), seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    cpu, elapsed = time.process_time() - cpu, time.perf_counter() - start
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return read, len(seen), cpu, elapsed, memory
 
 
-def train_level(data: str, recipe: str, level: str, seconds: float) -> tuple[float, float]:
-    """Returns images per second, and CPU milliseconds per image."""
-    torch.set_num_threads(1)
-    chosen = read_recipe(recipe, ["data.replacement=false"])
-    images = open_training_images(data, chosen, "stop")
+def make_step(recipe: Recipe, name: str, data: str) -> Callable[[], object]:
     task = LevelTask(
-        recipe=chosen,
-        level=chosen.level(level),
-        batches=training_set(chosen, images, 0),
-        normalization=training_normalization(chosen, images),
+        recipe=recipe,
+        level=recipe.level(name),
+        batches=open_batches(data, recipe),
+        normalization=symmetric_normalization(recipe.sizes[0]),
         folder=PartFolder(Path()),
         budget=Budget(1),
         seed=0,
         compute=choose_compute(),
     )
     state = task.initial_state()
-    for _ in range(3):
-        task.step(state)
-    first, start, cpu = state.images_seen, time.perf_counter(), time.process_time()
-    while time.perf_counter() - start < seconds:
-        task.step(state)
-    count = state.images_seen - first
-    elapsed, used = time.perf_counter() - start, time.process_time() - cpu
-    return count / elapsed, 1000 * used / count
+    return lambda: task.step(state)
 
 
-def main(
-    data: Annotated[str, typer.Argument(help="A data source.")] = "cifar10",
-    recipe: Annotated[str, typer.Option()] = "paper-cifar10",
-    level: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
-    seconds: Annotated[float, typer.Option(help="Per run.")] = 20.0,
-    runs: Annotated[int, typer.Option(help="Of each kind.")] = 3,
-) -> None:
-    """Compare a stream of shards with the memory-mapped images."""
-    images = open_images(data)
-    print(f"{images.describe()}; torch {torch.__version__}, one thread; {choose_compute()}")
-    with tempfile.TemporaryDirectory() as folder:
-        shards = Path(folder) / "shards"
-        start = time.perf_counter()
-        write_shards(data, shards, images.size)
-        size = sum(file.stat().st_size for file in shards.iterdir()) / 2**20
-        print(f"shards: {size:.0f} MiB, written in {time.perf_counter() - start:.0f} s")
-        stream = f"stream:{shards}"
-        assert is_stream(stream)
-        count, different, elapsed, memory = call(read_epoch, stream)
-        print(f"an epoch: {count:,} images, {different:,} different ones in the shards, "
-              f"{count / elapsed:,.0f} images/s, peak memory {memory:.0f} MiB")  # fmt: skip
-        for name in level or read_recipe(recipe).level_names:
-            results = [
-                [call(train_level, source, recipe, name, seconds) for source in (data, stream)]
-                for _ in range(runs)
-            ]
-            mapped, streamed = (
-                [statistics.median(column) for column in zip(*rows, strict=True)]
-                for rows in zip(*results, strict=True)
-            )
-            print(f"level {name}: mapped {mapped[0]:.0f} images/s, {mapped[1]:.2f} CPU ms per image"
-                  f"; streamed {streamed[0]:.0f} images/s, {streamed[1]:.2f} CPU ms per image; "
-                  f"CPU ratio {mapped[1] / streamed[1]:.2f}", flush=True)  # fmt: skip
+def cpu_per_call(action: Callable[[], object], calls: int) -> float:
+    """Returns CPU seconds of all threads per call, after one that is not counted."""
+    action()
+    start = time.process_time()
+    for _ in range(calls):
+        action()
+    return (time.process_time() - start) / calls
 
 
 def call(function, *arguments):
     """Calls a function in a new process."""
     with ProcessPoolExecutor(1, get_context("spawn")) as executor:
         return executor.submit(function, *arguments).result()
+
+
+def main(
+    data: Annotated[str, typer.Argument(help="A data source.")] = "cifar10",
+    recipe: Annotated[str, typer.Option()] = "paper-cifar10",
+    n: Annotated[int | None, typer.Option("--n", "-n", help="Only the first n images.")] = None,
+    steps: Annotated[int, typer.Option(help="Training steps per level.")] = 20,
+) -> None:
+    """Measure what a stream costs."""
+    torch.set_num_threads(1)
+    images, changes = open_images(data), ["data.replacement=false", "data.hold_out=0"]
+    chosen = read_recipe(recipe, changes)
+    batch = chosen.training.batch
+    print(f"{images.describe()}; {choose_compute()}, torch {torch.__version__}")
+    with tempfile.TemporaryDirectory() as folder:
+        shards = Path(folder) / "shards"
+        count = write_shards(data, shards, images.size, count=n)
+        size = sum(file.stat().st_size for file in shards.iterdir()) / 2**20
+        print(f"{count:,} images in shards of {size:.0f} MiB", flush=True)
+        examples, different, cpu, elapsed, memory = call(
+            read_epoch, f"stream:{shards}", recipe, changes
+        )
+        streamed = 1000 * cpu / examples
+        print(f"an epoch: {examples:,} examples, {different:,} different ones, {elapsed:.1f} s, "
+              f"peak memory {memory:.0f} MiB", flush=True)  # fmt: skip
+    batches = open_batches(data, chosen)
+    position = iter(range(0, 10**9, batch))
+    mapped = 1000 * cpu_per_call(lambda: batches.at(next(position), batch), 20) / batch
+    print(f"reading, CPU ms per example: mapped {mapped:.3f}, streamed {streamed:.3f}", flush=True)
+    for name in reversed(chosen.level_names):
+        step = 1000 * cpu_per_call(make_step(chosen, name, data), steps) / batch
+        print(f"level {name}: a step takes {step:.2f} CPU ms per example; a stream makes it "
+              f"{(step + streamed - mapped) / step - 1:+.1%}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

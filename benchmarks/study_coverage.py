@@ -117,8 +117,8 @@ def check_threshold(staircase: bool, truth: float, *options: float) -> tuple[flo
 
 
 def print_thresholds(studies: int, lapse: float) -> None:
-    print("\n| mode | threshold | raters | SD of images | mean estimate | error on log10 | held |")
-    print(f"|{'---|' * 7}")
+    columns = ("mode", "threshold", "raters", "SD of images", "studies", "mean", "error on log10")
+    print(f"\n| {' | '.join(columns)} | held |\n|{'---|' * 8}")
     for staircase, truth in ((True, 200.0), (True, 500.0), (False, 200.0)):
         for raters in (15, 40, 60):
             for image_std in (0.0, 0.5, 1.0):
@@ -129,8 +129,8 @@ def print_thresholds(studies: int, lapse: float) -> None:
                 mean, error = np.mean(errors), np.std(errors) / np.sqrt(studies)
                 print(
                     f"| {'staircase' if staircase else 'durations'} | {truth:.0f} ms | {raters} "
-                    f"| {image_std} | {truth * 10**mean:.0f} ms | {mean:+.3f} ± {error:.3f} "
-                    f"| {np.mean(held):.1%} |",
+                    f"| {image_std} | {studies} | {truth * 10**mean:.0f} ms "
+                    f"| {mean:+.3f} ± {error:.3f} | {np.mean(held):.1%} |",
                     flush=True,
                 )
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -324,3 +325,17 @@ def test_without_its_extra_evaluate_says_what_to_install(
     monkeypatch.setitem(sys.modules, "jinja2", None)
     output = run("evaluate", trained, "--data", "dead-leaves:60", error=LapganError)
     assert "pip install -e '.[eval]'" in output
+
+
+def test_train_keeps_the_best_weights_and_says_which(tmp_path: Path):
+    command = ["train", "dead-leaves", "--out", tmp_path / "run", *TINY, "--level", "8",
+               "--device", "cpu", "--select", "parzen"]  # fmt: skip
+    plan = run(*command, "--dry-run")
+    # The recipe's vector: values of 24 bits each.
+    assert re.search(r"level 8: noise 'vector' of [\d,]+ bits per image, covariance of rank", plan)
+    assert "no weights were selected yet; the first score is due after 50,000" in run(*command)
+    output = run(*command, "--select-every", "8", "--images", "32")
+    selected = re.search(r"level 8: selected the weights after (16|24|32) images \(parzen", output)
+    assert selected is not None
+    assert (tmp_path / "run" / "level-8" / "best.safetensors").exists()
+    assert "expected one of parzen, fd" in run(*command[:-1], "best", error=LapganError)

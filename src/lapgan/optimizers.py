@@ -86,11 +86,11 @@ class Adam(Section):
     decay: Literal["none", "cosine"] = "none"
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Makes the optimizer."""
-        weights = list(parameters)
-        return torch.optim.Adam(
-            weights, lr=self.learning_rate, betas=self.betas, **_in_one_pass(weights)
-        )
+        """Makes the optimizer, which updates a weight in one kernel on every device.
+
+        Moments are those of the other forms, so a run that was begun with one goes on.
+        """
+        return torch.optim.Adam(parameters, lr=self.learning_rate, betas=self.betas, fused=True)
 
     def set_schedule(
         self,

@@ -170,8 +170,9 @@ class _Windows:
 
 def _follow_parent() -> None:
     """Lets a worker end with its parent, and not by a signal to the whole group before it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in signal.Signals:
+        if number.name in ("SIGINT", "SIGHUP", "SIGBREAK"):  # sent to all processes of a terminal
+            signal.signal(number, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None
 

@@ -18,7 +18,7 @@ from lapgan.compute import choose_compute
 from lapgan.errors import LapganError
 from lapgan.export import export_onnx, export_torch
 from lapgan.export.checking import check_difference
-from lapgan.export.forms import store_as
+from lapgan.export.forms import choose_form, store_as
 from lapgan.export.graphs import Graph
 from lapgan.normalization import symmetric_normalization
 from lapgan.pyramid import downsample
@@ -218,6 +218,15 @@ def test_a_shorter_form_rounds_large_weights_and_nothing_else():
         content = store_as(model, form).SerializeToString()  # type: ignore[arg-type]
         (out,) = onnxruntime.InferenceSession(content).run(None, {"x": x})
         np.testing.assert_allclose(out, (x @ rounded) * small, rtol=1e-4, atol=1e-5)
+
+
+def test_8_bits_are_chosen_for_weights_that_were_rounded_to_8_bits():
+    net = nn.Linear(64, 80)
+    assert choose_form([net]) == "float16"
+    with torch.no_grad():
+        scale = net.weight.abs().amax(1, keepdim=True) / 127
+        net.weight.copy_((net.weight / scale).round() * scale)
+    assert choose_form([net, nn.Linear(3, 4)]) == "int8"
 
 
 @pytest.mark.slow

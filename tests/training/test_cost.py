@@ -92,5 +92,6 @@ def test_a_recipe_that_takes_days_on_a_cpu_names_the_one_that_does_not():
     expected = "that is 0.4% of the recipe's images, 8,000,000; made for a CPU: cifar10-cc-"
     assert str(advise(recipe, short, CPU)).startswith(expected)
     assert advise(recipe, [replace(slow[0], rate=5000.0)], CPU) is None
+    assert advise(recipe, [replace(slow[0], budget=Budget(images=64))], CPU) is None
     plain = read_recipe("gan-baseline")
     assert str(advise(plain, slow, CPU)).endswith("; a GPU, or smaller nets, would help")

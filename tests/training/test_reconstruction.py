@@ -93,9 +93,9 @@ def test_the_best_of_several_keeps_the_diversity_that_one_alone_destroys(
     |w z - h| near 0 as soon as w = 1, and w below 1 leaves a distance of 1 - w.
     """
     torch.manual_seed(0)
-    nets = Nets(g := Scale(0.5), d := Zero(), torch.optim.Adam(g.parameters(), lr=0.02),
+    nets = Nets(g := Scale(0.5), d := Zero(), torch.optim.Adam(g.parameters(), lr=0.04),
                 torch.optim.SGD(d.parameters(), lr=0.0))  # fmt: skip
-    for _ in range(150):
+    for _ in range(80):
         high = torch.randint(0, 2, (64, 1, 1, 1)) * 2.0 - 1
         z, *candidates = torch.rand(best_of, 64, 1, 1, 1) * 2 - 1
         terms = Terms(supervised=1.0, distance="l2", candidates=tuple(candidates))

@@ -1,13 +1,16 @@
 """Commands that take a model elsewhere: graphs for other runtimes, and a page for browsers."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.markup import escape
 
-from lapgan.cli.options import ModelPath, console
+from lapgan.cli.options import Json, ModelPath, console, print_json, quote
 from lapgan.errors import LapganError
+
+if TYPE_CHECKING:
+    from lapgan.export import Form
 
 __all__ = ["demo", "export"]
 
@@ -28,6 +31,7 @@ def export(
         Path | None,
         typer.Option(metavar="FILE", help="A .pt2 file for a program of torch.export."),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Write a trained model for other runtimes, checked against PyTorch."""
     from lapgan.cascade import Cascade
@@ -37,18 +41,28 @@ def export(
     if onnx is None and torch is None:
         raise LapganError("nothing to write; give --onnx DIR, or --torch FILE.pt2, or both.")
     cascade = Cascade.load(model, choose_compute("cpu", "float32"))
+    manifest = difference = None
     if onnx is not None:
-        manifest = export_onnx(cascade, onnx, model.stem, form or ["float32"])  # type: ignore[arg-type]
-        console.print(f"{'file':34} {'MiB':>7}  largest difference from PyTorch, gray levels")
-        for entry in manifest["graphs"]:
-            gray = 127.5 * entry["largest_difference"]
-            console.print(f"{entry['file']:34} {entry['bytes'] / 2**20:7.2f}  {gray:.2g}")
-        console.print(f"wrote {escape(str(onnx))}")
+        forms = cast("list[Form]", form or ["float32"])
+        manifest = export_onnx(cascade, onnx, model.stem, forms)
     if torch is not None:
         difference = export_torch(cascade, torch)
-        console.print(
-            f"wrote {escape(str(torch))}; largest difference {127.5 * difference:.2g} gray levels"
-        )
+    if json:
+        print_json({"onnx": manifest, "torch": {"largest_difference": difference}})
+        return
+    if manifest is not None:
+        _print_graphs(manifest)
+        console.print(f"wrote {escape(str(onnx))}")
+    if difference is not None:
+        gray = 127.5 * difference
+        console.print(f"wrote {escape(str(torch))}; largest difference {gray:.2g} gray levels")
+
+
+def _print_graphs(manifest: dict[str, Any]) -> None:
+    console.print(f"{'file':34} {'MiB':>7}  largest difference from PyTorch, gray levels")
+    for entry in manifest["graphs"]:
+        gray = 127.5 * entry["largest_difference"]
+        console.print(f"{entry['file']:34} {entry['bytes'] / 2**20:7.2f}  {gray:.2g}")
 
 
 def demo(
@@ -61,8 +75,12 @@ def demo(
         int, typer.Option(min=0, max=65535, help="Serve the page at this port; 0 for any.")
     ] = 8000,
     form: Annotated[
-        str, typer.Option(help="How weights are stored: int8 (smallest), float16 or float32.")
-    ] = "int8",
+        str | None,
+        typer.Option(
+            help="How weights are stored: int8, float16 or float32; int8 by default where that "
+            "changes nothing, else float16."
+        ),
+    ] = None,
 ) -> None:
     """Run a trained model in the browser: write the page, or serve it on this machine."""
     import tempfile
@@ -75,12 +93,12 @@ def demo(
     console.print("exporting the model ...")
     with tempfile.TemporaryDirectory(prefix="lapgan-demo-") as temporary:
         folder = static or Path(temporary) / "site"
-        size = write_site(cascade, folder, model.stem, form)  # type: ignore[arg-type]
+        size = write_site(cascade, folder, model.stem, cast("Form | None", form))
         console.print(f"the page downloads {size / 2**20:.1f} MiB")
         if static is not None:
             console.print(
                 f"wrote {escape(str(static))}; look at it with: "
-                f"python -m http.server --directory {escape(str(static))}"
+                f"python -m http.server --directory {escape(quote(static))}"
             )
         else:
             serve_site(folder, port)

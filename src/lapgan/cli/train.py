@@ -205,10 +205,12 @@ def _print_selection(config: "RunConfig") -> None:
 
 def _print_costs(config: "RunConfig") -> None:
     """Prints what each level of a run that has not begun will cost on this machine."""
+    from lapgan.distributed import current_ranks
     from lapgan.run_folder import RunFolder
     from lapgan.training.cost import advise, measure_costs
 
-    if any(RunFolder(config.out).weights_files()):
+    # A step of one rank alone would wait for the others.
+    if current_ranks().size > 1 or any(RunFolder(config.out).weights_files()):
         return
     compute, costs = _choose_compute(config), []
     for cost in measure_costs(config, compute):

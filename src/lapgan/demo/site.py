@@ -8,6 +8,7 @@ from typing import Any
 from lapgan.cascade import Cascade
 from lapgan.errors import LapganError
 from lapgan.export import Form, export_onnx
+from lapgan.export.forms import choose_form
 from lapgan.export.manifest import describe_noise
 from lapgan.files import atomic_folder, write_json
 
@@ -17,14 +18,15 @@ __all__ = ["write_site"]
 _BUILDS = {"jspi": "ort-wasm-simd-threaded.jspi", "wasm": "ort-wasm-simd-threaded"}
 
 
-def write_site(cascade: Cascade, folder: Path, model: str, form: Form = "int8") -> int:
+def write_site(cascade: Cascade, folder: Path, model: str, form: Form | None = None) -> int:
     """Writes the demo of a cascade, for any web server.
 
     Args:
         cascade: on the CPU.
         folder: a new folder; it appears whole or not at all.
         model: the name of the model, for people.
-        form: how the weights are stored, and so how large the download is.
+        form: how the weights are stored, and so how large the download is; by default int8 where
+            that rounds nothing, else float16.
 
     Returns:
         How many bytes a browser without WebGPU downloads.
@@ -33,6 +35,7 @@ def write_site(cascade: Cascade, folder: Path, model: str, form: Form = "int8") 
         LapganError: the browser cannot draw the model's noise, or as for `export_onnx`.
     """
     _check_noise(cascade)
+    form = form or choose_form(level.generator for level in cascade.levels)
     with atomic_folder(folder) as new:
         shutil.copytree(_static(), new, dirs_exist_ok=True)
         manifest = export_onnx(cascade, new / "model", model, [form], whole=False)

@@ -10,19 +10,37 @@ The 8-bit form rounds as `lapgan.weights.quantize` does, so a model that was pac
 further.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
+import torch
+from torch import nn
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
 
-__all__ = ["FORMS", "Form", "store_as"]
+__all__ = ["FORMS", "Form", "choose_form", "store_as"]
 
 Form = Literal["float32", "float16", "int8"]
 FORMS: tuple[Form, ...] = get_args(Form)
 # Of smaller tensors a shorter copy would save nothing that counts.
 _LARGE = 4096
+# In steps of the 8-bit form: what float32 makes of whole numbers.
+_EXACT = 1e-3
+
+
+def choose_form(nets: Iterable[nn.Module]) -> Form:
+    """Returns int8 if that rounds no weight of the nets (`lapgan pack --int8`), or float16."""
+    for net in nets:
+        for name, w in net.named_parameters():
+            if not (name.endswith("weight") and w.dim() > 1 and w.numel() >= _LARGE):
+                continue
+            steps = w.detach().flatten(1).float()
+            steps = steps * (127 / steps.abs().amax(1, keepdim=True).clamp(min=1e-30))
+            if bool(((steps - torch.round(steps)).abs() > _EXACT).any()):
+                return "float16"
+    return "int8"
 
 
 def store_as(model: "ModelProto", form: Form) -> "ModelProto":

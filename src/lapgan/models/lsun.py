@@ -169,6 +169,10 @@ class LsunCoarsestGeneratorSection(Section):
             size, self.maps, self.dropout, count_planes(noise), num_classes, planes, coarsest=True
         )
 
+    def fits_any_size(self, noise: AnyNoise, num_classes: int) -> bool:
+        """Returns whether the net works at any size: the plane of a class has one."""
+        return not num_classes and fits_any_size(noise)
+
 
 class LsunDiscriminatorSection(Section):
     """The paper's discriminator for LSUN; see `LsunDiscriminator`."""

@@ -29,7 +29,7 @@ def place_batches(batches: TrainingSet, compute: Compute, at_once: int = 1) -> T
     from a stream, minibatches are read by the processor and sent as they are, 8 bits per value.
 
     Args:
-        batches: the training examples.
+        batches: the training examples; those of a stream are returned as they are.
         compute: where the nets run.
         at_once: how many levels are trained at once, each with images of its own.
     """

@@ -170,20 +170,16 @@ window.addEventListener("hashchange", () => manifest && restore());
 function draw() {
   const [h, w] = manifest.levels.find(({ name }) => name === state.from).size;
   const pixels = state.view === "own" ? decode(state.coarse, 3 * h * w) : null;
-  finished = false;
-  output.setAttribute("aria-busy", "true");
+  const lacks = state.view === "own" && !pixels;
+  finished = lacks;
+  output.setAttribute("aria-busy", !lacks);
   $("status").classList.remove("wrong");
-  if (state.view === "own" && !pixels) {
-    output.replaceChildren();
-    $("status").textContent = "Choose a picture.";
-    finished = true;
-    return;
-  }
-  $("status").textContent = "Drawing…";
+  $("status").textContent = lacks ? "Choose a picture." : "Drawing…";
+  if (lacks) return output.replaceChildren();
   job = jobs[state.view](manifest, state, pixels);
   if (state.view === "grow") output.replaceChildren();
   else arrange(pixels);
-  ask("draw", job, { answer: (drawn) => (drawn.done ? finish(drawn) : take(drawn)) });
+  return ask("draw", job, { answer: (drawn) => (drawn.done ? finish(drawn) : take(drawn)) });
 }
 
 function finish({ seconds }) {
