@@ -14,6 +14,7 @@ from lapgan.study.answers import Answer
 from lapgan.study.planning import plan_sitting, staircase_ms
 from lapgan.study.standing import RefusedError
 from lapgan.study.store import Store
+from lapgan.study.store import _read as read_only
 
 
 @pytest.fixture
@@ -395,7 +396,7 @@ def test_a_missing_driver_is_named_and_the_password_is_not(make_study, monkeypat
 
 def test_every_commit_reaches_the_disk(opened):
     _, store = opened
-    with store._reading() as connection:
+    with read_only(store._engine) as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
 
