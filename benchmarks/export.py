@@ -95,12 +95,10 @@ def measure_browser(cascade: Cascade, model: str, folder: Path) -> dict[str, str
         page.goto(f"{address}#count=20")
         page.wait_for_selector("#output[aria-busy=false] canvas")
         first = time.perf_counter() - start
-        for seed in (1, 2):
-            page.goto(f"{address}#count=80&seed={seed}")
-            page.wait_for_function(
-                "document.getElementById('status').textContent.startsWith('80 images in')"
-                f" && document.querySelector('[name=seed]').value === '{seed}'"
-            )
+        page.select_option("[name=count]", "80")
+        page.wait_for_selector("text=/^80 images in/")
+        page.get_by_role("button", name="New seed").click()
+        page.wait_for_selector("text=/^80 images in/")
         status, runtime = page.inner_text("#status"), page.inner_text("#runtime")
         browser.close()
         server.shutdown()

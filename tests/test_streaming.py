@@ -9,11 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lapgan.data import ShardOrder, open_stream, write_shards
+from lapgan.data import ShardOrder, open_images, open_stream, write_shards
 from lapgan.data.streams import stream as stream_module
 from lapgan.errors import LapganError
-from lapgan.evaluation.config import EvaluationConfig
-from lapgan.evaluation.suite import evaluate
 from lapgan.recipe import check_recipe
 from lapgan.streaming import StreamedBatches
 from lapgan.training import RunConfig, train
@@ -308,7 +306,7 @@ def test_what_cannot_be_streamed_is_refused_with_the_way_out(shards, folder, tmp
     with pytest.raises(LapganError, match=r"data\.replacement=false"):
         training_set(recipe, open_stream(f"stream:{shards}"), 0)
     with pytest.raises(LapganError, match="`stream:` is for `lapgan train`"):
-        evaluate(EvaluationConfig(models=("x",), data=f"stream:{shards}"))
+        open_images(f"stream:{shards}")
     with pytest.raises(LapganError, match="lies in the folder of the data"):
         list(plan(config(shards, shards / "run")))
     other = TINY | {"levels": {"24": TINY["levels"]["12"], **TINY["levels"]}}

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,6 @@ CHROMIUM = os.environ.get("LAPGAN_CHROMIUM") or shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 # Screenshots go here when set.
 PICTURES = os.environ.get("LAPGAN_PICTURES")
-# The text of axe-core, if LAPGAN_AXE names its axe.min.js (npm: axe-core).
-AXE = os.environ.get("LAPGAN_AXE")
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +108,13 @@ def test_the_page_can_be_paused_and_says_when_its_server_is_gone(browser: Any, f
 def test_the_page_fits_and_is_accessible(browser: Any, folder: RunFolder, width: int, scheme: str):
     with watching(folder.path) as address:
         size = {"width": width, "height": 900}
-        page = open_page(browser, address, viewport=size, color_scheme=scheme, bypass_csp=True)
+        page = open_page(browser, address, viewport=size, color_scheme=scheme)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         if PICTURES:
             page.screenshot(path=Path(PICTURES) / f"watch-{scheme}-{width}.png", full_page=True)
-        if AXE:
-            page.add_script_tag(path=AXE)
-            found = page.evaluate("axe.run()")["violations"]
-            assert [(each["id"], each["impact"]) for each in found] == []
+        axe = (resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+        page.evaluate(axe)
+        found = page.evaluate("axe.run()")["violations"]
+        assert [(each["id"], each["impact"]) for each in found] == []
         assert page.problems == []
         page.context.close()

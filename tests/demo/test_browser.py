@@ -4,6 +4,7 @@ import base64
 import functools
 import http.server
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -347,7 +348,7 @@ def test_every_control_by_keyboard_and_the_link_reproduces_the_page(browser, sit
         wait(page)
         before = pixels_of(page)
         page.get_by_role("button", name="New seed").press("Enter")
-        page.wait_for_function("location.hash.includes('seed=1')")
+        page.wait_for_url(re.compile("#seed=1$"))
         wait(page)
         assert (pixels_of(page) != before).any()
         page.select_option("[name=class]", "ship")

@@ -61,10 +61,7 @@ def train(config: RunConfig, callback: Callback | None = None) -> Cascade | None
         with main_rank_first():
             _check_ranks(config, ranks)
             config, identity = _open(config)
-            callback.opened(_describe_data(config, identity.images))
-            callback.planned(
-                [(level.name, config.budget(level)) for level in config.selected_levels]
-            )
+            _announce(config, identity.images, callback)
             claim(config.out, identity)
         with stop_signals() as stopped:
             train_levels(config, identity.images, callback, stopped)
@@ -74,6 +71,12 @@ def train(config: RunConfig, callback: Callback | None = None) -> Cascade | None
         if cascade is not None:
             write_overview(cascade, RunFolder(config.out).samples)
     return cascade
+
+
+def _announce(config: RunConfig, images: TrainingImages, callback: Callback) -> None:
+    """Says what was found in the data, and which levels will be trained."""
+    callback.opened(_describe_data(config, images))
+    callback.planned([(level.name, config.budget(level)) for level in config.selected_levels])
 
 
 def plan(config: RunConfig) -> Iterator[str]:

@@ -83,6 +83,7 @@ function option(text, value) {
 
 function fillControls() {
   const coarse = manifest.levels.slice(0, -1);
+  DEFAULTS.from = manifest.levels[0].name; // a link leaves it out
   form.elements.class.append(option("all", "all"), ...manifest.classes.map((name) => option(name, name)));
   $("classes").hidden = !manifest.classes.length;
   form.elements.from.append(...coarse.map(({ name, size }) => option(`${size[1]}×${size[0]} pixels`, name)));
@@ -100,7 +101,7 @@ function restore() {
   state = read(location.hash);
   if (!$(`tab-${state.view}`)) state.view = DEFAULTS.view;
   if (!manifest.classes.includes(state.class)) state.class = "all";
-  if (!manifest.levels.slice(0, -1).some(({ name }) => name === state.from)) state.from = manifest.levels[0].name;
+  if (!manifest.levels.slice(0, -1).some(({ name }) => name === state.from)) state.from = DEFAULTS.from;
   state.count = Math.min(Math.max(state.count, 1), 400);
   show();
 }
@@ -175,7 +176,10 @@ function draw() {
   output.setAttribute("aria-busy", !lacks);
   $("status").classList.remove("wrong");
   $("status").textContent = lacks ? "Choose a picture." : "Drawing…";
-  if (lacks) return output.replaceChildren();
+  if (lacks) {
+    waiting = {}; // what is still drawn for another view has no place here
+    return output.replaceChildren();
+  }
   job = jobs[state.view](manifest, state, pixels);
   if (state.view === "grow") output.replaceChildren();
   else arrange(pixels);
