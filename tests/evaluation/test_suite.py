@@ -107,10 +107,10 @@ def without_test_split(context: Context) -> Context:
 def test_without_held_out_images_training_images_are_searched_among_each_other():
     """A copied image is found, mirrored or not; new images are as far away as others are."""
     training = photos(60, 1)
-    mirrored = training.pixels[:24, :, :, ::-1]
+    mirrored = training.pixels[:10, :, :, ::-1]
     copies = dataclasses.replace(training, pixels=mirrored, labels=None, class_names=())
-    models = [EvaluatedModel("parrot", source=copies), EvaluatedModel("new", source=photos(24, 5))]
-    counts = dataclasses.replace(COUNTS, samples=24, neighbor_queries=16)
+    models = [EvaluatedModel("parrot", source=copies), EvaluatedModel("new", source=photos(10, 5))]
+    counts = dataclasses.replace(COUNTS, samples=10, neighbor_queries=8)
     context = without_test_split(Context(models, training, photos(4, 2), counts))
     evaluation = run(context, "neighbours")
     for space in ("pixels", "lite0"):
@@ -119,7 +119,7 @@ def test_without_held_out_images_training_images_are_searched_among_each_other()
             for name in ("parrot", "new")
         )
         assert parrot == pytest.approx(0, abs=1e-3)
-        assert 0.6 < new < 1.6
+        assert 0.5 < new < 2
         assert find(evaluation, "parrot", f"copies by {space}").value == 1
     assert evaluation.pictures[0].caption.startswith("real training images")
 
