@@ -125,7 +125,7 @@ def read_records(path: Path) -> Iterator[dict[str, float]]:
     """Yields the lines of a log; an incomplete last line is left out."""
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             yield json.loads(line)
         except json.JSONDecodeError:

@@ -144,7 +144,7 @@ def rewind_records(path: Path, images_seen: int) -> None:
         return
     earlier = [record for record in read_records(path) if record["images_seen"] <= images_seen]
     content = "".join(json.dumps(record) + "\n" for record in earlier)
-    if content != path.read_text(encoding="utf-8"):
+    if content.encode() != path.read_bytes():
         write_atomically(path, content.encode())
 
 
