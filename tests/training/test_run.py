@@ -364,7 +364,11 @@ class Interrupting(Callback):
             signal.raise_signal(signal.SIGINT)
 
 
-def test_an_interrupted_modern_run_ends_in_the_same_weights(run_folder: Path):
+def test_an_interrupted_modern_run_ends_in_the_same_weights(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # Enough for the buffers of nets as small as these.
+    monkeypatch.setattr("lapgan.training.level._INITIAL_EXAMPLES", 256)
     small = ["training.batch=8", "training.penalty.every=2"]
     for size, patch in (("32", 4), ("16", 2), ("8", 2)):
         small += [

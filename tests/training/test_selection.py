@@ -15,6 +15,7 @@ from lapgan.cascade import Cascade
 from lapgan.data import Images, open_images
 from lapgan.errors import LapganError
 from lapgan.evaluation.features import extract
+from lapgan.evaluation.metrics import frechet
 from lapgan.normalization import symmetric_normalization
 from lapgan.recipe import Recipe, check_recipe
 from lapgan.run_folder import PartFolder, RunFolder
@@ -188,7 +189,7 @@ def test_a_generator_that_is_nearer_to_the_truth_has_the_better_score(
 ):
     monkeypatch.setattr(extract, "load_extractor", lambda name: None)
     monkeypatch.setattr(extract, "extract_features", extract_colors)
-    monkeypatch.setattr("lapgan.evaluation.metrics.frechet.check_pair", lambda *_: None)
+    monkeypatch.setattr(frechet, "check_pair", lambda *_: None)
     task = replace(task, level=task.recipe.level(level))
     truth = None
     if level == "6x8":
