@@ -10,7 +10,6 @@ from lapgan.distributed import (
     average_over_ranks,
     current_ranks,
     decide_together,
-    gather_rows,
     join_ranks,
     time_of_main_rank,
 )
@@ -28,12 +27,6 @@ def test_the_ranks_take_each_example_once_and_as_many_of_each_half(batch: int, s
         assert (second >= batch // 2).all()
 
 
-@pytest.mark.parametrize(("count", "size"), [(10, 3), (2, 4), (0, 2), (7, 1)])
-def test_rows_are_divided_without_gap_or_overlap(count: int, size: int) -> None:
-    rows = [row for rank in range(size) for row in range(count)[Ranks(rank, size).rows_of(count)]]
-    assert rows == list(range(count))
-
-
 def test_a_minibatch_that_cannot_be_divided_is_refused_with_what_would_fit() -> None:
     with pytest.raises(LapganError, match=r"training\.batch = 10: 2 ranks need a multiple of 4"):
         Ranks(0, 2).check_batch(10)
@@ -49,7 +42,6 @@ def test_outside_of_torchrun_there_is_one_rank_and_nothing_changes() -> None:
         assert decide_together(True)
         assert not decide_together(False)
         assert time_of_main_rank(1.5) == 1.5
-        assert gather_rows(gradient, 2) is gradient
 
 
 def test_a_command_that_would_run_once_per_process_is_refused(

@@ -23,7 +23,6 @@ __all__ = [
     "average_over_ranks",
     "current_ranks",
     "decide_together",
-    "gather_rows",
     "join_ranks",
     "main_rank_first",
     "time_of_main_rank",
@@ -51,19 +50,23 @@ class Ranks:
         """Whether this is rank 0, which writes the files."""
         return self.rank == 0
 
-    def part_of(self, count: int) -> Tensor:
+    def part_of(self, count: int, device: torch.device | str = "cpu") -> Tensor:
         """Returns the positions of this rank's part of a minibatch.
 
         It is an equal share of each half, because an objective may take the halves for different
         purposes (`lapgan.training.update`).
 
+        Args:
+            count: of the minibatch.
+            device: where the positions are needed.
+
         Raises:
             LapganError: the halves cannot be divided among the ranks.
         """
         self.check_batch(count)
-        half = count // 2
-        share = torch.arange(half).tensor_split(self.size)[self.rank]
-        return torch.cat((share, half + share))
+        half, share = count // 2, count // 2 // self.size
+        first = torch.arange(self.rank * share, (self.rank + 1) * share, device=device)
+        return torch.cat((first, half + first))
 
     def check_batch(self, count: int) -> None:
         """Raises a LapganError unless both halves of a minibatch can be divided equally."""
@@ -73,12 +76,6 @@ class Ranks:
                 "so that each takes the same part of both halves; start another number of "
                 "processes, or set another batch in a new run."
             )
-
-    def rows_of(self, count: int) -> slice:
-        """Returns the rows out of `count` that this rank computes; see `gather_rows`."""
-        first, rest = divmod(count, self.size)
-        start = self.rank * first + min(self.rank, rest)
-        return slice(start, start + first + (self.rank < rest))
 
 
 def current_ranks() -> Ranks:
@@ -162,26 +159,6 @@ def main_rank_first() -> Iterator[None]:
     yield
     if ranks.is_main:
         wait_for_ranks()
-
-
-def gather_rows(rows: Tensor, count: int) -> Tensor:
-    """Returns all `count` rows, of which each rank gives those of `Ranks.rows_of`, to every rank.
-
-    Args:
-        rows: (n, ...), of this rank; on the CPU.
-        count: of all rows together.
-    """
-    ranks = current_ranks()
-    if ranks.size == 1:
-        return rows
-    whole = rows.new_empty(count, *rows.shape[1:])
-    for rank in range(ranks.size):
-        part = whole[Ranks(rank, ranks.size).rows_of(count)]
-        if rank == ranks.rank:
-            part.copy_(rows)
-        with _peers():
-            dist.broadcast(part, src=rank)
-    return whole
 
 
 @contextmanager

@@ -1,9 +1,14 @@
-"""Writes pictures of any size as tar shards of images of one size, for `stream:`."""
+"""Writes pictures of any size as tar shards of images of one size, for `stream:`.
+
+The files in a shard are those of webdataset: `00000042.png`, and `00000042.cls` with the class if
+there are classes.
+"""
 
 import hashlib
 import io
 import tarfile
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,9 +46,8 @@ def write_shards(
     """Writes the images of a source as PNG files in tar shards, with an index.
 
     The images of 256 shards at a time are dealt out to them at random, so that each shard has
-    images from all over a source that comes class by class. The files are those of webdataset:
-    `00000042.png`, and `00000042.cls` with the class if there are classes. Pictures are read once,
-    one after another, so a source may be of any length.
+    images from all over a source that comes class by class. Pictures are read once, one after
+    another, so a source may be of any length.
 
     Args:
         source: as for `open_images`, but the images may have any size.
@@ -67,23 +71,32 @@ def write_shards(
     with atomic_folder(out) as folder:
         train_part = _Part(folder, "train", total - len(test), images_per_shard)
         test_part = _Part(folder, "test", len(test), images_per_shard)
-        labels: Counter[bool] = Counter()
         images = reader.images(partial(fit_image, size=size), range(total))
-        for number, (pixels, label) in enumerate(images):
-            labels[label is not None] += 1
-            (test_part if number in test else train_part).add(number, pixels, label)
-        if len(labels) > 1:
-            raise LapganError(
-                f"{reader.source.name}: {labels[False]} of {labels.total()} images have no label. "
-                "Label all images or none."
-            )
-        index = {**train_part.close(), **test_part.close()}
+        labels = _fill(lambda n: test_part if n in test else train_part, images, reader.source.name)
+        shards = {**train_part.close(), **test_part.close()}
         names = list(reader.source.class_names) if labels[True] else []
-        write_json(
-            folder / INDEX, {"format": 1, "size": size, "class_names": names, "shards": index}
-        )
+        index = {"format": 1, "size": size, "class_names": names, "shards": shards}
+        write_json(folder / INDEX, index)
     warn_skipped(reader.source.name, reader.list_invalid(), len(reader.invalid))
     return labels.total()
+
+
+def _fill(
+    part_of: Callable[[int], "_Part"],
+    images: Iterable[tuple[NDArray[np.uint8], int | None]],
+    name: str,
+) -> Counter[bool]:
+    """Writes each image into its part; returns how many have a label, and how many have none."""
+    labels: Counter[bool] = Counter()
+    for number, (pixels, label) in enumerate(images):
+        labels[label is not None] += 1
+        part_of(number).add(number, pixels, label)
+    if len(labels) > 1:
+        raise LapganError(
+            f"{name}: {labels[False]} of {labels.total()} images have no label. Label all images "
+            "or none."
+        )
+    return labels
 
 
 @dataclass

@@ -46,16 +46,16 @@ def export_onnx(
 
     Returns:
         The content of `manifest.json`: that of `describe_cascade`, `opset`, and `graphs`, each with
-        `graph`, `form`, `file`, `bytes`, `sha256`, `inputs` and `outputs` (shapes by name; -1 is
-        the number of images) and `largest_difference` from PyTorch in the scale of the nets.
+        `graph`, `form`, `file`, `bytes`, `sha256`, `inputs` and `outputs` (shapes; -1 is the number
+        of images) and `largest_difference` from PyTorch in the scale of the nets.
 
     Raises:
         LapganError: the folder exists or cannot be written, a form is unknown, a package is not
             installed, or a graph does not compute what PyTorch does.
     """
-    unknown = [form for form in forms if form not in FORMS]
-    if unknown:
-        raise LapganError(f"form {unknown[0]!r}: expected one of {', '.join(FORMS)}.")
+    for form in forms:
+        if form not in FORMS:
+            raise LapganError(f"form {form!r}: expected one of {', '.join(FORMS)}.")
     _check_device(cascade)
     traced, checked = (make_inputs(cascade, n, _SEED) for n in (_TRACED, _CHECKED))
     with atomic_folder(folder) as new:

@@ -117,13 +117,9 @@ def build_app(
         Mount("/admin", routes=admin),
         Mount("/static", GZipMiddleware(StaticFiles(directory=_STATIC))),
     ]
+    handlers = {HTTPException: _show_problem(site), Exception: _report_failure(site)}
     return Starlette(
-        routes=routes,
-        middleware=[Middleware(SafeHeaders)],
-        exception_handlers={
-            HTTPException: _show_problem(site),
-            Exception: _report_failure(site),
-        },
+        routes=routes, middleware=[Middleware(SafeHeaders)], exception_handlers=handlers
     )
 
 

@@ -77,16 +77,13 @@ def fit_raters(judgements: Judgements, confidence: float = 0.95) -> RaterThresho
     """
     raters, who = np.unique(judgements.rater, return_inverse=True)
     levels, at = np.unique(np.log10(judgements.asked_ms).round(6), return_inverse=True)
+    given = judgements.correct.astype(int)
     model = _Model.of(levels)
     counts = np.zeros((2, len(raters), len(levels)))
-    np.add.at(counts, (judgements.correct.astype(int), who, at), 1)
+    np.add.at(counts, (given, who, at), 1)
     likelihoods = model.likelihoods(counts)
-    coarse = np.arange(model.thetas[0], model.thetas[-1], 3 * _STEP)
-    first = _Posterior.of(likelihoods, model, coarse)
-    reach = 4.5 * max(np.sqrt(first.variance), _STEP)
-    fine = first.mean + np.linspace(-reach, reach, 45)
-    posterior = _Posterior.of(likelihoods, model, fine)
-    per_answer = posterior.influences(likelihoods, model)[judgements.correct.astype(int), who, at]
+    posterior = _fit(likelihoods, model)
+    per_answer = posterior.influences(likelihoods, model)[given, who, at]
     images = np.unique(judgements.stimulus, return_inverse=True)[1]
     added = _sum_squares(per_answer, images) - _sum_squares(per_answer, np.arange(len(who)))
     wider = np.sqrt(1 + max(added, 0.0) / posterior.variance)
@@ -100,6 +97,14 @@ def fit_raters(judgements: Judgements, confidence: float = 0.95) -> RaterThresho
         between_std=float(posterior.weights.sum(axis=(0, 1, 3)) @ _BETWEEN),
         by_rater=dict(zip(raters.tolist(), means.tolist(), strict=True)),
     )
+
+
+def _fit(likelihoods: tuple[Numbers, Numbers], model: "_Model") -> "_Posterior":
+    """Computes the posterior on a fine grid of mu, which a coarse one has found."""
+    coarse = np.arange(model.thetas[0], model.thetas[-1], 3 * _STEP)
+    first = _Posterior.of(likelihoods, model, coarse)
+    reach = 4.5 * max(np.sqrt(first.variance), _STEP)
+    return _Posterior.of(likelihoods, model, first.mean + np.linspace(-reach, reach, 45))
 
 
 @dataclass(frozen=True)

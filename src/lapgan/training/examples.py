@@ -48,6 +48,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.high)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the examples are."""
+        return self.high.device
+
     def __getitem__(self, span: slice | Tensor) -> "Examples":
         low = None if self.low is None else self.low[span]
         label = None if self.label is None else self.label[span]

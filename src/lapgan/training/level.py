@@ -138,7 +138,9 @@ class LevelTask:
         )
         window = Window().to(self.compute.device) if self.limits else None
         average = copy.deepcopy(generator).requires_grad_(False)
-        return LevelState(self._compile(nets), average, window=window)
+        if self.compute.compiled:
+            nets = _compile_nets(nets)
+        return LevelState(nets, average, window=window)
 
     def step(self, state: LevelState) -> dict[str, Tensor]:
         """Updates D, G and the averaged weights once; see `Task.step`."""
@@ -233,16 +235,6 @@ class LevelTask:
         for net in nets_with_data:
             net.initialize_from(examples.high, examples.low)
 
-    def _compile(self, nets: Nets) -> Nets:
-        """Compiles G and the head of D if that is asked for."""
-        if not self.compute.compiled:
-            return nets
-        # What was compiled for another level counts against a limit.
-        torch._dynamo.reset()
-        compile_net(nets.generator)
-        head = cast(Discriminator, nets.discriminator).head
-        return replace(nets, compiled_head=compile_function(head))
-
     def _set_schedules(self, state: LevelState) -> None:
         """Sets the learning rates of this step."""
         training, nets = self.recipe.training, state.nets
@@ -262,24 +254,17 @@ class LevelTask:
         steps = state.images_seen // training.batch
         progress = self.budget.spent(state.images_seen, state.seconds)
         weight = level.supervised.weight_at(progress)
+        random = self.compute.generator(self._seed_after(state.images_seen) ^ 2)
+        candidates = _draw_candidates(level, training.batch, random) if weight else ()
         return Terms(
             penalty=penalty if penalty is not None and steps % penalty.every == 0 else None,
             supervised=weight,
             distance=level.supervised.distance,
-            candidates=self._candidates(state.images_seen) if weight else (),
+            candidates=tuple(map(self.compute.place, candidates)),
             instance_noise=level.instance_noise,
             augment=level.augment,
             clip=training.clip_gradients,
             progress=progress,
-        )
-
-    def _candidates(self, images_seen: int) -> tuple[Tensor, ...]:
-        """Draws further noise for the supervised term, where it takes the best of several."""
-        generator = self.compute.generator(self._seed_after(images_seen) ^ 2)
-        noise, batch, size = self.level.noise, self.recipe.training.batch, self.level.size
-        return tuple(
-            self.compute.place(_part_of_rank(noise.sample(batch, size, generator)))
-            for _ in range(self.level.supervised.best_of - 1)
         )
 
     def _seed_after(self, images_seen: int) -> int:
@@ -287,12 +272,29 @@ class LevelTask:
         return seed_of(self.seed, *self.level.size, images_seen + 1)
 
 
+def _draw_candidates(level: LevelRecipe, batch: int, random: torch.Generator) -> tuple[Tensor, ...]:
+    """Draws further noise for the supervised term, where it takes the best of several."""
+    return tuple(
+        _part_of_rank(level.noise.sample(batch, level.size, random))
+        for _ in range(level.supervised.best_of - 1)
+    )
+
+
+def _compile_nets(nets: Nets) -> Nets:
+    """Compiles G and the head of D."""
+    # What was compiled for another level counts against a limit.
+    torch._dynamo.reset()
+    compile_net(nets.generator)
+    head = cast(Discriminator, nets.discriminator).head
+    return replace(nets, compiled_head=compile_function(head))
+
+
 def _part_of_rank(minibatch: _Minibatch) -> _Minibatch:
     """Returns the part of a minibatch, or of noise for one, that this rank takes."""
     ranks = current_ranks()
     if ranks.size == 1:
         return minibatch
-    return minibatch[ranks.part_of(len(minibatch))]
+    return minibatch[ranks.part_of(len(minibatch), minibatch.device)]
 
 
 def _figures(update: Update, examples: Examples) -> dict[str, Tensor]:

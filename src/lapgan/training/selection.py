@@ -162,15 +162,20 @@ def open_held_out(
             f"--select {criterion.name} needs held-out images, the split `test` of the data: "
             f"{error} `lapgan prepare --hold-out` makes one, or set data.hold_out."
         ) from None
+    _check_like(held_out, images, f"--select {criterion.name}", classes=recipe.data.classes)
+    return held_out
+
+
+def _check_like(held_out: Images, images: Images, option: str, *, classes: bool) -> None:
+    """Raises a LapganError unless held-out images have the size and the classes of the others."""
     if tuple(held_out.size) != tuple(images.size):
         raise LapganError(
-            f"--select {criterion.name}: the held-out images are {size_text(held_out.size)}, "
+            f"{option}: the held-out images are {size_text(held_out.size)}, "
             f"expected {size_text(images.size)}, the size of the training images."
         )
-    if recipe.data.classes and held_out.class_names != images.class_names:
+    if classes and held_out.class_names != images.class_names:
         raise LapganError(
-            f"--select {criterion.name}: the held-out images have the classes "
+            f"{option}: the held-out images have the classes "
             f"{', '.join(held_out.class_names) or 'none'}, expected those of the training images, "
             f"{', '.join(images.class_names)}."
         )
-    return held_out

@@ -94,20 +94,16 @@ def measure_noise_use(
         )
     if draws < 4 * BLOCK:
         raise LapganError(f"noise: {draws} draws are too few; give at least {4 * BLOCK}.")
+    noise = cascade.levels[k].noise
+    distribution = _NORMAL if noise.variance == 1 else _UNIFORM
     rows = []
     for index in range(len(low)):
         label = None if labels is None else labels[index : index + 1]
         values, pixels = _draw(cascade, k, low[index : index + 1], label, (draws, seed, index))
-        covariance = pixels.T.cov()
-        is_normal = cascade.levels[k].noise.variance == 1
-        rows.append((
-            _lower_bound(values, pixels, _NORMAL if is_normal else _UNIFORM),
-            _upper_bound(covariance),
-            _participation(covariance),
-        ))  # fmt: skip
-    lower, upper, dimension = (estimate_mean(column) for column in torch.tensor(rows).double().T)
-    entropy = cascade.levels[k].noise.entropy(cascade.sizes[k])
-    return NoiseUse(entropy, lower, upper, dimension)
+        lower, covariance = _lower_bound(values, pixels, distribution), pixels.T.cov()
+        rows.append((lower, _upper_bound(covariance), _participation(covariance)))
+    columns = torch.tensor(rows).double().T
+    return NoiseUse(noise.entropy(cascade.sizes[k]), *(estimate_mean(x) for x in columns))
 
 
 @torch.inference_mode()
