@@ -69,11 +69,16 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def site_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A packaged model with classes and uniform noise, in float32."""
     folder = tmp_path_factory.mktemp("demo") / "site"
     write_site(Cascade.load(MODEL, FLOAT32), folder, MODEL, "float32")
-    with serving(folder) as base:
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(site_folder: Path) -> Iterator[str]:
+    with serving(site_folder) as base:
         yield base
 
 
@@ -375,7 +380,9 @@ def test_every_control_by_keyboard_and_the_link_reproduces_the_page(browser, sit
         assert other.input_value("[name=seed]") == "12"
 
 
-def test_what_the_browser_or_the_server_lacks_is_said(browser, site: str, tmp_path: Path):
+def test_what_the_browser_or_the_server_lacks_is_said(
+    browser, site: str, site_folder: Path, tmp_path: Path
+):
     with page_of(browser, site) as page:
         wait(page)
         text = page.inner_text("#runtime")
@@ -387,11 +394,14 @@ def test_what_the_browser_or_the_server_lacks_is_said(browser, site: str, tmp_pa
     page.goto(site)
     page.wait_for_selector("text=this browser has no DecompressionStream")
     context.close()
+    shutil.copytree(site_folder, tmp_path / "site")
+    (graph,) = (tmp_path / "site").rglob("level-8.onnx")
+    graph.unlink()
     context = browser.new_context()
     page = context.new_page()
-    context.route("**/level-8.onnx", lambda route: route.fulfill(status=404))
-    page.goto(site)
-    page.wait_for_selector("text=level-8.onnx could not be loaded (404)")
+    with serving(tmp_path / "site") as incomplete:
+        page.goto(incomplete)
+        page.wait_for_selector("text=level-8.onnx could not be loaded (404)")
     static = resources.files("lapgan.demo") / "static" / "index.html"
     page.goto(f"file://{static}")
     assert "has to come from a web server" in page.inner_text("#message")
