@@ -16,8 +16,10 @@ function ask(task, message, handlers) {
 
 function answer({ data }) {
   if (data.id !== waiting.id) return;
-  if (data.error) fail(data.error);
-  else if ("progress" in data) showProgress(data);
+  if (data.error) {
+    waiting = {}; // other downloads that go on would write their progress over the message
+    fail(data.error);
+  } else if ("progress" in data) showProgress(data);
   else waiting.answer(data);
 }
 
