@@ -164,3 +164,12 @@ def test_single_operators_refuse_the_wrong_direction():
         downsample(torch.zeros(1, 1, 28, 28), (30, 20))
     with pytest.raises(LapganError, match="20x30 is followed by 28x28"):
         upsample(torch.zeros(1, 1, 28, 28), (20, 30))
+
+
+def test_what_inference_mode_left_behind_can_be_differentiated_through():
+    with torch.inference_mode():
+        upsample(torch.rand(1, 3, 5, 7), (11, 13))
+    x = torch.rand(1, 3, 5, 7, requires_grad=True)
+    upsample(x, (11, 13)).sum().backward()
+    assert x.grad is not None
+    assert x.grad.sum().item() == pytest.approx(3 * 11 * 13, rel=1e-5)

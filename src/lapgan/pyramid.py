@@ -233,10 +233,11 @@ def _resample(x: Tensor, size: Size, matrix: AxisMatrix) -> Tensor:
 def _matrix(
     matrix: AxisMatrix, source: int, target: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    # A device context of the caller shall not reach the cache.
-    with torch.device("cpu"):
+    # A device context of the caller shall not reach the cache, nor inference mode, whose tensors
+    # cannot be differentiated through later.
+    with torch.inference_mode(False), torch.device("cpu"):
         weights = matrix(source, target)
-    return (weights / weights.sum(dim=1, keepdim=True)).to(device, dtype)
+        return (weights / weights.sum(dim=1, keepdim=True)).to(device, dtype)
 
 
 def _positions(length: int) -> Float[Tensor, " length"]:

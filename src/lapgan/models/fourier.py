@@ -128,10 +128,12 @@ def _fourier_matrix(
     length: int, frequencies: int, start: int, count: int, dtype: torch.dtype, device: torch.device
 ) -> Complex:
     """Returns cos and sin of 2 pi f x / length, each (frequencies, count), x from `start` on."""
-    x = torch.arange(start, start + count, dtype=torch.float64)
-    f = torch.arange(frequencies, dtype=torch.float64)
-    angle = 2 * math.pi * (f[:, None] * x[None, :]).remainder(length) / length
-    return angle.cos().to(device, dtype), angle.sin().to(device, dtype)
+    # Tensors of inference mode could not be differentiated through later.
+    with torch.inference_mode(False):
+        x = torch.arange(start, start + count, dtype=torch.float64)
+        f = torch.arange(frequencies, dtype=torch.float64)
+        angle = 2 * math.pi * (f[:, None] * x[None, :]).remainder(length) / length
+        return angle.cos().to(device, dtype), angle.sin().to(device, dtype)
 
 
 def _hermitian(length: int) -> Tensor:
