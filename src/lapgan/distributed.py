@@ -146,8 +146,7 @@ def time_of_main_rank(seconds: float) -> float:
 
 def wait_for_ranks() -> None:
     """Returns when every rank has called it."""
-    if current_ranks().size > 1:
-        decide_together(False)
+    decide_together(False)
 
 
 @contextmanager
