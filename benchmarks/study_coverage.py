@@ -15,6 +15,8 @@ Staircases are the default ones, 55 trials each: those of a sitting with two mod
 """
 
 import argparse
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.stats import norm
@@ -32,6 +34,7 @@ from lapgan.study.thresholds import fit_threshold
 SHARES = {"real": 0.85, "a": 0.45, "b": 0.30}
 IMAGES, ANSWERS, CRITERION_STD = 120, 28, 0.3
 BETWEEN, STD, TRIALS = 0.2, 0.25, 55
+MODES = ("staircase", "durations")
 
 
 def simulate(raters: int, image_std: float, rng: np.random.Generator) -> Judgements:
@@ -116,23 +119,27 @@ def check_threshold(staircase: bool, truth: float, *options: float) -> tuple[flo
     return float(np.log10(fit.threshold_ms / truth)), bool(low <= truth <= high)
 
 
-def print_thresholds(studies: int, lapse: float) -> None:
+def print_thresholds(studies: int, lapse: float, modes: Sequence[str]) -> None:
     columns = ("mode", "threshold", "raters", "SD of images", "studies", "mean", "error on log10")
     print(f"\n| {' | '.join(columns)} | held |\n|{'---|' * 8}")
-    for staircase, truth in ((True, 200.0), (True, 500.0), (False, 200.0)):
-        for raters in (15, 40, 60):
-            for image_std in (0.0, 0.5, 1.0):
-                options = staircase, truth, raters, image_std, lapse
-                errors, held = zip(
-                    *(check_threshold(*options, seed) for seed in range(studies)), strict=True
-                )
-                mean, error = np.mean(errors), np.std(errors) / np.sqrt(studies)
-                print(
-                    f"| {'staircase' if staircase else 'durations'} | {truth:.0f} ms | {raters} "
-                    f"| {image_std} | {studies} | {truth * 10**mean:.0f} ms "
-                    f"| {mean:+.3f} ± {error:.3f} | {np.mean(held):.1%} |",
-                    flush=True,
-                )
+    rows = itertools.product(
+        (("staircase", 200.0), ("staircase", 500.0), ("durations", 200.0)),
+        (15, 40, 60),
+        (0.0, 0.5, 1.0),
+    )
+    for (mode, truth), raters, image_std in rows:
+        if mode not in modes:
+            continue
+        options = mode == "staircase", truth, raters, image_std, lapse
+        errors, held = zip(
+            *(check_threshold(*options, seed) for seed in range(studies)), strict=True
+        )
+        mean, error = np.mean(errors), np.std(errors) / np.sqrt(studies)
+        print(
+            f"| {mode} | {truth:.0f} ms | {raters} | {image_std} | {studies} "
+            f"| {truth * 10**mean:.0f} ms | {mean:+.3f} ± {error:.3f} | {np.mean(held):.1%} |",
+            flush=True,
+        )
 
 
 def print_shares(studies: int) -> None:
@@ -153,12 +160,13 @@ def main() -> None:
     parser.add_argument(
         "--thresholds", type=int, default=200, help="studies of thresholds, per row"
     )
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES, help="of thresholds")
     parser.add_argument("--lapse", type=float, default=0.02, help="of raters with thresholds")
     options = parser.parse_args()
     if options.studies:
         print_shares(options.studies)
     if options.thresholds:
-        print_thresholds(options.thresholds, options.lapse)
+        print_thresholds(options.thresholds, options.lapse, options.modes)
 
 
 if __name__ == "__main__":
