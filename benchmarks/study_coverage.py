@@ -10,13 +10,13 @@ how real they look (the standard deviation in the table), both in units of the e
 shares are those of all raters and all images: 85% for real images, 45% and 30% for two models.
 
 Raters' thresholds are distributed around 200 or 500 ms with the standard deviation 0.2 on log10.
-Their functions have the standard deviation 0.25 and 2% lapses; images move the evidence as above.
+Their functions have the standard deviation 0.25 and 2% lapses (`--lapses`: the share of wrong
+answers, however long an image is shown); images move the evidence as above.
 Staircases are the default ones, 55 trials each: those of a sitting with two models.
 """
 
 import argparse
 import itertools
-from collections.abc import Sequence
 
 import numpy as np
 from scipy.stats import norm
@@ -119,24 +119,22 @@ def check_threshold(staircase: bool, truth: float, *options: float) -> tuple[flo
     return float(np.log10(fit.threshold_ms / truth)), bool(low <= truth <= high)
 
 
-def print_thresholds(studies: int, lapse: float, modes: Sequence[str]) -> None:
-    columns = ("mode", "threshold", "raters", "SD of images", "studies", "mean", "error on log10")
-    print(f"\n| {' | '.join(columns)} | held |\n|{'---|' * 8}")
-    rows = itertools.product(
-        (("staircase", 200.0), ("staircase", 500.0), ("durations", 200.0)),
-        (15, 40, 60),
-        (0.0, 0.5, 1.0),
-    )
-    for (mode, truth), raters, image_std in rows:
-        if mode not in modes:
+def print_thresholds(studies: int, options: argparse.Namespace) -> None:
+    columns = ("mode", "threshold", "raters", "SD of images", "lapses", "studies", "mean")
+    print(f"\n| {' | '.join(columns)} | error on log10 | held |\n|{'---|' * 9}")
+    cases = (("staircase", 200.0), ("staircase", 500.0), ("durations", 200.0))
+    rows = itertools.product(cases, options.raters, options.image_stds, options.lapses)
+    for (mode, truth), *others in rows:
+        if mode not in options.modes:
             continue
-        options = mode == "staircase", truth, raters, image_std, lapse
-        errors, held = zip(
-            *(check_threshold(*options, seed) for seed in range(studies)), strict=True
-        )
+        checks = [
+            check_threshold(mode == "staircase", truth, *others, seed) for seed in range(studies)
+        ]
+        errors, held = zip(*checks, strict=True)
         mean, error = np.mean(errors), np.std(errors) / np.sqrt(studies)
+        raters, image_std, lapse = others
         print(
-            f"| {mode} | {truth:.0f} ms | {raters} | {image_std} | {studies} "
+            f"| {mode} | {truth:.0f} ms | {raters} | {image_std} | {lapse:.0%} | {studies} "
             f"| {truth * 10**mean:.0f} ms | {mean:+.3f} ± {error:.3f} | {np.mean(held):.1%} |",
             flush=True,
         )
@@ -160,13 +158,16 @@ def main() -> None:
     parser.add_argument(
         "--thresholds", type=int, default=200, help="studies of thresholds, per row"
     )
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES, help="of thresholds")
-    parser.add_argument("--lapse", type=float, default=0.02, help="of raters with thresholds")
+    rows = parser.add_argument_group("rows of the table of thresholds")
+    rows.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
+    rows.add_argument("--raters", nargs="+", type=int, default=[15, 40, 60])
+    rows.add_argument("--image-stds", nargs="+", type=float, default=[0.0, 0.5, 1.0])
+    rows.add_argument("--lapses", nargs="+", type=float, default=[0.02], help="share of answers")
     options = parser.parse_args()
     if options.studies:
         print_shares(options.studies)
     if options.thresholds:
-        print_thresholds(options.thresholds, options.lapse, options.modes)
+        print_thresholds(options.thresholds, options)
 
 
 if __name__ == "__main__":
