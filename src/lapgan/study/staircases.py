@@ -69,7 +69,7 @@ def fit_raters(judgements: Judgements, confidence: float = 0.95) -> RaterThresho
 
     Returns:
         The fit. Its priors are uniform in mu and tau, log-uniform in std; that of the lapse is
-        Beta(1, 25) below 0.16, with a mean of 3.4%. Answers near the threshold say little of
+        Beta(1, 25) below 0.16, with a mean of 3.7%. Answers near the threshold say little of
         lapses, so this prior matters: with few raters who lapse often, the threshold comes out
         too high.
 
