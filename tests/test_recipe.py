@@ -91,6 +91,10 @@ def test_keys_are_overridden_with_values_as_in_toml():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        (
+            "levels.28.generator.units=1",
+            r"levels\.28\.generator\.units: unknown key for this kind; others have it",
+        ),
         ("training.bach=64", r"training\.bach: unknown key; did you mean 'batch'\?"),
         ("levels.28.generator.mapz=3", r"levels\.28\.generator\.mapz: unknown key"),
         ("levels.28.generator.maps=0", r"levels\.28\.generator\.maps: .*greater than 0, found 0"),
