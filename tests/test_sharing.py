@@ -19,8 +19,8 @@ from lapgan.cascade import Cascade
 from lapgan.compute import choose_compute
 from lapgan.distributed import Ranks
 from lapgan.evaluation.config import QUICK, EvaluationConfig
-from lapgan.evaluation.report import describe
 from lapgan.evaluation.features.extract import Extractor, extract_features
+from lapgan.evaluation.report import describe
 from lapgan.evaluation.suite import evaluate
 from lapgan.files import encode_json
 
