@@ -16,6 +16,7 @@ from lapgan.cascade.levels import Level, build_level
 from lapgan.cascade.sampler import BlockKey, BlockSampler
 from lapgan.cascade.upscale import enlarged_levels
 from lapgan.compute import Compute, choose_compute
+from lapgan.distributed import Ranks, gather_in_order, sharing_ranks
 from lapgan.errors import LapganError
 from lapgan.normalization import Normalization
 from lapgan.pyramid import Operator, Stage, size_of
@@ -222,19 +223,23 @@ class Cascade:
         Raises:
             LapganError: labels or coarse images do not fit the model.
         """
-        empty = torch.empty((0, 3, *self.output_sizes[0]), dtype=torch.uint8)
-        return torch.cat(list(self.stream(n, seed, labels, start)) or [empty])
+        return torch.cat([_no_images(self), *self.stream(n, seed, labels, start)])
 
     def stream(
         self, n: int, seed: int = 0, labels: Labels = None, start: Tensor | None = None
     ) -> Iterator[UInt8[Tensor, "b 3 h w"]]:
-        """Yields the images of `sample` block by block, in constant memory."""
+        """Yields the images of `sample` block by block, in constant memory.
+
+        Within `lapgan.distributed.share_work` the blocks are divided over the ranks.
+        """
+        ranks = sharing_ranks()
         normalization = self.normalization.to(self.compute.device)
 
         def finish(stages: list[Stage], count: int) -> Tensor:
             return normalization.denormalize(stages[-1].image[:count]).cpu()
 
-        return self._generate(finish, n, seed, labels, start, 0)
+        blocks = self._generate(finish, n, seed, labels, start, 0, ranks)
+        return gather_in_order(blocks, _no_images(self), ranks)
 
     def chain(
         self, n: int, seed: int = 0, labels: Labels = None, start: Tensor | None = None
@@ -271,7 +276,7 @@ class Cascade:
         def finish(stages: list[Stage], count: int) -> list[Stage]:
             return [_first(stage, count) for stage in stages]
 
-        return self._generate(finish, n, seed, labels, start, finest)
+        return self._generate(finish, n, seed, labels, start, finest, Ranks())
 
     def _generate(
         self,
@@ -281,8 +286,12 @@ class Cascade:
         labels: Labels,
         start: Tensor | None,
         finest: int,
+        ranks: Ranks,
     ) -> Iterator[_Result]:
-        """Yields `finish` of the stages of full blocks, and of how many images count."""
+        """Yields `finish` of the stages of full blocks, and of how many images count.
+
+        These are the groups of blocks number rank, rank + size, ...
+        """
         check_numbers(n, seed)
         label = _labels_of(self, n, labels)
         if start is not None:
@@ -299,7 +308,7 @@ class Cascade:
             return finish(stages, span.stop - span.start)
 
         groups = group_blocks(n, self.output_sizes[0], self.compute.device)
-        return map_in_order(run, groups, self.compute.device)
+        return map_in_order(run, groups[ranks.rank :: ranks.size], self.compute.device)
 
     def residuals(
         self, k: int, low: Float[Tensor, "n 3 h w"], seed: int = 0, labels: Labels = None
@@ -346,6 +355,10 @@ def _labels_of(cascade: Cascade, n: int, labels: Labels) -> Tensor | None:
     if labels is None:
         return cascade.labels(n)
     return check_labels(n, labels, cascade.class_names, cascade.recipe.name)
+
+
+def _no_images(cascade: Cascade) -> Tensor:
+    return torch.empty((0, 3, *cascade.output_sizes[0]), dtype=torch.uint8)
 
 
 def _first(stage: Stage, count: int) -> Stage:
