@@ -26,12 +26,18 @@ def test_mixed_precision_is_for_matrix_units_or_as_asked(
     precision: str,
     dtype: torch.dtype,
 ):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     compute = choose_compute("cpu", precision)
     assert compute.dtype == dtype
     assert compute.precision == str(dtype).removeprefix("torch.")
     with compute.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_a_pytorch_that_does_not_know_the_cpu_computes_in_float32(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert choose_compute("cpu").dtype == torch.float32
+    assert choose_compute("cpu", "bfloat16").dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(("emulated", "dtype"), [(False, torch.bfloat16), (True, torch.float32)])
@@ -55,7 +61,7 @@ def test_a_cuda_device_that_only_emulates_bfloat16_computes_in_float32(
 
 
 def test_the_choice_is_explained(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: AMX)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: AMX, raising=False)
     threads = f"{torch.get_num_threads()} threads"
     assert str(choose_compute("cpu")) == (
         f"cpu, bfloat16 autocast (matrix units for bfloat16), {threads}"

@@ -161,4 +161,6 @@ def _find_device(name: str) -> torch.device:
 def _has_matrix_units(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    # Older versions of PyTorch do not say what a CPU has; float32 is right on all of them.
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)
+    return device.type == "cpu" and bool(capabilities().get("amx_bf16"))
