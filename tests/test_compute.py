@@ -34,6 +34,15 @@ def test_mixed_precision_is_for_matrix_units_or_as_asked(
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
 
 
+def test_weights_used_without_gradients_have_gradients_in_the_same_step():
+    net = torch.nn.Linear(2, 1)
+    with choose_compute("cpu", "bfloat16").autocast():
+        with torch.no_grad():
+            net(torch.ones(1, 2))
+        net(torch.ones(1, 2)).sum().backward()
+    assert net.weight.grad.tolist() == [[1.0, 1.0]]
+
+
 def test_a_pytorch_that_does_not_know_the_cpu_computes_in_float32(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert choose_compute("cpu").dtype == torch.float32

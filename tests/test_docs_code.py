@@ -72,7 +72,6 @@ def test_every_mark_stands_above_a_block_and_says_why():
 # Python
 
 CIFAR = ("cifar10-cc", "cifar10-cc-small")
-FIRST_RUN = "train dead-leaves --data dead-leaves:64 --set training.batch=8"
 # What is made smaller in the code of a page, so that its tests take seconds.
 SMALLER = {
     "README.md": [CIFAR, ("(64", "(2"), ("8", "2")],
@@ -92,10 +91,16 @@ SMALLER = {
     ],
     "docs/tutorial.md": [
         ("40000", "64"),
-        ("train dead-leaves", FIRST_RUN),
+        ("20000", "32"),
+        ("train dead-leaves", "train dead-leaves --data dead-leaves:64 --set training.batch=8"),
         ('read_recipe("dead-leaves")', 'read_recipe("dead-leaves", ["training.batch=8"])'),
-        ('data="dead-leaves"', 'data="dead-leaves:64"'),
-        ('RunConfig(recipe, out="runs/before"', 'RunConfig(recipe, out="b", data="dead-leaves:64"'),
+        (
+            'read_recipe("dead-leaves", ["lev',
+            'read_recipe("dead-leaves", ["training.batch=8", "lev',
+        ),
+        ("RunConfig(", 'RunConfig(data="dead-leaves:64", recipe='),
+        ('"runs/second", levels', 'out="runs/second", levels'),
+        ('data="dead-leaves",', 'data="dead-leaves:64",'),
         ('["fd", "neighbours"], images=1500', '["kid", "neighbours"], images=24'),
         ('["fd"], images=1500', '["kid"], images=24'),
     ],
