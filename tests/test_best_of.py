@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from lapgan.cascade import Cascade, Level
 from lapgan.cascade.best_of import Candidate, ClassifierGuide, keep_best
 from lapgan.cascade.blocks import BLOCK
+from lapgan.cascade.sampler import BlockKey, BlockSampler
 from lapgan.compute import choose_compute
 from lapgan.errors import LapganError
 from lapgan.models.classifier import ClassifierSection
@@ -159,3 +160,20 @@ def test_what_cannot_be_chosen_is_explained(cascade: Cascade, cascade_with_class
     with pytest.raises(LapganError, match="train one with `lapgan classifier RUN`"):
         cascade_with_classes.best_of(2)
     assert torch.equal(cascade.best_of(1).sample(2), cascade.sample(2))
+
+
+@pytest.mark.parametrize("candidates", [1, 3])
+def test_blocks_that_are_generated_together_are_those_that_are_generated_alone(
+    tiny_with_classes: Recipe, candidates: int
+):
+    model = guided(tiny_with_classes)
+    sampler = BlockSampler(model.levels, "block-mean", model.compute, model.guide, candidates)
+    label = torch.arange(3 * BLOCK) % 2
+    together = sampler.run(None, label[: 2 * BLOCK + 5], BlockKey(7, range(4, 7)), 0)
+    for i, block in enumerate((4, 5)):
+        alone = sampler.run(
+            None, label[i * BLOCK : (i + 1) * BLOCK], BlockKey(7, range(block, block + 1)), 0
+        )
+        for one, several in zip(alone, together, strict=True):
+            assert several.image.shape[0] == 3 * BLOCK
+            assert torch.equal(one.image, several.image[i * BLOCK : (i + 1) * BLOCK])

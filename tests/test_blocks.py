@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from lapgan.cascade.blocks import BLOCK, map_in_order, number_blocks, pad_block, span_of
+from lapgan.cascade.blocks import BLOCK, group_blocks, map_in_order, pad_blocks, span_of
 
 CPU = torch.device("cpu")
 
@@ -81,16 +81,37 @@ def test_cores_are_shared_out():
     assert set(each) == {2}
 
 
-def test_a_gpu_takes_one_after_another():
-    names = map_in_order(lambda _: threading.current_thread().name, range(3), torch.device("meta"))
-    assert set(names) == {threading.current_thread().name}
+@pytest.mark.parametrize("threads", [8], indirect=True)
+@pytest.mark.usefixtures("threads")
+def test_a_gpu_computes_one_result_while_another_is_read():
+    names = map_in_order(lambda _: threading.current_thread().name, range(9), torch.device("meta"))
+    assert len(set(names)) <= 2
 
 
-@pytest.mark.parametrize("n", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5])
-def test_blocks_cover_all_images_once_and_in_order(n: int):
-    spans = [span_of(block, n) for block in number_blocks(n)]
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("n", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5, 40 * BLOCK])
+def test_groups_cover_all_images_once_and_in_order(n: int, device: str):
+    groups = group_blocks(n, (32, 32), torch.device(device))
+    assert [block for group in groups for block in group] == list(range(-(-n // BLOCK)))
+    spans = [span_of(group, n) for group in groups]
     assert [i for span in spans for i in range(n)[span]] == list(range(n))
-    assert all(span.stop - span.start == BLOCK for span in spans[:-1])
+
+
+@pytest.mark.parametrize(
+    ("size", "device", "blocks"),
+    [
+        ((32, 32), "cpu", 1),
+        ((8, 8), "meta", 16),
+        ((64, 64), "meta", 4),
+        ((64, 128), "meta", 2),
+        ((1024, 1024), "meta", 1),
+    ],
+)
+def test_a_group_has_about_as_many_pixels_whatever_the_size(
+    size: tuple[int, int], device: str, blocks: int
+):
+    groups = group_blocks(2000 * BLOCK, size, torch.device(device))
+    assert {len(group) for group in groups} == {blocks}
 
 
 @pytest.mark.parametrize(
@@ -98,9 +119,10 @@ def test_blocks_cover_all_images_once_and_in_order(n: int):
     [torch.randn(3, 2, 5), torch.arange(7), torch.rand(BLOCK, 1)],
     ids=("maps", "labels", "full"),
 )
-def test_a_block_is_filled_up_with_its_last_entry(x: torch.Tensor):
-    full = pad_block(x)
-    assert full.shape == (BLOCK, *x.shape[1:])
+@pytest.mark.parametrize("count", [1, 3])
+def test_blocks_are_filled_up_with_the_last_entry(x: torch.Tensor, count: int):
+    full = pad_blocks(x, count)
+    assert full.shape == (count * BLOCK, *x.shape[1:])
     assert full.dtype == x.dtype
     assert torch.equal(full[: len(x)], x)
     assert all(torch.equal(entry, x[-1]) for entry in full[len(x) :])

@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lapgan import models, objectives, pyramid
 from lapgan.cascade.levels import Level
-from lapgan.cascade.sampler import BlockSampler
+from lapgan.cascade.sampler import BlockKey, BlockSampler
 from lapgan.compute import Compute
 from lapgan.models import fourier
 from lapgan.models.contracts import DataInitialized, SupportsDistance
@@ -310,7 +310,9 @@ def test_the_descent_makes_all_its_tensors_on_the_device_of_the_nets(kind: Any):
             for size, net in nets.items()
         ]
         sampler = BlockSampler(levels, "burt-adelson", CUDA, None, 1)
-        coarse, fine = sampler.run(None, torch.zeros(64, dtype=torch.int64), (0, 0), 0)
+        coarse, fine = sampler.run(
+            None, torch.zeros(64, dtype=torch.int64), BlockKey(0, range(1)), 0
+        )
     assert {x.device.type for x in (*coarse[1:], *fine)} == {"cuda"}
 
 

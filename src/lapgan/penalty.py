@@ -9,6 +9,7 @@ from jaxtyping import Float
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
+from lapgan.double_backward import differentiable_gradients
 from lapgan.section import Count, Positive, Section
 
 __all__ = [
@@ -72,7 +73,7 @@ def exact_penalty(head: Head, maps: Maps, select: Callable[[Maps], Maps] | None 
         Mescheder et al. (2018), equation 9.
     """
     maps = tuple(x.detach().requires_grad_() for x in maps)
-    gradients = torch.autograd.grad(head(maps).sum(), maps, create_graph=True)
+    gradients = differentiable_gradients(head, maps)
     parts = gradients if select is None else select(gradients)
     return torch.stack([part.float().square().sum() for part in parts]).sum() / len(maps[0])
 

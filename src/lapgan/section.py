@@ -117,7 +117,10 @@ def _shorten(value: Any) -> str:
 
 
 def _suggestion(model: type[BaseModel], path: str) -> str:
-    """Returns a key like the last one of a path: beside it, or else in another section."""
+    """Returns a key like the last one of a path: beside it, or else in another section.
+
+    A key that only other kinds have is said to be one.
+    """
     parent, _, key = path.rpartition(".")
     schema = model.model_json_schema()
     section = "levels.SIZE" if parent.startswith("levels.") else ""
@@ -125,6 +128,8 @@ def _suggestion(model: type[BaseModel], path: str) -> str:
         place.replace("SIZE", path.split(".")[1]) if section else place
         for place in _places(schema, schema.get("$defs", {}), "", ())
     ]
+    if path in known:
+        return " for this kind; others have it"
     beside = [place for place in known if place.rpartition(".")[0] == parent]
     for places, cutoff in ((beside, 0.6), (known, 1.0), (known, 0.6)):
         names = sorted({place.rpartition(".")[2] for place in places} - {""})

@@ -68,3 +68,22 @@ def test_an_image_and_its_low_pass_image_are_changed_alike():
     image, low = augment_pair(x + 0.25, x)
     inside = expected != 0
     torch.testing.assert_close((image - low)[inside], torch.full_like(image[inside], 0.25))
+
+
+def test_a_shift_leaves_the_colors_as_they_are():
+    torch.manual_seed(0)
+    x = torch.randn(256, 3, 16, 16)
+    low = torch.randn(256, 3, 16, 16)
+    y, z = augment_pair(x, low, "shift")
+    assert not torch.equal(x, y)
+    # The middle is seen whatever the shift, if the shift is undone.
+    middle = (slice(4, 12), slice(4, 12))
+    shifts = [(i, j) for i in range(-2, 3) for j in range(-2, 3)]
+    for before, after, low_before, low_after in zip(x, y, low, z, strict=True):
+        found = [
+            shift
+            for shift in shifts
+            if torch.equal(before.roll(shift, (1, 2))[:, *middle], after[:, *middle])
+        ]
+        assert len(found) == 1
+        assert torch.equal(low_before.roll(found[0], (1, 2))[:, *middle], low_after[:, *middle])

@@ -1,11 +1,12 @@
 """Images are generated in blocks of a fixed size, side by side on the cores of a CPU.
 
 Image i of a seed is the same however many are generated, and memory does not grow with their
-number.
+number. Elsewhere several blocks are computed together, each from its own noise.
 
 Threads that share the operations of one block wait for each other after every one of them, and
 small operations are soon done. Threads with a block each do not wait, and each block comes out the
-same whatever the number of cores.
+same whatever the number of cores. On other devices the threads draw noise and read results while
+the device computes.
 """
 
 import math
@@ -18,29 +19,43 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-__all__ = ["BLOCK", "map_in_order", "number_blocks", "pad_block", "span_of"]
+from lapgan.sizes import Size
+
+__all__ = ["BLOCK", "group_blocks", "map_in_order", "pad_blocks", "span_of"]
 
 BLOCK = 64
 # Python itself runs one thread at a time, so there is a limit; this one was not measured.
 _MOST_THREADS = 8
+# Of a group, at the finest level: 1,024 images of 32x32. A group of small images is no larger.
+_MOST_PIXELS = 2**20
+_MOST_BLOCKS = 16
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def number_blocks(n: int) -> range:
-    """Returns the numbers of the blocks of n images."""
-    return range(math.ceil(n / BLOCK))
+def group_blocks(n: int, size: Size, device: torch.device) -> list[range]:
+    """Returns the blocks of n images, in groups that are computed together.
+
+    Args:
+        n: how many images.
+        size: of the finest of them, which memory depends on.
+        device: where they are computed; on a CPU each block is a group.
+    """
+    blocks = math.ceil(n / BLOCK)
+    fitting = min(_MOST_PIXELS // (BLOCK * math.prod(size)), _MOST_BLOCKS)
+    step = 1 if device.type == "cpu" else max(1, fitting)
+    return [range(first, min(first + step, blocks)) for first in range(0, blocks, step)]
 
 
-def span_of(block: int, n: int) -> slice:
-    """Returns where the images of a block are among all n."""
-    return slice(block * BLOCK, min((block + 1) * BLOCK, n))
+def span_of(group: range, n: int) -> slice:
+    """Returns where the images of a group of blocks are among all n."""
+    return slice(group.start * BLOCK, min(group.stop * BLOCK, n))
 
 
-def pad_block(x: Shaped[Tensor, "n ..."]) -> Shaped[Tensor, "block ..."]:
-    """Repeats the last entry until the block is full."""
-    return torch.cat((x, x[-1:].expand(BLOCK - len(x), *x.shape[1:])))
+def pad_blocks(x: Shaped[Tensor, "n ..."], count: int) -> Shaped[Tensor, "full ..."]:
+    """Repeats the last entry until so many blocks are full."""
+    return torch.cat((x, x[-1:].expand(count * BLOCK - len(x), *x.shape[1:])))
 
 
 def map_in_order(
@@ -48,8 +63,8 @@ def map_in_order(
 ) -> Iterator[Result]:
     """Yields function(item) for each item, in their order, as `map` does.
 
-    On a CPU as many run at once as PyTorch has threads, up to 8, with an equal number of threads
-    each; at most that many results are held unread. Elsewhere they run one after another.
+    As many run at once as PyTorch has threads, up to 8 on a CPU and 2 elsewhere, with an equal
+    number of threads each; at most that many results are held unread.
 
     Args:
         function: what to compute; it has to enter inference mode and autocast itself.
@@ -57,8 +72,9 @@ def map_in_order(
         device: where the tensors live.
     """
     threads = torch.get_num_threads()
-    workers = min(threads, _MOST_THREADS)
-    if device.type != "cpu" or workers == 1:
+    # Two suffice elsewhere: while one waits for its results, the other's are computed.
+    workers = min(threads, _MOST_THREADS if device.type == "cpu" else 2)
+    if workers == 1:
         yield from map(function, items)
         return
     pool = ThreadPoolExecutor(workers, "block", torch.set_num_threads, (threads // workers,))

@@ -1,19 +1,19 @@
 """A trained cascade: loaded from a file, sampled from noise or from coarse images."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from lapgan.cascade.best_of import ClassifierGuide
-from lapgan.cascade.blocks import map_in_order, number_blocks, span_of
+from lapgan.cascade.blocks import group_blocks, map_in_order, span_of
 from lapgan.cascade.inputs import balance_labels, check_labels, check_numbers, check_start
 from lapgan.cascade.levels import Level, build_level
-from lapgan.cascade.sampler import BlockSampler
+from lapgan.cascade.sampler import BlockKey, BlockSampler
 from lapgan.cascade.upscale import enlarged_levels
 from lapgan.compute import Compute, choose_compute
 from lapgan.errors import LapganError
@@ -33,6 +33,8 @@ from lapgan.weights import (
 __all__ = ["Cascade"]
 
 Labels = Sequence[int] | Tensor | None
+
+_Result = TypeVar("_Result")
 
 
 class Cascade:
@@ -227,8 +229,12 @@ class Cascade:
         self, n: int, seed: int = 0, labels: Labels = None, start: Tensor | None = None
     ) -> Iterator[UInt8[Tensor, "b 3 h w"]]:
         """Yields the images of `sample` block by block, in constant memory."""
-        for stages in self.stages(n, seed, labels, start):
-            yield self.normalization.denormalize(stages[-1].image)
+        normalization = self.normalization.to(self.compute.device)
+
+        def finish(stages: list[Stage], count: int) -> Tensor:
+            return normalization.denormalize(stages[-1].image[:count]).cpu()
+
+        return self._generate(finish, n, seed, labels, start, 0)
 
     def chain(
         self, n: int, seed: int = 0, labels: Labels = None, start: Tensor | None = None
@@ -261,6 +267,22 @@ class Cascade:
         Yields:
             For each block one Stage per level, coarsest first.
         """
+
+        def finish(stages: list[Stage], count: int) -> list[Stage]:
+            return [_first(stage, count) for stage in stages]
+
+        return self._generate(finish, n, seed, labels, start, finest)
+
+    def _generate(
+        self,
+        finish: Callable[[list[Stage], int], _Result],
+        n: int,
+        seed: int,
+        labels: Labels,
+        start: Tensor | None,
+        finest: int,
+    ) -> Iterator[_Result]:
+        """Yields `finish` of the stages of full blocks, and of how many images count."""
         check_numbers(n, seed)
         label = _labels_of(self, n, labels)
         if start is not None:
@@ -269,14 +291,15 @@ class Cascade:
         sampler = _sampler_of(self)
 
         @torch.inference_mode()
-        def run(block: int) -> list[Stage]:
-            span = span_of(block, n)
+        def run(group: range) -> _Result:
+            span = span_of(group, n)
             image = None if start is None else self.normalization.normalize(start[span])
-            block_label = None if label is None else label[span]
-            stages = sampler.run(image, block_label, (seed, block), finest)
-            return [_first(stage, span.stop - span.start) for stage in stages]
+            group_label = None if label is None else label[span]
+            stages = sampler.run(image, group_label, BlockKey(seed, group), finest)
+            return finish(stages, span.stop - span.start)
 
-        return map_in_order(run, number_blocks(n), self.compute.device)
+        groups = group_blocks(n, self.output_sizes[0], self.compute.device)
+        return map_in_order(run, groups, self.compute.device)
 
     def residuals(
         self, k: int, low: Float[Tensor, "n 3 h w"], seed: int = 0, labels: Labels = None
@@ -301,13 +324,14 @@ class Cascade:
         sampler = _sampler_of(self)
 
         @torch.inference_mode()
-        def run(block: int) -> Tensor:
-            span = span_of(block, len(low))
-            block_label = None if label is None else label[span]
-            high = sampler.residual(k, low[span], block_label, (seed, block))
+        def run(group: range) -> Tensor:
+            span = span_of(group, len(low))
+            group_label = None if label is None else label[span]
+            high = sampler.residual(k, low[span], group_label, BlockKey(seed, group))
             return high[: span.stop - span.start].cpu()
 
-        blocks = list(map_in_order(run, number_blocks(len(low)), self.compute.device))
+        groups = group_blocks(len(low), self.sizes[k], self.compute.device)
+        blocks = list(map_in_order(run, groups, self.compute.device))
         return torch.cat(blocks) if blocks else low
 
 

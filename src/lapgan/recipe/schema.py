@@ -136,8 +136,8 @@ class LevelRecipe(Section):
             or a table; see `lapgan.supervised`.
         instance_noise: added to the features that D's head sees, real and generated alike, in
             standard deviations of these features (Sønderby et al., 2017).
-        augment: D sees augmented images only, which keeps it from memorizing a small data set; see
-            `lapgan.training.augment`.
+        augment: D sees augmented images only, which keeps it from memorizing a small data set:
+            true, or "shift" for shifts alone; see `lapgan.training.augment`.
         conditioning_noise: on the image that the level is conditioned on; G is given its standard
             deviation.
     """
@@ -153,7 +153,7 @@ class LevelRecipe(Section):
     own_penalty: AnyPenalty | None = Field(default=None, alias="penalty")
     supervised: AnySupervised = Supervised()
     instance_noise: NotNegative = 0.0
-    augment: bool = False
+    augment: Literal[False, True, "shift"] = False
     conditioning_noise: ConditioningNoise | None = None
     _common_penalty: Penalty | None = PrivateAttr(default=None)
 

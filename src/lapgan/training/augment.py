@@ -10,19 +10,25 @@ References:
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["augment", "augment_pair"]
+__all__ = ["Augmentation", "augment", "augment_pair"]
+
+# Whether D sees augmented images, and changed in what: false for none, true for all changes.
+Augmentation = Literal[False, True, "shift"]
 
 # The longest shift, as a fraction of the side.
 _SHIFT = 1 / 8
 
 
-def augment(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+def augment(
+    images: Float[Tensor, "b 3 h w"], kind: Augmentation = True
+) -> Float[Tensor, "b 3 h w"]:
     """Changes the colors of each image and shifts it, by amounts of its own.
 
         x <- x + b,                   b uniform in [-1/2, 1/2]   (brightness)
@@ -34,19 +40,39 @@ def augment(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
 
     Args:
         images: in the scale of the nets, about [-1, 1].
+        kind: "shift" leaves the colors as they are. A level that adds detail needs it: among
+            random colors D hardly sees that those of the detail are wrong.
 
     Returns:
         Images of the same shape; gradients pass through.
     """
-    return _draw_change(images).apply(images)
+    return _draw_change(images, kind).apply(images) if kind else images
 
 
 def augment_pair(
-    images: Float[Tensor, "b 3 h w"], low: Float[Tensor, "b 3 h w"]
+    images: Float[Tensor, "b 3 h w"], low: Float[Tensor, "b 3 h w"], kind: Augmentation = True
 ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 3 h w"]]:
     """Changes each image and its low-pass image by the same amounts; see `augment`."""
-    change = _draw_change(images)
+    if not kind:
+        return images, low
+    change = _draw_change(images, kind)
     return change.apply(images), change.apply(low)
+
+
+@dataclass(frozen=True)
+class _Colors:
+    """How the colors of n images are changed; each is (n, 1, 1, 1)."""
+
+    brightness: Tensor
+    saturation: Tensor
+    contrast: Tensor
+
+    def apply(self, x: Tensor) -> Tensor:
+        x = x + self.brightness
+        pixel = x.mean(dim=1, keepdim=True)
+        x = pixel + self.saturation * (x - pixel)
+        whole = x.mean(dim=(1, 2, 3), keepdim=True)
+        return whole + self.contrast * (x - whole)
 
 
 @dataclass(frozen=True)
@@ -54,33 +80,24 @@ class _Change:
     """What is done to each of n images.
 
     Args:
-        brightness: b, (n, 1, 1, 1).
-        saturation: s.
-        contrast: c.
-        first_row: the first row that is kept of the padded image.
+        colors: None for nothing.
+        first_row: the first row that is kept of the padded image, (n, 1, 1, 1).
         first_column: likewise.
     """
 
-    brightness: Tensor
-    saturation: Tensor
-    contrast: Tensor
+    colors: _Colors | None
     first_row: Tensor
     first_column: Tensor
 
     def apply(self, x: Tensor) -> Tensor:
-        x = x + self.brightness
-        pixel = x.mean(dim=1, keepdim=True)
-        x = pixel + self.saturation * (x - pixel)
-        whole = x.mean(dim=(1, 2, 3), keepdim=True)
-        x = whole + self.contrast * (x - whole)
+        x = x if self.colors is None else self.colors.apply(x)
         return _shift_rows(_shift_rows(x, self.first_row).mT, self.first_column).mT
 
 
-def _draw_change(x: Tensor) -> _Change:
-    return _Change(
-        _uniform(x, -0.5, 0.5), _uniform(x, 0, 2), _uniform(x, 0.5, 1.5),
-        _draw_shift(x, x.shape[2]), _draw_shift(x, x.shape[3]),
-    )  # fmt: skip
+def _draw_change(x: Tensor, kind: Augmentation) -> _Change:
+    ranges = [(-0.5, 0.5), (0.0, 2.0), (0.5, 1.5)]
+    colors = None if kind == "shift" else _Colors(*(_uniform(x, *ends) for ends in ranges))
+    return _Change(colors, _draw_shift(x, x.shape[2]), _draw_shift(x, x.shape[3]))
 
 
 def _draw_shift(x: Tensor, side: int) -> Tensor:

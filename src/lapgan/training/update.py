@@ -18,7 +18,7 @@ from lapgan.optimizers import update_weights
 from lapgan.penalty import Penalty
 from lapgan.pyramid import image_of
 from lapgan.supervised import Distance
-from lapgan.training.augment import augment, augment_pair
+from lapgan.training.augment import Augmentation, augment, augment_pair
 from lapgan.training.examples import Examples
 from lapgan.training.freezing import active_dropouts, disable, freeze
 from lapgan.training.reconstruction import measure_distance
@@ -62,7 +62,7 @@ class Terms:
         distance: that distance; see `lapgan.supervised`.
         candidates: further noise like that of the examples; the nearest of the residuals counts.
         instance_noise: standard deviation of the noise on the features that D's head sees.
-        augment: D sees augmented images.
+        augment: whether D sees augmented images, and of which kind.
         clip: the largest norm of all gradients of a net, or None for any.
         progress: the fraction of the budget that is spent, for the weight of the penalty.
     """
@@ -72,7 +72,7 @@ class Terms:
     distance: Distance = "own"
     candidates: tuple[Tensor, ...] = ()
     instance_noise: float = 0.0
-    augment: bool = False
+    augment: Augmentation = False
     clip: float | None = None
     progress: float = 0.0
 
@@ -326,5 +326,5 @@ def _features(net: nn.Module, high: Tensor, low: Tensor | None, terms: Terms) ->
         return discriminator.features(high, low)
     image = image_of(high, low)
     if low is not None and isinstance(discriminator, SupportsPairs):
-        return discriminator.pair_features(*augment_pair(image, low))
-    return discriminator.features(augment(image), None)
+        return discriminator.pair_features(*augment_pair(image, low, terms.augment))
+    return discriminator.features(augment(image, terms.augment), None)
