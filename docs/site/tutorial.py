@@ -32,6 +32,8 @@ _BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 
+_PICTURE = re.compile(r"^!\[.*\]\(pictures/.*\)\n\n?", re.MULTILINE)
+
 app = typer.Typer(add_completion=False)
 
 
@@ -70,7 +72,7 @@ def make_notebook(text: str) -> str:
     """Returns a page as a Jupyter notebook without outputs, as JSON.
 
     Blocks of Python and of the shell become cells of code, in which `!` stands before each shell
-    command; all else, and blocks that are not run, is text.
+    command; all else, and blocks that are not run, is text. Pictures are left out: cells draw them.
 
     References:
         The notebook format 4.5, https://nbformat.readthedocs.io/en/latest/format_description.html
@@ -85,6 +87,7 @@ def make_notebook(text: str) -> str:
                           "source": lines})  # fmt: skip
 
     end = 0
+    text = _PICTURE.sub("", text)
     for match in _BLOCK.finditer(text):
         if match["language"] not in ("python", "sh") or match["reason"]:
             continue
