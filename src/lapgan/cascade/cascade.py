@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -238,7 +239,7 @@ class Cascade:
         def finish(stages: list[Stage], count: int) -> Tensor:
             return normalization.denormalize(stages[-1].image[:count]).cpu()
 
-        blocks = self._generate(finish, n, seed, labels, start, 0, ranks)
+        blocks = _generate(self, _Wanted(n, seed, labels, start), finish, ranks)
         return gather_in_order(blocks, _no_images(self), ranks)
 
     def chain(
@@ -276,39 +277,7 @@ class Cascade:
         def finish(stages: list[Stage], count: int) -> list[Stage]:
             return [_first(stage, count) for stage in stages]
 
-        return self._generate(finish, n, seed, labels, start, finest, Ranks())
-
-    def _generate(
-        self,
-        finish: Callable[[list[Stage], int], _Result],
-        n: int,
-        seed: int,
-        labels: Labels,
-        start: Tensor | None,
-        finest: int,
-        ranks: Ranks,
-    ) -> Iterator[_Result]:
-        """Yields `finish` of the stages of full blocks, and of how many images count.
-
-        These are the groups of blocks number rank, rank + size, ...
-        """
-        check_numbers(n, seed)
-        label = _labels_of(self, n, labels)
-        if start is not None:
-            score_size = self.guide.size if self.guide and self.candidates > 1 else None
-            check_start(n, start, self.output_sizes, score_size)
-        sampler = _sampler_of(self)
-
-        @torch.inference_mode()
-        def run(group: range) -> _Result:
-            span = span_of(group, n)
-            image = None if start is None else self.normalization.normalize(start[span])
-            group_label = None if label is None else label[span]
-            stages = sampler.run(image, group_label, BlockKey(seed, group), finest)
-            return finish(stages, span.stop - span.start)
-
-        groups = group_blocks(n, self.output_sizes[0], self.compute.device)
-        return map_in_order(run, groups[ranks.rank :: ranks.size], self.compute.device)
+        return _generate(self, _Wanted(n, seed, labels, start, finest), finish, Ranks())
 
     def residuals(
         self, k: int, low: Float[Tensor, "n 3 h w"], seed: int = 0, labels: Labels = None
@@ -342,6 +311,45 @@ class Cascade:
         groups = group_blocks(len(low), self.sizes[k], self.compute.device)
         blocks = list(map_in_order(run, groups, self.compute.device))
         return torch.cat(blocks) if blocks else low
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is generated; see `Cascade.stages`."""
+
+    n: int
+    seed: int
+    labels: Labels
+    start: Tensor | None
+    finest: int = 0
+
+
+def _generate(
+    cascade: Cascade, wanted: _Wanted, finish: Callable[[list[Stage], int], _Result], ranks: Ranks
+) -> Iterator[_Result]:
+    """Yields `finish` of the stages of full blocks, and of how many images count.
+
+    These are the groups of blocks number rank, rank + size, ...
+    """
+    n, start = wanted.n, wanted.start
+    check_numbers(n, wanted.seed)
+    label = _labels_of(cascade, n, wanted.labels)
+    if start is not None:
+        score_size = cascade.guide.size if cascade.guide and cascade.candidates > 1 else None
+        check_start(n, start, cascade.output_sizes, score_size)
+    sampler = _sampler_of(cascade)
+
+    @torch.inference_mode()
+    def run(group: range) -> _Result:
+        span = span_of(group, n)
+        image = None if start is None else cascade.normalization.normalize(start[span])
+        group_label = None if label is None else label[span]
+        key = BlockKey(wanted.seed, group)
+        stages = sampler.run(image, group_label, key, wanted.finest)
+        return finish(stages, span.stop - span.start)
+
+    groups = group_blocks(n, cascade.output_sizes[0], cascade.compute.device)
+    return map_in_order(run, groups[ranks.rank :: ranks.size], cascade.compute.device)
 
 
 def _sampler_of(cascade: Cascade) -> BlockSampler:
