@@ -9,7 +9,7 @@ export const EXPLANATIONS = {
   grow: "The image of each level is enlarged, and the next level adds a residual, drawn around mid-gray: the detail of its scale.",
   details: "The same image, with new noise at the chosen levels and the old noise at all others. The first image is the original.",
   between: "From one seed to another: the noise of every level goes gradually from the first to the second.",
-  near: "One generated image, and the training images that are most like it. It is the image that you chose on the sheet, or enter its number.",
+  near: "One generated image, and the training images that are most like it. Choose it on the sheet, or by its number.",
   own: "Your picture is cut to a square, reduced to a few pixels, and refined in eight ways. It does not leave this device.",
 };
 
