@@ -20,7 +20,9 @@ from PIL import Image
 
 from lapgan.cascade import Cascade, Level, descend
 from lapgan.compute import choose_compute
+from lapgan.data import Images
 from lapgan.demo import write_site
+from lapgan.demo.neighbors import NeighborSearch, measure_distances
 from lapgan.normalization import symmetric_normalization
 from lapgan.pyramid import downsample
 from lapgan.recipe import check_recipe
@@ -56,10 +58,21 @@ def serving(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def site_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A packaged model with classes and uniform noise, in float32."""
+    """A packaged model with classes and uniform noise, in float32, and 200 of 300 images."""
     folder = tmp_path_factory.mktemp("demo") / "site"
-    write_site(Cascade.load(MODEL, FLOAT32), folder, MODEL, "float32")
+    cascade = Cascade.load(MODEL, FLOAT32)
+    write_site(cascade, folder, MODEL, "float32", training_images(cascade), 200)
     return folder
+
+
+def training_images(cascade: Cascade) -> Images:
+    """Colored squares, and image 5 of the sheet of seed 4, mirrored, as image 297."""
+    squares = np.random.default_rng(0).integers(0, 256, (300, 3, 4, 4), dtype=np.uint8)
+    pixels = squares.repeat(8, axis=2).repeat(8, axis=3)
+    labels = [i // 2 for i in range(20)]
+    sample = expected_images(cascade, labels, sheet_keys(cascade, 4))[-1][5]
+    pixels[297] = sample.transpose(2, 0, 1)[..., ::-1]
+    return Images(pixels, np.arange(300) % 10, cascade.class_names, "squares", "f" * 8)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +81,7 @@ def site(site_folder: Path) -> Iterator[str]:
         yield base
 
 
-def noisy_cascade() -> Cascade:
+def noisy_cascade(**data: Any) -> Cascade:
     """Two levels with normal noise, one with conditioning noise, without classes."""
     fine = {
         "noise": {"kind": "mixed", "dimension": 6, "planes": 2},
@@ -81,7 +94,8 @@ def noisy_cascade() -> Cascade:
         "generator": {"kind": "residual-coarsest", "maps": 8, "groups": 4, "style": 8},
         "discriminator": {"kind": "residual", "maps": [8, 8], "units": 8},
     }
-    recipe = check_recipe({"name": "noisy", "levels": {"12x8": fine, "6x4": coarse}}, "noisy")
+    levels_of = {"12x8": fine, "6x4": coarse}
+    recipe = check_recipe({"name": "noisy", "data": data, "levels": levels_of}, "noisy")
     torch.manual_seed(1)
     levels = [
         Level(level.size, level.noise, level.build_generator(0), sigma)
@@ -235,6 +249,8 @@ def test_normal_and_conditioning_noise_too(browser, tmp_path: Path):
         expected = expected_images(cascade, None, sheet_keys(cascade, 2))[-1]
         assert np.abs(shown - expected).max() <= 2
         assert not page.is_visible("[name=class]")
+        assert page.locator("#tab-near").count() == 0
+        assert not page.is_visible("#contains")
         assert page.problems == []
 
 
@@ -295,6 +311,90 @@ def test_between_two_seeds_the_noise_goes_along_a_circle(browser, site: str):
         assert page.problems == []
 
 
+def test_the_nearest_training_images_are_those_of_another_search(browser, site: str):
+    with page_of(browser, site) as page:
+        wait(page)
+        page.fill("[name=seed]", "4")
+        page.keyboard.press("Tab")
+        page.wait_for_url(re.compile("seed=4"))
+        wait(page)
+        page.locator("#output button").nth(5).press("Enter")
+        page.wait_for_selector(f"{READY} .row:nth-child(4)")
+        page.focus("#tab-grow")
+        for _ in range(3):
+            page.keyboard.press("ArrowRight")
+        page.wait_for_selector(f"{READY} figure:nth-child(6)")
+        shown = pixels_of(page, "#output canvas")
+        chosen = training_images(Cascade.load(MODEL, FLOAT32)).pixels[np.arange(200) * 300 // 200]
+        sample = shown[:1].transpose(0, 3, 1, 2)
+        cells = [
+            np.floor(x.reshape(*x.shape[:2], 8, 4, 8, 4).mean((3, 5)) + 0.5)
+            for x in (sample, sample[..., ::-1], chosen)
+        ]
+        each = [np.sqrt(((query - cells[2]) ** 2).mean((1, 2, 3))) for query in cells[:2]]
+        distances = np.minimum(*each)
+        nearest = np.argsort(distances, kind="stable")[:5]
+        assert nearest[0] == 198
+        assert distances[198] < 1 < distances[nearest[1]]
+        names = page.eval_on_selector_all(
+            "#output canvas", "(all) => all.map((one) => one.getAttribute('aria-label'))"
+        )
+        captions = page.locator("figcaption").all_inner_texts()
+        for place, i in enumerate(nearest, 1):
+            turned = each[1][i] < each[0][i]
+            image = chosen[i].transpose(1, 2, 0)
+            assert (shown[place] == (image[:, ::-1] if turned else image)).all()
+            kind = Cascade.load(MODEL, FLOAT32).class_names[i * 300 // 200 % 10]
+            mirrored = ", mirrored" if turned else ""
+            assert captions[place] == f"{distances[i]:.1f} · {kind}{mirrored}"
+            assert names[place] == (
+                f"training image {i * 300 // 200}, {kind}{mirrored}, "
+                f"distance {distances[i]:.1f} gray levels"
+            )
+        assert names[0].endswith("image 5 of seed 4")
+        assert captions[1].endswith(", mirrored")
+        status = page.inner_text("#status")
+        assert status.startswith("Nearest of 200 training images: ")
+        assert "200 of the 300 training images (squares)" in page.inner_text("#meaning")
+        assert "contains 200 training images of squares" in page.inner_text("#contains")
+        assert page.problems == []
+
+
+def test_the_nearest_crop_of_a_training_image_is_shown(browser, tmp_path: Path):
+    cascade = noisy_cascade(crop="corners")
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 3, 14, 10), dtype=np.uint8)
+    images = Images(pixels, None, (), "larger", "f" * 8)
+    write_site(cascade, tmp_path / "site", "noisy", "float32", images)
+    with serving(tmp_path / "site") as base, page_of(browser, f"{base}#view=near&image=3") as page:
+        page.wait_for_selector(f"{READY} figure:nth-child(6)")
+        shown = pixels_of(page, "#output canvas")
+        index = NeighborSearch(images, (12, 8), 50, mirrored=False).build_index()
+        sample = shown[:1].transpose(0, 3, 1, 2).astype(np.uint8)
+        (distances,) = measure_distances(index, sample, mirrored=False)
+        nearest = np.argsort(distances, kind="stable")[:5]
+        captions = page.locator("figcaption").all_inner_texts()[1:]
+        assert captions == [f"{distances[i]:.1f} · no. {i}" for i in nearest]
+        crops = [(top, left) for top in (0, 2) for left in (0, 2)]
+        for place, i in enumerate(nearest, 1):
+            windows = [pixels[i, :, top : top + 12, left : left + 8] for top, left in crops]
+            assert any((shown[place].transpose(2, 0, 1) == window).all() for window in windows)
+        assert page.problems == []
+
+
+def test_training_images_that_are_missing_are_reported(browser, site_folder: Path, tmp_path: Path):
+    shutil.copytree(site_folder, tmp_path / "site")
+    index = tmp_path / "site" / "neighbors" / "index.bin"
+    index.write_bytes(index.read_bytes()[:-1])
+    with serving(tmp_path / "site") as base, page_of(browser, f"{base}#view=near") as page:
+        page.wait_for_selector("#status.wrong")
+        assert "index.bin has 38399 bytes, expected 38400" in page.inner_text("#status")
+        index.write_bytes(bytes(38400))
+        for sheet in index.parent.glob("*.png"):
+            sheet.unlink()
+        page.get_by_role("button", name="New seed").click()
+        page.wait_for_selector("text=.png could not be loaded")
+
+
 def test_the_users_picture_is_reduced_and_refined(browser, site: str, tmp_path: Path):
     ramp = np.linspace(0, 255, 256).astype(np.uint8)
     picture = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], np.uint8(90)), axis=-1)
@@ -331,7 +431,7 @@ def test_every_control_by_keyboard_and_the_link_reproduces_the_page(browser, sit
     with page_of(browser, site, permissions=["clipboard-read", "clipboard-write"]) as page:
         wait(page)
         page.focus("#tab-sheet")
-        for view in ("grow", "details", "between", "own", "sheet"):
+        for view in ("grow", "details", "between", "near", "own", "sheet"):
             page.keyboard.press("ArrowRight")
             assert page.evaluate("document.activeElement.dataset.view") == view
             assert page.get_attribute(f"#tab-{view}", "aria-selected") == "true"
@@ -403,10 +503,12 @@ def test_every_view_fits_and_has_no_serious_finding(browser, site: str, width: i
     with page_of(browser, site, **options) as page:
         wait(page)
         page.evaluate(axe)
-        for view in ("sheet", "grow", "details", "between", f"own&coarse={coarse}"):
+        for view in ("sheet", "grow", "details", "between", "near", f"own&coarse={coarse}"):
             page.goto(f"{site}#view={view}&seed=4")
             page.wait_for_selector(f"[data-view={view.partition('&')[0]}][aria-selected=true]")
             wait(page)
+            if view == "near":
+                page.wait_for_selector(f"{READY} figure:nth-child(6)")
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             found = page.evaluate("axe.run()")["violations"]
             serious = [v for v in found if v["impact"] in ("serious", "critical")]

@@ -10,6 +10,8 @@ from lapgan.cli.options import Json, ModelPath, console, print_json, quote
 from lapgan.errors import LapganError
 
 if TYPE_CHECKING:
+    from lapgan.cascade import Cascade
+    from lapgan.data import Images
     from lapgan.export import Form
 
 __all__ = ["demo", "export"]
@@ -81,19 +83,36 @@ def demo(
             "changes nothing, else float16."
         ),
     ] = None,
+    neighbors: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Search this data, which the model was trained on, for the images nearest to a "
+            "sample. They become part of the page: give only what may be published.",
+        ),
+    ] = None,
+    neighbor_images: Annotated[
+        int | None,
+        typer.Option(min=2, help="With --neighbors: how many of its images, instead of 10,000."),
+    ] = None,
 ) -> None:
     """Run a trained model in the browser: write the page, or serve it on this machine."""
     import tempfile
 
     from lapgan.cascade import Cascade
     from lapgan.compute import choose_compute
-    from lapgan.demo import serve_site, write_site
+    from lapgan.demo import DEFAULT_COUNT, serve_site, write_site
 
+    if neighbors is None and neighbor_images is not None:
+        raise LapganError("--neighbor-images: give --neighbors DATA too, which they are images of.")
     cascade = Cascade.load(model, choose_compute("cpu", "float32"))
+    count = neighbor_images or DEFAULT_COUNT
+    training = None if neighbors is None else _open_neighbors(neighbors, cascade, count)
     console.print("exporting the model ...")
     with tempfile.TemporaryDirectory(prefix="lapgan-demo-") as temporary:
         folder = static or Path(temporary) / "site"
-        size = write_site(cascade, folder, model.stem, cast("Form | None", form))
+        chosen = cast("Form | None", form)
+        size = write_site(cascade, folder, model.stem, chosen, training, count)
         console.print(f"the page downloads {size / 2**20:.1f} MiB")
         if static is not None:
             console.print(
@@ -102,3 +121,15 @@ def demo(
             )
         else:
             serve_site(folder, port)
+
+
+def _open_neighbors(data: str, cascade: "Cascade", count: int) -> "Images":
+    """Opens the training images of a model, and says that they become part of the page."""
+    from lapgan.data import hold_out_images, open_images
+
+    images, _ = hold_out_images(open_images(data), cascade.recipe.data.hold_out)
+    console.print(
+        f"{min(count, len(images)):,} of {len(images):,} training images of {escape(images.name)} "
+        "become part of the page: whoever can open it can copy them."
+    )
+    return images

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lapgan.cascade import Cascade
+from lapgan.data import Images
+from lapgan.demo.neighbors import DEFAULT_COUNT, NeighborSearch
 from lapgan.errors import LapganError
 from lapgan.export import Form, export_onnx
 from lapgan.export.forms import choose_form
@@ -18,7 +20,14 @@ __all__ = ["write_site"]
 _BUILDS = {"jspi": "ort-wasm-simd-threaded.jspi", "wasm": "ort-wasm-simd-threaded"}
 
 
-def write_site(cascade: Cascade, folder: Path, model: str, form: Form | None = None) -> int:
+def write_site(
+    cascade: Cascade,
+    folder: Path,
+    model: str,
+    form: Form | None = None,
+    training: Images | None = None,
+    count: int = DEFAULT_COUNT,
+) -> int:
     """Writes the demo of a cascade, for any web server.
 
     Args:
@@ -27,14 +36,20 @@ def write_site(cascade: Cascade, folder: Path, model: str, form: Form | None = N
         model: the name of the model, for people.
         form: how the weights are stored, and so how large the download is; by default int8 where
             that rounds nothing, else float16.
+        training: images in which the page searches those nearest to a sample. They become part of
+            the folder, so give only what may be passed on.
+        count: of so many of them, evenly spaced.
 
     Returns:
-        How many bytes a browser without WebGPU downloads.
+        How many bytes a browser without WebGPU downloads, before it searches training images.
 
     Raises:
-        LapganError: the browser cannot draw the model's noise, or as for `export_onnx`.
+        LapganError: the browser cannot draw the model's noise, the training images are none of the
+            model's, or as for `export_onnx`.
     """
     _check_noise(cascade)
+    recipe = cascade.recipe
+    search = None if training is None else NeighborSearch.of_recipe(recipe, training, count)
     form = form or choose_form(level.generator for level in cascade.levels)
     with atomic_folder(folder) as new:
         shutil.copytree(_static(), new, dirs_exist_ok=True)
@@ -43,7 +58,9 @@ def write_site(cascade: Cascade, folder: Path, model: str, form: Form | None = N
             build: (new / "ort" / f"{name}.wasm.gz").stat().st_size
             for build, name in _BUILDS.items()
         }
-        write_json(new / "model" / "manifest.json", manifest | {"runtime": runtime})
+        neighbors = None if search is None else search.write(new / "neighbors")
+        manifest |= {"runtime": runtime, "neighbors": neighbors}
+        write_json(new / "model" / "manifest.json", manifest)
     return runtime["wasm"] + _sum_sizes(manifest)
 
 

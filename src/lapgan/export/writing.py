@@ -19,7 +19,7 @@ from lapgan.files import atomic_folder, atomic_path, write_json
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["OPSET", "export_onnx", "export_torch"]
+__all__ = ["OPSET", "export_graph", "export_onnx", "export_torch"]
 
 OPSET = 20
 _SEED = 0
@@ -63,7 +63,7 @@ def export_onnx(
         for graph in make_graphs(cascade):
             if graph.name == "cascade" and not whole:
                 continue
-            exported = _export_graph(graph, traced)
+            exported = export_graph(graph, traced)
             for form in forms if graph.name != "pyramid" else forms[:1]:
                 entries.append(_write_graph(graph, exported, form, new, checked))
         manifest = describe_cascade(cascade, model) | {"opset": OPSET, "graphs": entries}
@@ -117,7 +117,13 @@ def _any_number(inputs: Inputs) -> dict[str, dict[str, dict[int, Any]]]:
     return {"inputs": {name: {0: number} for name in inputs}}
 
 
-def _export_graph(graph: Graph, values: Inputs) -> "ModelProto":
+def export_graph(graph: Graph, values: Inputs) -> "ModelProto":
+    """Returns a graph as an ONNX model in float32, for any number of images.
+
+    Args:
+        graph: what to export.
+        values: inputs from `make_inputs`, with which it is traced.
+    """
     with requires("export", "exporting ONNX graphs"):
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401

@@ -1,5 +1,6 @@
 // The page: its controls, its link, and what the worker draws for it.
 import { DEFAULTS, decode, encode, read, write } from "./link.js";
+import { COUNT, captionOf as trainingCaption, meaningOf, nameOf as trainingName, paintAll, summaryOf } from "./neighbors.js";
 import { EXPLANATIONS, jobs, nameOf, redrawn } from "./views.js";
 
 const $ = (id) => document.getElementById(id);
@@ -61,6 +62,7 @@ function arrive(loaded) {
   $("about").textContent = `${manifest.model}. ${manifest.description} Levels: ${sizes}. It runs in your browser; nothing that you do here leaves this device.`;
   $("runtime").textContent = `Runs on ${runtimeOf(loaded)}.`;
   fillControls();
+  describeTraining();
   $("loading").hidden = true;
   $("demo").hidden = false;
   restore();
@@ -72,6 +74,15 @@ function runtimeOf({ gpu, threads, isolated }) {
   if (threads > 1) return `the processor: WebAssembly with ${threads} threads (${why})`;
   const lone = isolated ? "" : "; this server does not send the headers that threads need";
   return `the processor: WebAssembly with one thread (${why}${lone})`;
+}
+
+function describeTraining() {
+  const { neighbors } = manifest;
+  if (!neighbors) return $("tab-near").remove();
+  $("meaning").textContent = meaningOf(neighbors);
+  $("contains").textContent = `This page contains ${neighbors.images.toLocaleString("en")} training images of ${neighbors.data}.`;
+  $("contains").hidden = false;
+  return undefined;
 }
 
 // ---- controls ---------------------------------------------------------------------------------
@@ -122,6 +133,7 @@ function show() {
   }
   $("panel").setAttribute("aria-labelledby", `tab-${state.view}`);
   $("explanation").textContent = EXPLANATIONS[state.view];
+  $("meaning").hidden = state.view !== "near";
   $("another").textContent = state.view === "details" ? "Redraw" : "New seed";
   $("link").hidden = true;
   const hash = write(state);
@@ -189,10 +201,31 @@ function draw() {
 }
 
 function finish({ seconds }) {
+  if (state.view === "near") return searchTraining();
+  const n = job.labels.length;
+  return settle(`${n} ${n === 1 ? "image" : "images"} in ${seconds.toFixed(2)} s.`);
+}
+
+function settle(text) {
   finished = true;
   output.setAttribute("aria-busy", "false");
-  const n = job.labels.length;
-  $("status").textContent = `${n} ${n === 1 ? "image" : "images"} in ${seconds.toFixed(2)} s.`;
+  $("status").textContent = text;
+}
+
+function searchTraining() {
+  const sample = output.querySelector("canvas"), { width, height } = sample;
+  const rgba = sample.getContext("2d").getImageData(0, 0, width, height).data;
+  $("status").textContent = "Searching the training images…";
+  ask("search", { rgba, count: COUNT }, { answer: ({ found }) => showTraining(found).catch(({ message }) => fail(message)) });
+}
+
+async function showTraining(found) {
+  const { id } = waiting, { neighbors, levels } = manifest;
+  const canvases = found.map((one) => canvasOf(trainingName(neighbors, one)));
+  await paintAll(canvases, neighbors, found, levels.at(-1).size);
+  if (waiting.id !== id) return; // something else is asked for by now
+  output.firstChild.append(...canvases.map((canvas, i) => captioned(canvas, trainingCaption(neighbors, found[i]))));
+  settle(summaryOf(neighbors, found));
 }
 
 function canvasOf(name) {
@@ -241,6 +274,7 @@ function arrange(pixels) {
 
 function captionOf(label, i) {
   if (state.view === "details") return i ? `new ${i}` : "original";
+  if (state.view === "near") return "generated";
   if (state.view === "between") return ["seed " + state.seed, "seed " + state.other][i / 8] ?? `${Math.round(12.5 * i)}%`;
   return manifest.classes[label] ?? `${i + 1}`;
 }

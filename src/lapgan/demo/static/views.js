@@ -1,4 +1,4 @@
-// The five things that the page shows. Each makes a job for the worker from the page's state, and
+// The six things that the page shows. Each makes a job for the worker from the page's state, and
 // arranges what comes back as rows of pictures.
 
 const VARIANTS = 8;
@@ -9,6 +9,7 @@ export const EXPLANATIONS = {
   grow: "The image of each level is enlarged, and the next level adds a residual, drawn around mid-gray: the detail of its scale.",
   details: "The same image, with new noise at the chosen levels and the old noise at all others. The first image is the original.",
   between: "From one seed to another: the noise of every level goes gradually from the first to the second.",
+  near: "One generated image, and the training images that are most like it. Choose it on the sheet, or by its number.",
   own: "Your picture is cut to a square, reduced to a few pixels, and refined in eight ways. It does not leave this device.",
 };
 
@@ -40,6 +41,7 @@ export const jobs = {
     const noise = manifest.levels.map(() => [{ a: [state.seed, state.image, 0] }]);
     return { labels: [labelOf(manifest, state)], noise, parts: true };
   },
+  near: (manifest, state) => ({ ...jobs.grow(manifest, state), parts: false }),
   details(manifest, state) {
     const labels = Array(VARIANTS + 1).fill(labelOf(manifest, state)), names = redrawn(manifest, state);
     const noise = manifest.levels.map(({ name }) => labels.map((_, v) => {
@@ -68,5 +70,5 @@ export function nameOf(manifest, state, label, i) {
   if (state.view === "details") return i ? `${name}new details ${i}` : `${name}the original`;
   if (state.view === "between") return `${name}step ${i + 1} of ${STEPS}`;
   if (state.view === "own") return `${name}refined picture ${i + 1}`;
-  return `${name}image ${i} of seed ${state.seed}`;
+  return `${name}image ${state.view === "near" ? state.image : i} of seed ${state.seed}`;
 }

@@ -1,9 +1,10 @@
 // Runs the cascade apart from the page, level after level, so that the page stays responsive.
 import { fill, keyOf } from "./noise.js";
+import { nearest } from "./search.js";
 
 const CHUNK = 8; // images at once: large enough to be fast, small enough to stop soon
 const Z = 0, EPSILON = 1; // what noise is for, as part of its key
-let ort, manifest, latest = 0, queue = Promise.resolve();
+let ort, manifest, index = null, latest = 0, queue = Promise.resolve();
 const sessions = {};
 
 self.addEventListener("message", ({ data }) => {
@@ -13,7 +14,7 @@ self.addEventListener("message", ({ data }) => {
   });
 });
 
-const TASKS = { load, draw, reduce };
+const TASKS = { load, draw, reduce, search };
 
 // ---- loading ----------------------------------------------------------------------------------
 
@@ -156,4 +157,19 @@ async function reduce({ id, rgba }) {
     return [level.name, Uint8Array.from(unscale(outputs[`image_${level.name}`].data, level))];
   });
   self.postMessage({ id, coarse: Object.fromEntries(coarse) });
+}
+
+// ---- training images --------------------------------------------------------------------------
+
+// Finds the training images nearest to a picture of the finest size, RGBA.
+async function search({ id, rgba, count }) {
+  if (id !== latest) return;
+  const { neighbors } = manifest;
+  index ??= await download("./neighbors/index.bin", () => {});
+  if (index.length !== neighbors.bytes) {
+    const length = index.length;
+    index = null;
+    throw new Error(`neighbors/index.bin has ${length} bytes, expected ${neighbors.bytes}; write the page again`);
+  }
+  self.postMessage({ id, found: nearest(index, rgba, manifest.levels.at(-1).size, neighbors, count) });
 }
