@@ -154,13 +154,13 @@ def reduce_images(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Returns:
         uint8 (n, 3, min(h, 8), min(w, 8)).
     """
-    sums, counts = pixels, np.ones(1, np.int64)
+    sums, sides = pixels, []
     for axis in (2, 3):
         edges = np.arange(min(pixels.shape[axis], _CELLS) + 1) * pixels.shape[axis]
         edges //= min(pixels.shape[axis], _CELLS)
         sums = np.add.reduceat(sums, edges[:-1], axis=axis, dtype=np.int32)
-        counts = np.outer(counts, np.diff(edges))
-    counts = counts.reshape(sums.shape[2:])
+        sides.append(np.diff(edges))
+    counts = sides[0][:, None] * sides[1]
     # Halves are rounded up, in whole numbers, as the page does.
     return ((2 * sums + counts) // (2 * counts)).astype(np.uint8)
 
