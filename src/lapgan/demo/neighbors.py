@@ -162,7 +162,8 @@ def reduce_images(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         sides.append(np.diff(edges))
     counts = sides[0][:, None] * sides[1]
     # Halves are rounded up, in whole numbers, as the page does.
-    return ((2 * sums + counts) // (2 * counts)).astype(np.uint8)
+    means: NDArray[np.uint8] = ((2 * sums + counts) // (2 * counts)).astype(np.uint8)
+    return means
 
 
 def measure_distances(
