@@ -10,11 +10,13 @@ how real they look (the standard deviation in the table), both in units of the e
 shares are those of all raters and all images: 85% for real images, 45% and 30% for two models.
 
 Raters' thresholds are distributed around 200 or 500 ms with the standard deviation 0.2 on log10.
-Their functions have the standard deviation 0.25 and 2% lapses; images move the evidence as above.
+Their functions have the standard deviation 0.25 and 2% lapses (`--lapses`: the share of wrong
+answers, however long an image is shown); images move the evidence as above.
 Staircases are the default ones, 55 trials each: those of a sitting with two models.
 """
 
 import argparse
+import itertools
 
 import numpy as np
 from scipy.stats import norm
@@ -32,6 +34,7 @@ from lapgan.study.thresholds import fit_threshold
 SHARES = {"real": 0.85, "a": 0.45, "b": 0.30}
 IMAGES, ANSWERS, CRITERION_STD = 120, 28, 0.3
 BETWEEN, STD, TRIALS = 0.2, 0.25, 55
+MODES = ("staircase", "durations")
 
 
 def simulate(raters: int, image_std: float, rng: np.random.Generator) -> Judgements:
@@ -116,23 +119,25 @@ def check_threshold(staircase: bool, truth: float, *options: float) -> tuple[flo
     return float(np.log10(fit.threshold_ms / truth)), bool(low <= truth <= high)
 
 
-def print_thresholds(studies: int, lapse: float) -> None:
-    columns = ("mode", "threshold", "raters", "SD of images", "studies", "mean", "error on log10")
-    print(f"\n| {' | '.join(columns)} | held |\n|{'---|' * 8}")
-    for staircase, truth in ((True, 200.0), (True, 500.0), (False, 200.0)):
-        for raters in (15, 40, 60):
-            for image_std in (0.0, 0.5, 1.0):
-                options = staircase, truth, raters, image_std, lapse
-                errors, held = zip(
-                    *(check_threshold(*options, seed) for seed in range(studies)), strict=True
-                )
-                mean, error = np.mean(errors), np.std(errors) / np.sqrt(studies)
-                print(
-                    f"| {'staircase' if staircase else 'durations'} | {truth:.0f} ms | {raters} "
-                    f"| {image_std} | {studies} | {truth * 10**mean:.0f} ms "
-                    f"| {mean:+.3f} ± {error:.3f} | {np.mean(held):.1%} |",
-                    flush=True,
-                )
+def print_thresholds(studies: int, options: argparse.Namespace) -> None:
+    columns = ("mode", "threshold", "raters", "SD of images", "lapses", "studies", "mean")
+    print(f"\n| {' | '.join(columns)} | error on log10 | held |\n|{'---|' * 9}")
+    cases = (("staircase", 200.0), ("staircase", 500.0), ("durations", 200.0))
+    rows = itertools.product(cases, options.raters, options.image_stds, options.lapses)
+    for (mode, truth), *others in rows:
+        if mode not in options.modes:
+            continue
+        checks = [
+            check_threshold(mode == "staircase", truth, *others, seed) for seed in range(studies)
+        ]
+        errors, held = zip(*checks, strict=True)
+        mean, error = np.mean(errors), np.std(errors) / np.sqrt(studies)
+        raters, image_std, lapse = others
+        print(
+            f"| {mode} | {truth:.0f} ms | {raters} | {image_std} | {lapse:.0%} | {studies} "
+            f"| {truth * 10**mean:.0f} ms | {mean:+.3f} ± {error:.3f} | {np.mean(held):.1%} |",
+            flush=True,
+        )
 
 
 def print_shares(studies: int) -> None:
@@ -153,12 +158,16 @@ def main() -> None:
     parser.add_argument(
         "--thresholds", type=int, default=200, help="studies of thresholds, per row"
     )
-    parser.add_argument("--lapse", type=float, default=0.02, help="of raters with thresholds")
+    rows = parser.add_argument_group("rows of the table of thresholds")
+    rows.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
+    rows.add_argument("--raters", nargs="+", type=int, default=[15, 40, 60])
+    rows.add_argument("--image-stds", nargs="+", type=float, default=[0.0, 0.5, 1.0])
+    rows.add_argument("--lapses", nargs="+", type=float, default=[0.02], help="share of answers")
     options = parser.parse_args()
     if options.studies:
         print_shares(options.studies)
     if options.thresholds:
-        print_thresholds(options.thresholds, options.lapse)
+        print_thresholds(options.thresholds, options)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from lapgan.study.drawing import draw_images
 from lapgan.study.export import export
 from lapgan.study.report import write_report
 from lapgan.study.simulate import Observers, simulate_into
-from lapgan.study.stimuli import freeze
+from lapgan.study.stimuli import STIMULI, freeze
 from lapgan.study.store import Store
 
 
@@ -75,7 +75,8 @@ def main() -> None:
         )
         simulate_into(store, raters, 15, np.random.default_rng(1))
         rows = store.rows()
-        for path in write_report(study.manifest, rows, out, progress=store.progress()):
+        progress, stimuli = store.progress(), study.folder / STIMULI
+        for path in write_report(study.manifest, rows, out, progress=progress, stimuli=stimuli):
             print(path)
         if options.answers:
             export(rows, out)

@@ -1,11 +1,15 @@
-"""Fixtures for all tests: a tiny recipe, tiny images, and a fork of the random state."""
+"""Fixtures for all tests: a tiny recipe, tiny images, a browser, and a fork of the random state."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny_recipe import TINY
 
 from lapgan.cascade import Cascade, Level
 from lapgan.data import Images
@@ -15,22 +19,16 @@ from lapgan.recipe import Recipe, check_recipe
 # Tiny nets gain nothing from threads that mostly wait for each other.
 torch.set_num_threads(1)
 
-TINY = {
-    "name": "tiny",
-    "training": {"batch": 8, "images": 64, "ema_half_life": 64},
-    "levels": {
-        "12": {
-            "noise": {"kind": "plane"},
-            "generator": {"kind": "paper-conv", "maps": 4},
-            "discriminator": {"kind": "paper-conv", "maps": 4},
-        },
-        "6x8": {
-            "noise": {"kind": "vector", "dimension": 5},
-            "generator": {"kind": "paper-dense", "units": 16},
-            "discriminator": {"kind": "paper-dense", "units": 8},
-        },
-    },
-}
+CHROMIUM = os.environ.get("LAPGAN_CHROMIUM") or shutil.which("chromium")
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +91,16 @@ def _cascade(recipe: Recipe, class_names: tuple[str, ...]) -> Cascade:
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium, for tests with the mark `browser`."""
+    if not CHROMIUM:
+        pytest.fail("no chromium: install it, or name it in LAPGAN_CHROMIUM")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+        yield launched
+        launched.close()

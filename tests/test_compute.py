@@ -26,12 +26,27 @@ def test_mixed_precision_is_for_matrix_units_or_as_asked(
     precision: str,
     dtype: torch.dtype,
 ):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     compute = choose_compute("cpu", precision)
     assert compute.dtype == dtype
     assert compute.precision == str(dtype).removeprefix("torch.")
     with compute.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_weights_used_without_gradients_have_gradients_in_the_same_step():
+    net = torch.nn.Linear(2, 1)
+    with choose_compute("cpu", "bfloat16").autocast():
+        with torch.no_grad():
+            net(torch.ones(1, 2))
+        net(torch.ones(1, 2)).sum().backward()
+    assert net.weight.grad.tolist() == [[1.0, 1.0]]
+
+
+def test_a_pytorch_that_does_not_know_the_cpu_computes_in_float32(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert choose_compute("cpu").dtype == torch.float32
+    assert choose_compute("cpu", "bfloat16").dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(("emulated", "dtype"), [(False, torch.bfloat16), (True, torch.float32)])
@@ -55,7 +70,7 @@ def test_a_cuda_device_that_only_emulates_bfloat16_computes_in_float32(
 
 
 def test_the_choice_is_explained(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: AMX)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: AMX, raising=False)
     threads = f"{torch.get_num_threads()} threads"
     assert str(choose_compute("cpu")) == (
         f"cpu, bfloat16 autocast (matrix units for bfloat16), {threads}"

@@ -1,5 +1,8 @@
 """Ranks without other processes: what each takes, and what one rank alone does."""
 
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -10,7 +13,10 @@ from lapgan.distributed import (
     average_over_ranks,
     current_ranks,
     decide_together,
+    gather_in_order,
     join_ranks,
+    share_work,
+    sharing_ranks,
     time_of_main_rank,
 )
 from lapgan.errors import LapganError
@@ -25,6 +31,40 @@ def test_the_ranks_take_each_example_once_and_as_many_of_each_half(batch: int, s
         assert len(first) == len(second)
         assert (first < batch // 2).all()
         assert (second >= batch // 2).all()
+
+
+@pytest.mark.parametrize(("count", "size"), [(0, 2), (1, 3), (7, 3), (12, 4), (5, 1)])
+def test_shares_of_a_list_follow_each_other_and_differ_by_one_at_most(
+    count: int, size: int
+) -> None:
+    items = list(range(count))
+    shares = [items[Ranks(rank, size).share_of(count)] for rank in range(size)]
+    assert list(itertools.chain(*shares)) == items
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_work_is_shared_within_the_block_and_not_by_threads_that_it_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lapgan.distributed.current_ranks", lambda: Ranks(1, 2))
+    with share_work() as ranks, ThreadPoolExecutor(1) as pool:
+        assert ranks == sharing_ranks() == Ranks(1, 2)
+        assert pool.submit(sharing_ranks).result() == Ranks()
+    assert sharing_ranks() == Ranks()
+
+
+@pytest.mark.parametrize("count", range(7))
+def test_results_of_ranks_are_put_in_order(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other two ranks are played by lists: each has every third result."""
+    results = [torch.full((k + 1, 2), k) for k in range(count)]
+    empty = torch.empty((0, 2), dtype=torch.int64)
+    others = [iter(results[rank::3]) for rank in (1, 2)]
+    monkeypatch.setattr(
+        "lapgan.distributed.gather_rows",
+        lambda x, ranks: [x, *(next(other, empty) for other in others)],
+    )
+    gathered = list(gather_in_order(results[::3], empty, Ranks(0, 3)))
+    assert [part.tolist() for part in gathered] == [part.tolist() for part in results]
 
 
 def test_a_minibatch_that_cannot_be_divided_is_refused_with_what_would_fit() -> None:

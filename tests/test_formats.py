@@ -34,7 +34,8 @@ CHECKSUMS = {
     "cifar10-cc": "965766c48c7f572b559c91784b3757ab09be4cbaca50e9edd8e68acf37d61c5e",
     "cifar10-cc-small": "a0049a206c478d7cc38a6582413135505f27d157bf613b37b3393d5a7ba58757",
     "cifar10-uncond": "5c6879686be9d3848cc3b5f92eec4d3a69aa1de1a495c307b2534f6578c0af28",
-    "scenes64": "ea6087d53f224adbfebd6b6040a3ddc9e068d40cdd64fcdd1b637ee218a1d39b",
+    "scenes64": "d3621387b23ff2954e2df523b82f47c5c71bb70ab41ba56c1bbb69b7c64fa10f",
+    "scenes64-small": "ea6087d53f224adbfebd6b6040a3ddc9e068d40cdd64fcdd1b637ee218a1d39b",
 }
 
 
@@ -43,7 +44,10 @@ def draw(name: str) -> UInt8[NDArray, "64 3 h w"]:
     return Cascade.load(name, FLOAT32).sample(64, seed=0).numpy()
 
 
-@pytest.mark.parametrize("name", CHECKSUMS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n == "scenes64")) for n in CHECKSUMS],
+)
 def test_a_packaged_model_draws_the_same_images_as_ever(name: str):
     images = draw(name)
     if hashlib.sha256(images.tobytes()).hexdigest() == CHECKSUMS[name]:

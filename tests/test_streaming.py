@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_recipe import TINY
 
 from lapgan.data import ShardOrder, open_images, open_stream, write_shards
 from lapgan.data.streams import stream as stream_module
@@ -19,22 +20,6 @@ from lapgan.training.opening import open_training_images, training_normalization
 from lapgan.training.run import plan
 
 COUNT = 50
-TINY = {
-    "name": "tiny",
-    "training": {"batch": 8, "images": 64, "ema_half_life": 64},
-    "levels": {
-        "12": {
-            "noise": {"kind": "plane"},
-            "generator": {"kind": "paper-conv", "maps": 4},
-            "discriminator": {"kind": "paper-conv", "maps": 4},
-        },
-        "6": {
-            "noise": {"kind": "vector", "dimension": 5},
-            "generator": {"kind": "paper-dense", "units": 16},
-            "discriminator": {"kind": "paper-dense", "units": 8},
-        },
-    },
-}
 
 
 def picture(number):

@@ -1,8 +1,6 @@
 """The page on a run in a real browser: `pytest -m browser tests/test_watch_browser.py`."""
 
 import os
-import shutil
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,22 +13,8 @@ from lapgan.run_folder import RunFolder
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = os.environ.get("LAPGAN_CHROMIUM") or shutil.which("chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 # Screenshots go here when set.
 PICTURES = os.environ.get("LAPGAN_PICTURES")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM:
-        pytest.fail("no chromium: install it, or name it in LAPGAN_CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

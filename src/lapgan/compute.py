@@ -1,8 +1,9 @@
 """Where and how the nets are computed: device, precision, memory format."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -38,7 +39,8 @@ class Compute:
         if self.device.type == "mps":
             return _run_on_mps(self.dtype)
         if self.dtype != torch.float32:
-            return torch.autocast(self.device.type, self.dtype)
+            cached = _cache_keeps_gradients()
+            return torch.autocast(self.device.type, self.dtype, cache_enabled=cached)
         return _use_tf32() if self.tf32 else nullcontext()
 
     def place(self, x: _Placed) -> _Placed:
@@ -111,6 +113,19 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
     return Compute(place, _DTYPES[precision], "as asked")
 
 
+@lru_cache
+def _cache_keeps_gradients() -> bool:
+    """Returns whether weights that autocast cast without gradients are cast again with them.
+
+    PyTorch 2.6 keeps the first ones for all of a step, and G would have no gradients.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", torch.bfloat16):
+        weight = torch.ones(1, 1, device="cpu", requires_grad=True)
+        with torch.no_grad():
+            weight @ weight
+        return (weight @ weight).requires_grad
+
+
 @contextmanager
 def _use_tf32() -> Iterator[None]:
     """Lets CUDA compute products of float32 in TF32."""
@@ -161,4 +176,6 @@ def _find_device(name: str) -> torch.device:
 def _has_matrix_units(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    # Older versions of PyTorch do not say what a CPU has; float32 is right on all of them.
+    capabilities: Callable[[], Mapping[str, object]] = getattr(torch.cpu, "get_capabilities", dict)
+    return device.type == "cpu" and bool(capabilities().get("amx_bf16"))

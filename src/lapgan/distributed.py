@@ -1,14 +1,19 @@
-"""Ranks: the processes that train one level together, as `torchrun` starts them.
+"""Ranks: the processes that `torchrun` starts, which train, sample and evaluate together.
 
-Every rank holds the same weights and takes an equal part of each minibatch. Gradients are averaged
-over the ranks before a step, so that a step is the one that a single process would make with the
-whole minibatch. Rank 0 has the clock and writes the files. Without `torchrun` there is one rank,
-and nothing here does anything.
+In training every rank holds the same weights and takes an equal part of each minibatch. Gradients
+are averaged over the ranks before a step, so that a step is the one that a single process would
+make with the whole minibatch. Rank 0 has the clock and writes the files. Without `torchrun` there
+is one rank, and nothing here does anything.
+
+Sampling and the extraction of features are divided over the ranks within `share_work` only: there
+every rank makes the same calls and gets all results. Elsewhere a rank works for itself, as rank 0
+does when it draws the samples of a run.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -23,8 +28,12 @@ __all__ = [
     "average_over_ranks",
     "current_ranks",
     "decide_together",
+    "gather_in_order",
+    "gather_rows",
     "join_ranks",
     "main_rank_first",
+    "share_work",
+    "sharing_ranks",
     "time_of_main_rank",
     "wait_for_ranks",
 ]
@@ -49,6 +58,10 @@ class Ranks:
     def is_main(self) -> bool:
         """Whether this is rank 0, which writes the files."""
         return self.rank == 0
+
+    def share_of(self, count: int) -> slice:
+        """Returns where this rank's share of a list is; shares differ by one at most."""
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def part_of(self, count: int, device: torch.device | str = "cpu") -> Tensor:
         """Returns the positions of this rank's part of a minibatch.
@@ -76,6 +89,11 @@ class Ranks:
                 "so that each takes the same part of both halves; start another number of "
                 "processes, or set another batch in a new run."
             )
+
+
+_ALONE = Ranks()
+# New threads begin with the default, so what they call is not divided again.
+_sharing: ContextVar[Ranks] = ContextVar("sharing", default=_ALONE)
 
 
 def current_ranks() -> Ranks:
@@ -161,6 +179,70 @@ def main_rank_first() -> Iterator[None]:
 
 
 @contextmanager
+def share_work() -> Iterator[Ranks]:
+    """Divides sampling and the extraction of features within the block over the ranks.
+
+    Every rank has to make the same calls in the same order.
+    """
+    token = _sharing.set(current_ranks())
+    try:
+        yield _sharing.get()
+    finally:
+        _sharing.reset(token)
+
+
+def sharing_ranks() -> Ranks:
+    """Returns which of the ranks that share the work this process is; the only one by default."""
+    return _sharing.get()
+
+
+def gather_rows(x: Tensor, ranks: Ranks) -> list[Tensor]:
+    """Returns the tensors of all ranks, on all ranks, in the order of the ranks.
+
+    Args:
+        x: of this rank, on the CPU, (n, ...); those of other ranks differ in n at most.
+        ranks: those that call this.
+    """
+    if ranks.size == 1:
+        return [x]
+    counts = [torch.zeros(1, dtype=torch.int64) for _ in range(ranks.size)]
+    with _peers():
+        dist.all_gather(counts, torch.tensor([len(x)]))
+    rows = [int(count) for count in counts]
+    # All messages of a collective have one length.
+    message = x.new_zeros((max(rows), *x.shape[1:]))
+    message[: len(x)] = x
+    messages = [torch.empty_like(message) for _ in rows]
+    if message.numel():
+        with _peers():
+            dist.all_gather(messages, message)
+    return [part[:count] for part, count in zip(messages, rows, strict=True)]
+
+
+def gather_in_order(results: Iterable[Tensor], empty: Tensor, ranks: Ranks) -> Iterator[Tensor]:
+    """Yields the results of all ranks, on all ranks: first the first of each, then the second, ...
+
+    Each rank computes its next result while it waits, if `results` is computed by other threads,
+    and holds one of each rank.
+
+    Args:
+        results: of this rank, on the CPU, with one row or more each; every rank has as many as
+            rank 0, or one fewer if it comes after the last one that has as many.
+        empty: no rows, but the other dimensions and the type of the results.
+        ranks: those that call this.
+    """
+    if ranks.size == 1:
+        yield from results
+        return
+    own = iter(results)
+    complete = True
+    while complete:
+        parts = gather_rows(next(own, empty), ranks)
+        yield from (part for part in parts if len(part))
+        complete = all(len(part) for part in parts)
+
+
+@contextmanager
 def _peers() -> Iterator[None]:
     """Turns a connection that another rank has closed into an error that says so."""
     try:
@@ -168,7 +250,8 @@ def _peers() -> Iterator[None]:
     except RuntimeError:
         raise LapganError(
             "another rank has ended, or cannot be reached any more; its own message says why. The "
-            "same command continues from the last checkpoint, also with fewer ranks."
+            "same command starts again, and a training continues from its last checkpoint, also "
+            "with fewer ranks."
         ) from None
 
 

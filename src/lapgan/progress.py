@@ -29,14 +29,10 @@ def tracked(
         enabled: whether to draw the bar; only in a terminal if None.
     """
     console = Console(stderr=True)
-    return track(
-        items,
-        what,
-        total,
-        console=console,
-        transient=True,
-        disable=not _should_draw(console, enabled),
-    )
+    # Versions of rich below 15 draw an empty line for a bar that is disabled.
+    if not _should_draw(console, enabled):
+        return items
+    return track(items, what, total, console=console, transient=True)
 
 
 def tracked_blocks(
@@ -51,8 +47,10 @@ def tracked_blocks(
         enabled: whether to draw the bar; only in a terminal if None.
     """
     console = Console(stderr=True)
-    disable = not _should_draw(console, enabled)
-    with Progress(console=console, transient=True, disable=disable) as progress:
+    if not _should_draw(console, enabled):
+        yield from blocks
+        return
+    with Progress(console=console, transient=True) as progress:
         task = progress.add_task(what, total=total)
         for block in blocks:
             progress.advance(task, len(block))

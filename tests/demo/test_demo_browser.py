@@ -29,8 +29,6 @@ from lapgan.recipe import check_recipe
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = os.environ.get("LAPGAN_CHROMIUM") or shutil.which("chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 # Screenshots go here when set; docs/pictures/demo-*.png are made so.
 PICTURES = os.environ.get("LAPGAN_PICTURES")
 MODEL = "cifar10-cc-small"
@@ -56,18 +54,6 @@ def serving(folder: Path) -> Iterator[str]:
         threading.Thread(target=server.serve_forever).start()
         yield f"http://127.0.0.1:{server.server_address[1]}/"
         server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM:
-        pytest.fail("no chromium: install it, or name it in LAPGAN_CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")

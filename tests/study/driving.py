@@ -10,7 +10,10 @@ from lapgan.study.design import Design
 from lapgan.study.stimuli import freeze, load_study
 from lapgan.study.store import Store
 
-# Screenshots go here when set; docs/pictures/study is made so.
+# Screenshots go here when set. docs/pictures/study is made so:
+#   LAPGAN_PICTURES=docs/pictures/study python -m pytest -m browser tests/study/test_browser.py \
+#       tests/study/test_accessibility.py -k "every_page or german or paused or reload_crash or
+#       only_after_the_image or lost_connection"
 PICTURES = os.environ.get("LAPGAN_PICTURES")
 
 # Made by the package, so that pictures of the pages show nobody's photographs.

@@ -9,7 +9,7 @@ from driving import OPEN, QUICK, answer_until, begin, page_of, picture, study_of
 
 from lapgan.study.report import write_report
 from lapgan.study.simulate import Observers, simulate_into
-from lapgan.study.stimuli import load_study
+from lapgan.study.stimuli import STIMULI, load_study
 from lapgan.study.store import Store
 
 pytestmark = pytest.mark.browser
@@ -77,9 +77,9 @@ def test_no_page_has_a_finding(browser, tmp_path, colors):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_report_has_no_finding(browser, make_study, tmp_path, width):
     study = make_study(trials=40, images_per_source=40)
-    store = Store(study)
+    store, stimuli = Store(study), study.folder / STIMULI
     simulate_into(store, Observers({"gan": 2.0}), 4, np.random.default_rng(0))
-    write_report(study.manifest, store.rows(), tmp_path, 20)
+    write_report(study.manifest, store.rows(), tmp_path, 20, stimuli=stimuli)
     store.close()
     with page_of(browser, viewport={"width": width, "height": 800}) as page:
         page.goto((tmp_path / "report.html").as_uri())

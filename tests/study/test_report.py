@@ -1,9 +1,12 @@
+import base64
+import io
 import json
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lapgan.errors import LapganError
 from lapgan.study.report import render_html, write_report
@@ -57,6 +60,37 @@ def test_the_report_is_one_page_and_one_json(timed, tmp_path):
     assert page.count("<svg") == 3
     assert "simulated: programs" in page
     assert "published, not measured here" not in page
+
+
+def test_the_page_shows_which_images_pass_as_real(timed, tmp_path):
+    pools = timed.pools()["main"]
+    rows = [row for row in rows_of(timed) if row["phase"] == "main"]
+    for row in rows:
+        place = int(row["stimulus"].rpartition("-")[2])
+        row["stimulus"] = pools[row["source"]][place]
+    name, other = pools["gan"][3:5]
+    answers = [(name, True)] * 50 + [(other, False)] * 50  # beyond what chance gives any other
+    told = [
+        {**rows[-1], "source": "gan", "stimulus": image, "said_real": said, "real": False}
+        for image, said in answers
+    ]
+    stimuli = timed.folder / "stimuli"
+    page = write_report(timed.manifest, [*rows, *told], tmp_path, 20, stimuli=stimuli)[1]
+    text = page.read_text()
+    _check_well_formed(text)
+    part = text.split("<h3>gan</h3>")[1].split("<h3>")[0]
+    most, least = part.split('<div class="pictures">')[1:3]
+    for row, image in ((most, name), (least, other)):
+        first = base64.b64decode(row.split("base64,")[1].split('"')[0])
+        with Image.open(io.BytesIO(first)) as shown, Image.open(stimuli / f"{image}.png") as own:
+            assert np.array_equal(np.asarray(shown), np.asarray(own))
+
+
+def test_a_p_value_is_never_nought(timed):
+    rows = [row for row in rows_of(timed, raters=12) if row["phase"] == "main"]
+    for place, row in enumerate(rows):
+        row["said_real"] = (row["source"] != "gan") ^ (place % 7 == 0)
+    assert "<td>&lt; 0.001</td>" in render_html(compute_results(timed.manifest, rows, 50))
 
 
 def test_reports_of_people_have_no_banner(timed, tmp_path):

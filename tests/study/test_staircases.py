@@ -21,13 +21,13 @@ def judge(raters, seed, between, threshold=200.0):
     return Judgements.from_rows([row for row in rows if row["phase"] == "main"])
 
 
-def fixed(thresholds, count=4000):
+def fixed(thresholds, count=4000, lapse=0.02):
     """So many answers per rater and time that each rater's own fit is exact."""
     times = np.array([50.0, 100, 200, 400, 800, 1600])
     rng = np.random.default_rng(0)
     columns = []
     for rater, threshold in enumerate(thresholds):
-        share = 0.5 + 0.48 * norm.cdf(np.log10(times / threshold) / 0.25)
+        share = 0.5 + (0.5 - lapse) * norm.cdf(np.log10(times / threshold) / 0.25)
         correct = np.concatenate([np.arange(count) < round(count * p) for p in share])
         rng.shuffle(correct.reshape(len(times), count), axis=1)
         columns.append((np.full(len(correct), f"r{rater}"), times.repeat(count), correct))
@@ -38,9 +38,11 @@ def fixed(thresholds, count=4000):
     )
 
 
-def test_with_many_answers_each_rater_has_the_threshold_of_an_own_fit():
+@pytest.mark.parametrize("lapse", [0.02, 0.1])
+def test_with_many_answers_each_rater_has_the_threshold_of_an_own_fit(lapse):
     thresholds = (110.0, 180, 240, 330)
-    fit = fit_raters(fixed(thresholds))
+    fit = fit_raters(fixed(thresholds, lapse=lapse))
+    assert fit.lapse == pytest.approx(lapse, abs=0.01)
     for rater, threshold in enumerate(thresholds):
         assert 10 ** fit.by_rater[f"r{rater}"] == pytest.approx(threshold, rel=0.03)
     assert 10**fit.log_threshold == pytest.approx(np.exp(np.mean(np.log(thresholds))), rel=0.03)

@@ -77,7 +77,8 @@ def map_in_order(
     if workers == 1:
         yield from map(function, items)
         return
-    pool = ThreadPoolExecutor(workers, "block", torch.set_num_threads, (threads // workers,))
+    gpu = torch.cuda.current_device() if device.type == "cuda" else None
+    pool = ThreadPoolExecutor(workers, "block", _begin_thread, (threads // workers, gpu))
     running: deque[Future[Result]] = deque()
     try:
         for item in items:
@@ -90,3 +91,10 @@ def map_in_order(
         pool.shutdown(cancel_futures=True)
         # A worker's number is what PyTorch would give to threads that begin later.
         torch.set_num_threads(threads)
+
+
+def _begin_thread(threads: int, gpu: int | None) -> None:
+    """Readies a thread that computes blocks; its GPU is the first one until it is told another."""
+    torch.set_num_threads(threads)
+    if gpu is not None:
+        torch.cuda.set_device(gpu)

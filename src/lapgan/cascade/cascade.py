@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from lapgan.cascade.levels import Level, build_level
 from lapgan.cascade.sampler import BlockKey, BlockSampler
 from lapgan.cascade.upscale import enlarged_levels
 from lapgan.compute import Compute, choose_compute
+from lapgan.distributed import Ranks, gather_in_order, sharing_ranks
 from lapgan.errors import LapganError
 from lapgan.normalization import Normalization
 from lapgan.pyramid import Operator, Stage, size_of
@@ -222,19 +224,23 @@ class Cascade:
         Raises:
             LapganError: labels or coarse images do not fit the model.
         """
-        empty = torch.empty((0, 3, *self.output_sizes[0]), dtype=torch.uint8)
-        return torch.cat(list(self.stream(n, seed, labels, start)) or [empty])
+        return torch.cat([_no_images(self), *self.stream(n, seed, labels, start)])
 
     def stream(
         self, n: int, seed: int = 0, labels: Labels = None, start: Tensor | None = None
     ) -> Iterator[UInt8[Tensor, "b 3 h w"]]:
-        """Yields the images of `sample` block by block, in constant memory."""
+        """Yields the images of `sample` block by block, in constant memory.
+
+        Within `lapgan.distributed.share_work` the blocks are divided over the ranks.
+        """
+        ranks = sharing_ranks()
         normalization = self.normalization.to(self.compute.device)
 
         def finish(stages: list[Stage], count: int) -> Tensor:
             return normalization.denormalize(stages[-1].image[:count]).cpu()
 
-        return self._generate(finish, n, seed, labels, start, 0)
+        blocks = _generate(self, _Wanted(n, seed, labels, start), finish, ranks)
+        return gather_in_order(blocks, _no_images(self), ranks)
 
     def chain(
         self, n: int, seed: int = 0, labels: Labels = None, start: Tensor | None = None
@@ -271,35 +277,7 @@ class Cascade:
         def finish(stages: list[Stage], count: int) -> list[Stage]:
             return [_first(stage, count) for stage in stages]
 
-        return self._generate(finish, n, seed, labels, start, finest)
-
-    def _generate(
-        self,
-        finish: Callable[[list[Stage], int], _Result],
-        n: int,
-        seed: int,
-        labels: Labels,
-        start: Tensor | None,
-        finest: int,
-    ) -> Iterator[_Result]:
-        """Yields `finish` of the stages of full blocks, and of how many images count."""
-        check_numbers(n, seed)
-        label = _labels_of(self, n, labels)
-        if start is not None:
-            score_size = self.guide.size if self.guide and self.candidates > 1 else None
-            check_start(n, start, self.output_sizes, score_size)
-        sampler = _sampler_of(self)
-
-        @torch.inference_mode()
-        def run(group: range) -> _Result:
-            span = span_of(group, n)
-            image = None if start is None else self.normalization.normalize(start[span])
-            group_label = None if label is None else label[span]
-            stages = sampler.run(image, group_label, BlockKey(seed, group), finest)
-            return finish(stages, span.stop - span.start)
-
-        groups = group_blocks(n, self.output_sizes[0], self.compute.device)
-        return map_in_order(run, groups, self.compute.device)
+        return _generate(self, _Wanted(n, seed, labels, start, finest), finish, Ranks())
 
     def residuals(
         self, k: int, low: Float[Tensor, "n 3 h w"], seed: int = 0, labels: Labels = None
@@ -335,6 +313,45 @@ class Cascade:
         return torch.cat(blocks) if blocks else low
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What is generated; see `Cascade.stages`."""
+
+    n: int
+    seed: int
+    labels: Labels
+    start: Tensor | None
+    finest: int = 0
+
+
+def _generate(
+    cascade: Cascade, wanted: _Wanted, finish: Callable[[list[Stage], int], _Result], ranks: Ranks
+) -> Iterator[_Result]:
+    """Yields `finish` of the stages of full blocks, and of how many images count.
+
+    These are the groups of blocks number rank, rank + size, ...
+    """
+    n, start = wanted.n, wanted.start
+    check_numbers(n, wanted.seed)
+    label = _labels_of(cascade, n, wanted.labels)
+    if start is not None:
+        score_size = cascade.guide.size if cascade.guide and cascade.candidates > 1 else None
+        check_start(n, start, cascade.output_sizes, score_size)
+    sampler = _sampler_of(cascade)
+
+    @torch.inference_mode()
+    def run(group: range) -> _Result:
+        span = span_of(group, n)
+        image = None if start is None else cascade.normalization.normalize(start[span])
+        group_label = None if label is None else label[span]
+        key = BlockKey(wanted.seed, group)
+        stages = sampler.run(image, group_label, key, wanted.finest)
+        return finish(stages, span.stop - span.start)
+
+    groups = group_blocks(n, cascade.output_sizes[0], cascade.compute.device)
+    return map_in_order(run, groups[ranks.rank :: ranks.size], cascade.compute.device)
+
+
 def _sampler_of(cascade: Cascade) -> BlockSampler:
     return BlockSampler(
         cascade.levels, cascade.operator, cascade.compute, cascade.guide, cascade.candidates,
@@ -346,6 +363,10 @@ def _labels_of(cascade: Cascade, n: int, labels: Labels) -> Tensor | None:
     if labels is None:
         return cascade.labels(n)
     return check_labels(n, labels, cascade.class_names, cascade.recipe.name)
+
+
+def _no_images(cascade: Cascade) -> Tensor:
+    return torch.empty((0, 3, *cascade.output_sizes[0]), dtype=torch.uint8)
 
 
 def _first(stage: Stage, count: int) -> Stage:

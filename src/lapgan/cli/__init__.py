@@ -7,6 +7,7 @@ itself is wrong; 70, a fault of this package; 128 + n, it was ended by signal n,
 """
 
 import io
+import logging
 import os
 import signal
 import sys
@@ -38,7 +39,7 @@ from lapgan.study.commands import study_app
 __all__ = ["app", "main"]
 
 # Commands that share their work among the processes of `torchrun`.
-_FOR_RANKS = ("train",)
+_FOR_RANKS = ("train", "sample", "evaluate")
 
 app = typer.Typer(
     help="Laplacian pyramids of adversarial networks: image generators that work coarse to fine.",
@@ -118,7 +119,9 @@ def main() -> None:
     for number in end_signals():
         # So that what is half written is removed, as on Ctrl-C.
         signal.signal(number, _exit)
-    console.quiet = bool(_rank())
+    if _rank():
+        console.quiet = True
+        logging.getLogger("lapgan").setLevel(logging.ERROR)
     try:
         app()
     except LapganError as error:

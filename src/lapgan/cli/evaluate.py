@@ -52,8 +52,12 @@ def evaluate(
     precision: Precision = "auto",
     json: Json = False,
 ) -> None:
-    """Measure models: likelihoods, distances, dependence between levels, and write a report."""
+    """Measure models: likelihoods, distances, dependence between levels, and write a report.
+
+    The processes of torchrun share the sampling and the features; see docs/scaling.md.
+    """
     with requires("eval", "`lapgan evaluate`"):
+        from lapgan.distributed import join_ranks
         from lapgan.evaluation.config import DEFAULT, QUICK, EvaluationConfig
         from lapgan.evaluation.report import check_report_folder, describe, write_report
         from lapgan.evaluation.suite import evaluate as run
@@ -72,14 +76,18 @@ def evaluate(
         device=device,
         precision=precision,
     )
-    check_report_folder(out)
 
     def show(measurement: "Measurement") -> None:
         if not json:
             console.print(escape(str(measurement)))
 
-    evaluation = run(config, show)
-    written = write_report(evaluation, out)
+    with join_ranks(device) as ranks:
+        if ranks.is_main:
+            check_report_folder(out)
+        evaluation = run(config, show)
+        if not ranks.is_main:
+            return
+        written = write_report(evaluation, out)
     if json:
         print_json(describe(evaluation))
         return

@@ -48,16 +48,29 @@ def sample(
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Generate images from noise, or from a given coarse image."""
+    """Generate images from noise, or from a given coarse image.
+
+    The processes of torchrun share the work, and the first of them writes; see docs/scaling.md.
+    """
     from lapgan.cascade import Cascade
     from lapgan.compute import choose_compute
+    from lapgan.distributed import join_ranks, main_rank_first, share_work, wait_for_ranks
     from lapgan.writing import check_output, read_coarse_image, write_chain, write_images
 
-    check_output(out, chain=chain)
-    cascade = Cascade.load(model, choose_compute(device, precision))
-    cascade = cascade.best_of(best_of).upscale(upscale)
-    start = None if from_ is None else read_coarse_image(from_).expand(n, -1, -1, -1)
-    labels = cascade.labels(n, class_ or ())
-    write = write_chain if chain else write_images
-    write(cascade, out, n, seed=seed, labels=labels, start=start, zoom=zoom)
+    with join_ranks(device) as ranks:
+        with main_rank_first():
+            if ranks.is_main:
+                check_output(out, chain=chain)
+            cascade = Cascade.load(model, choose_compute(device, precision))
+            cascade = cascade.best_of(best_of).upscale(upscale)
+            start = None if from_ is None else read_coarse_image(from_).expand(n, -1, -1, -1)
+            labels = cascade.labels(n, class_ or ())
+        with share_work():
+            if ranks.is_main:
+                write = write_chain if chain else write_images
+                write(cascade, out, n, seed=seed, labels=labels, start=start, zoom=zoom)
+            elif not chain:
+                for _ in cascade.stream(n, seed, labels, start):
+                    pass  # the first rank has these images too, and writes them
+        wait_for_ranks()
     console.print(f"wrote {escape(str(out))}")

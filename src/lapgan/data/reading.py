@@ -63,11 +63,14 @@ class SourceReader:
     def survey(self, smallest: Size) -> list[int]:
         """Reads the headers of all images; returns the indices of those that can be used.
 
+        Images whose header alone shows that they cannot be used are recorded as invalid; with
+        "stop", `images` raises when it has tried the others too, and names all at once.
+
         Args:
             smallest: height and width; smaller images are recorded as invalid.
 
         Raises:
-            LapganError: some images cannot be used (with "stop"), or none can.
+            LapganError: no image can be used.
         """
         sizes = self._read_sizes()
         for index, (name, (height, width)) in sizes.items():
@@ -80,8 +83,6 @@ class SourceReader:
         if not usable:
             side = max(min(size) for _, size in sizes.values())
             raise self._describe_invalid(f"The largest --size that any of them allows is {side}.")
-        if self.invalid and self.on_invalid == "stop":
-            raise self._describe_invalid()
         return usable
 
     def images(

@@ -16,6 +16,7 @@ from lapgan.cascade import Cascade
 from lapgan.cascade.blocks import BLOCK
 from lapgan.compute import Compute, choose_compute
 from lapgan.data import Images, NoSplitError, hold_out_images, open_images
+from lapgan.distributed import sharing_ranks
 from lapgan.errors import LapganError
 from lapgan.evaluation.config import (
     DEFAULT,
@@ -85,7 +86,10 @@ class EvaluatedModel:
         """
         if self.cascade is not None:
             blocks = tracked(
-                self.cascade.stream(n, seed), f"samples of {self.name}", -(-n // BLOCK)
+                self.cascade.stream(n, seed),
+                f"samples of {self.name}",
+                -(-n // BLOCK),
+                enabled=None if sharing_ranks().is_main else False,
             )
             return torch.cat(list(blocks))
         self.check_count(n)

@@ -9,12 +9,19 @@ from typing import Any
 
 import torch
 
+from lapgan.distributed import (
+    current_ranks,
+    join_ranks,
+    main_rank_first,
+    share_work,
+    wait_for_ranks,
+)
 from lapgan.errors import LapganError
 from lapgan.evaluation.config import EvaluationConfig
 from lapgan.evaluation.context import Context, EvaluatedModel, open_context
 from lapgan.evaluation.measurement import HELD_OUT, TRAINING, Measurement, Picture
 from lapgan.evaluation.metrics import find_metrics, load_metrics
-from lapgan.evaluation.metrics.base import Metric
+from lapgan.evaluation.metrics.base import Metric, Need
 from lapgan.pictures import encode_png, sheet
 from lapgan.sizes import Size
 
@@ -60,16 +67,24 @@ def evaluate(config: EvaluationConfig, callback: Callback = lambda measurement: 
         config: which models, on what data, by which metrics, on how many images.
         callback: called with each measurement as soon as it is made.
 
+    Started by `torchrun`, every process calls this: together they generate the samples and extract
+    the features, and the first of them does everything else.
+
     Returns:
-        all measurements; `lapgan.evaluation.report.write_report` makes a page of them.
+        all measurements; `lapgan.evaluation.report.write_report` makes a page of them. Every rank
+        but the first has none.
 
     Raises:
         LapganError: a name is unknown, something cannot be opened, or the models, the data and the
             numbers of images do not fit together.
     """
-    metrics = find_metrics(config.metrics or ())
-    context = open_context(config)
-    return evaluate_models(context, metrics or choose_usual_metrics(context), callback)
+    with join_ranks(config.device):
+        with main_rank_first():
+            metrics = find_metrics(config.metrics or ())
+            context = open_context(config)
+        evaluation = evaluate_models(context, metrics or choose_usual_metrics(context), callback)
+        wait_for_ranks()
+    return evaluation
 
 
 def choose_usual_metrics(context: Context) -> list[Metric]:
@@ -92,7 +107,8 @@ def evaluate_models(
     context: Context, metrics: Sequence[Metric], callback: Callback = lambda measurement: None
 ) -> Evaluation:
     """Measures models that are already open; see `evaluate`."""
-    _check(context, metrics)
+    with main_rank_first():
+        _check(context, metrics)
     measurements: list[Measurement] = []
     pictures: list[Picture] = []
     for item in _measure(context, metrics):
@@ -108,7 +124,7 @@ def _check(context: Context, metrics: Sequence[Metric]) -> None:
     for metric in metrics:
         _check_metric(context, metric)
     context.check()
-    if any(metric.needs == "features" for metric in metrics):
+    if _need(metrics, "features"):
         assert context.extractors  # loaded here, so that missing weights are noticed at once
 
 
@@ -123,18 +139,53 @@ def _check_metric(context: Context, metric: Metric) -> None:
 
 
 def _measure(context: Context, metrics: Sequence[Metric]) -> Iterator[Measurement | Picture]:
-    """Measures the models of each size, after their references."""
+    """Measures the models of each size, after their references.
+
+    Of several ranks the first alone measures, what all of them have prepared.
+    """
+    is_main = current_ranks().is_main
     for size in dict.fromkeys(model.size for model in context.models):
-        yield _draw_real(context, size)
-        for metric in metrics:
-            yield from metric.measure_references(context, size)
+        _prepare_real(context, metrics, size)
+        if is_main:
+            yield _draw_real(context, size)
+            for metric in metrics:
+                yield from metric.measure_references(context, size)
         for model in context.models:
             if model.size == size:
-                yield _draw_samples(context, metrics, model)
-                for metric in metrics:
-                    yield from metric.measure(context, model)
+                _prepare_samples(context, metrics, model)
+                if is_main:
+                    yield _draw_samples(context, metrics, model)
+                    for metric in metrics:
+                        yield from metric.measure(context, model)
                 context.forget(model)
         context.forget(size)
+
+
+def _prepare_real(context: Context, metrics: Sequence[Metric], size: Size) -> None:
+    """Extracts, over several ranks, the features of real images that metrics will ask for."""
+    if current_ranks().size == 1 or not _need(metrics, "features"):
+        return
+    with share_work():
+        for extractor in context.extractors:
+            context.training_features(size, extractor)
+            # Of fewer images no scores are computed; the first rank extracts what else it needs.
+            if len(context.held_out) >= context.counts.samples:
+                context.held_out_features(size, extractor)
+
+
+def _prepare_samples(context: Context, metrics: Sequence[Metric], model: EvaluatedModel) -> None:
+    """Generates, over several ranks, samples and features that metrics will ask for."""
+    if current_ranks().size == 1 or not _need(metrics, "samples", "features"):
+        return
+    with share_work():
+        context.samples(model)
+        if _need(metrics, "features"):
+            for extractor in context.extractors:
+                context.features(model, extractor)
+
+
+def _need(metrics: Sequence[Metric], *needs: Need) -> bool:
+    return any(metric.needs in needs for metric in metrics)
 
 
 def _draw_real(context: Context, size: Size) -> Picture:
@@ -148,7 +199,7 @@ def _draw_real(context: Context, size: Size) -> Picture:
 
 def _draw_samples(context: Context, metrics: Sequence[Metric], model: EvaluatedModel) -> Picture:
     """Draws some of a model's samples, of as few as the metrics need."""
-    few = all(metric.needs == "nothing" for metric in metrics)
+    few = not _need(metrics, "samples", "features")
     shown = min(_SHOWN, context.counts.samples)
     images = model.sample(shown, context.seed) if few else context.samples(model)
     chosen = torch.linspace(0, len(images) - 1, shown).long()

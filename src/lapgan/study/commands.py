@@ -187,13 +187,16 @@ def report(
     """Analyzes the answers; writes report.html and report.json."""
     with _requires_extra():
         from lapgan.study.report import write_report
-        from lapgan.study.stimuli import load_study
+        from lapgan.study.stimuli import STIMULI, load_study
         from lapgan.study.store import Store
 
     frozen = load_study(study)
     store = Store(frozen, database)
     rows, progress = store.rows(), store.progress()
-    for path in write_report(frozen.manifest, rows, out or study / "report", progress=progress):
+    folder = out or study / "report"
+    for path in write_report(
+        frozen.manifest, rows, folder, progress=progress, stimuli=frozen.folder / STIMULI
+    ):
         typer.echo(str(path))
     store.close()
 

@@ -102,6 +102,7 @@ def draw_error_rates(results: Results) -> str:
         axes.set_yticks(range(len(names)), [_escape(name) for name in names])
         for label, name in zip(axes.get_yticklabels(), names, strict=True):
             label.set_fontweight("bold" if name in rates else "normal")
+        axes.set_ylim(-0.6, len(names) - 0.4)
         axes.set_xlim(0, 0.62)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_xlabel("error rate (50%: cannot be told from real)")

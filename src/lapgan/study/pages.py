@@ -32,6 +32,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "percent": _format_percent,
         "number": _format_number,
+        "p_value": _format_p_value,
         "interval": _format_interval,
     }
     return environment
@@ -45,6 +46,10 @@ def _format_number(value: float | None, digits: int = 2) -> str:
     if value is None or not math.isfinite(value):
         return "n/a"
     return f"{value:z.{digits}f}".replace("-", "\u2212")
+
+
+def _format_p_value(value: float | None) -> str:
+    return "< 0.001" if value is not None and value < 0.001 else _format_number(value, 3)
 
 
 def _format_interval(ends: Sequence[float], kind: str = "number") -> str:

@@ -32,6 +32,7 @@ from lapgan.study.thresholds import PsychometricFit, fit_threshold
 
 __all__ = [
     "Difference",
+    "ImageCount",
     "RaterCounts",
     "Results",
     "SensitivityCell",
@@ -83,6 +84,15 @@ class ShareCell:
     source: str
     asked_ms: float | None
     share: Share
+
+
+@dataclass(frozen=True)
+class ImageCount:
+    """How often one image was judged, and judged real, over all times."""
+
+    name: str
+    answers: int
+    judged_real: int
 
 
 @dataclass(frozen=True)
@@ -143,6 +153,7 @@ class Results:
         agreement: Krippendorff's alpha by source; None where it is undefined.
         differences: of the shares judged real, between every two fake sources.
         timing: how precisely images were shown.
+        images: by source, those that were judged real most often first; not in `report.json`.
     """
 
     manifest: Manifest
@@ -158,6 +169,7 @@ class Results:
     agreement: Mapping[str, float | None]
     differences: Sequence[Difference]
     timing: TimingSummary
+    images: Mapping[str, Sequence[ImageCount]]
 
     @property
     def is_cifar10(self) -> bool:
@@ -205,13 +217,17 @@ def compute_results(
         agreement=_measure_agreement(manifest, selected),
         differences=_compare_sources(manifest.fakes, selected, resampling),
         timing=_summarize_timing(everything),
+        images={
+            source: _rank_images(selected.where(selected.source == source))
+            for source in manifest.sources
+        },
     )
 
 
 def results_to_json(results: Results) -> dict[str, Any]:
     """Returns results as the content of `report.json`."""
     content = asdict(results)
-    del content["manifest"]
+    del content["manifest"], content["images"]
     dates = {name: content.pop(name) for name in ("answers", "first_answer", "last_answer")}
     published = {
         "paper_at_2000_ms": dict(PAPER_AT_2000_MS),
@@ -243,6 +259,14 @@ def _measure_agreement(manifest: Manifest, selected: Judgements) -> dict[str, fl
         source: krippendorff_alpha(selected.where(selected.source == source))
         for source in manifest.sources
     }
+
+
+def _rank_images(mine: Judgements) -> list[ImageCount]:
+    """Ranks by (judged real + 1) / (answers + 2), so that one answer ranks below many alike."""
+    names, at = np.unique(mine.stimulus, return_inverse=True)
+    answers, real = np.bincount(at), np.bincount(at, weights=mine.said_real)
+    order = np.argsort(-(real + 1) / (answers + 2), kind="stable")
+    return [ImageCount(str(names[i]), int(answers[i]), int(real[i])) for i in order]
 
 
 def _count_raters(

@@ -1,7 +1,6 @@
 """Features of images by a pretrained net, from which scores of sets of images are computed."""
 
 import hashlib
-import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from lapgan.data import Images, default_cache
+from lapgan.distributed import Ranks, decide_together, gather_rows, sharing_ranks
 from lapgan.errors import LapganError, requires
 from lapgan.evaluation.real import check_indices, read_crops
 from lapgan.progress import tracked
@@ -190,6 +190,8 @@ def extract_features(
 ) -> Features:
     """Computes the features of images.
 
+    Within `lapgan.distributed.share_work` the images are divided over the ranks.
+
     Args:
         images: pixels of 0 to 255.
         extractor: the net.
@@ -199,13 +201,19 @@ def extract_features(
         LapganError: see `check_images`.
     """
     check_images(images, what)
-    batches = tracked(torch.split(images, _BATCH), f"{extractor.name} features of {what}",
-                      math.ceil(len(images) / _BATCH))  # fmt: skip
+    batches, ranks = torch.split(images, _BATCH), sharing_ranks()
+    if len(batches) < ranks.size:
+        ranks = Ranks()  # each computes all of them, so that none has nothing
+    own = tracked(
+        batches[ranks.share_of(len(batches))],
+        f"{extractor.name} features of {what}",
+        enabled=None if ranks.is_main else False,
+    )
     with _exactly(extractor.device):
-        outputs = [
-            [x.cpu() for x in extractor.net(batch.to(extractor.device))] for batch in batches
-        ]
-    values, *logits = (torch.cat(output) for output in zip(*outputs, strict=True))
+        outputs = [[x.cpu() for x in extractor.net(batch.to(extractor.device))] for batch in own]
+    values, *logits = (
+        torch.cat(gather_rows(torch.cat(output), ranks)) for output in zip(*outputs, strict=True)
+    )
     return Features(values, extractor.name, *logits)
 
 
@@ -226,7 +234,8 @@ def read_real_features(
 ) -> Features:
     """Returns the features of `read_crops`, computed once and then read from the cache.
 
-    A damaged entry is computed again.
+    A damaged entry is computed again. Ranks that share the work compute what one of them lacks, and
+    the first writes it.
 
     Args:
         images: the data.
@@ -241,11 +250,13 @@ def read_real_features(
     chosen = check_indices(images, indices)
     size = size or images.size
     path = _cache_path(images, chosen, extractor, size, cache or default_cache())
-    cached = _read(path, extractor.name)
-    if cached is not None and len(cached) == len(chosen):
+    cached, ranks = _read(path, extractor.name), sharing_ranks()
+    missing = cached is None or len(cached) != len(chosen)
+    if cached is not None and not (decide_together(missing) if ranks.size > 1 else missing):
         return cached
     features = extract_features(read_crops(images, chosen, size), extractor, images.name)
-    _write(path, features)
+    if ranks.is_main:
+        _write(path, features)
     return features
 
 
