@@ -154,15 +154,15 @@ def reduce_images(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Returns:
         uint8 (n, 3, min(h, 8), min(w, 8)).
     """
-    rows, columns = (
-        np.arange(min(side, _CELLS) + 1) * side // min(side, _CELLS) for side in pixels.shape[2:]
-    )
-    sums = np.add.reduceat(pixels, rows[:-1], axis=2, dtype=np.int32)
-    sums = np.add.reduceat(sums, columns[:-1], axis=3, dtype=np.int32)
-    counts = np.outer(np.diff(rows), np.diff(columns))
+    sums, sides = pixels, []
+    for axis in (2, 3):
+        edges = np.arange(min(pixels.shape[axis], _CELLS) + 1) * pixels.shape[axis]
+        edges //= min(pixels.shape[axis], _CELLS)
+        sums = np.add.reduceat(sums, edges[:-1], axis=axis, dtype=np.int32)
+        sides.append(np.diff(edges))
+    counts = sides[0][:, None] * sides[1]
     # Halves are rounded up, in whole numbers, as the page does.
-    reduced: NDArray[np.uint8] = ((2 * sums + counts) // (2 * counts)).astype(np.uint8)
-    return reduced
+    return ((2 * sums + counts) // (2 * counts)).astype(np.uint8)
 
 
 def measure_distances(
