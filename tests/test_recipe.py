@@ -6,7 +6,14 @@ import torch
 
 from lapgan.errors import LapganError
 from lapgan.penalty import ExactPenalty, FiniteDifferencePenalty
-from lapgan.recipe import Recipe, check_recipe, read_recipe, recipe_names, recipe_text
+from lapgan.recipe import (
+    Recipe,
+    change_sampling,
+    check_recipe,
+    read_recipe,
+    recipe_names,
+    recipe_text,
+)
 from lapgan.sizes import parse_size
 from lapgan.weights import read_weights
 
@@ -309,3 +316,25 @@ def test_the_recipe_cifar10_cc_builds_the_nets_of_the_packaged_model():
         assert (level.name, level.generator, level.noise, level.conditioning_noise) == (
             other.name, other.generator, other.noise, other.conditioning_noise,
         )  # fmt: skip
+
+
+def test_a_trained_model_may_be_sampled_with_other_conditioning_noise():
+    recipe = read_recipe("photos64")
+    changed = change_sampling(recipe, ["levels.16.conditioning_noise.sample=0.01"])
+    noises = [level.conditioning_noise for level in changed.levels]
+    assert [noise and noise.sample for noise in noises] == [0.04, 0.04, 0.01, None]
+    assert change_sampling(changed, ["levels.16.conditioning_noise.sample=0.06"]) == recipe
+
+
+@pytest.mark.parametrize(
+    ("recipe", "override", "message"),
+    [
+        ("photos64", "training.batch=2", r"for good; expected one of levels\.64\.conditioning"),
+        ("photos64", "levels.8.conditioning_noise.sample=0", r"sample=0: .* expected one of "),
+        ("photos64", "levels.16.conditioning_noise.sample=-1", r"sample: .*greater than or equal"),
+        ("paper-cifar10", "levels.28.conditioning_noise.sample=0", "want of conditioning noise"),
+    ],
+)
+def test_nothing_else_of_a_trained_model_can_be_changed(recipe: str, override: str, message: str):
+    with pytest.raises(LapganError, match=message):
+        change_sampling(read_recipe(recipe), [override])

@@ -1,5 +1,6 @@
 """Commands about models and recipes: describe, pack, list."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,14 +52,24 @@ def pack(
             "--int8", help="Store large weights in 8 bits, with one scale per output channel."
         ),
     ] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change levels.SIZE.conditioning_noise.sample; repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Write a trained model as one small file, in half precision or 8 bits."""
+    from lapgan.recipe import change_sampling
     from lapgan.weights import halve_precision, quantize, read_weights, write_weights
 
     if out.suffix != ".safetensors":
         raise LapganError(f"--out {out}: expected a name that ends in .safetensors.")
     weights = read_weights(model)
     weights.check_complete(model)
+    weights = replace(weights, recipe=change_sampling(weights.recipe, set_ or ()))
     write_weights(out, quantize(weights) if int8 else halve_precision(weights))
     console.print(f"wrote {escape(str(out))}, {out.stat().st_size / 2**20:.1f} MiB")
 

@@ -10,7 +10,7 @@ from lapgan.errors import LapganError
 from lapgan.recipe.schema import Recipe
 from lapgan.section import parse_toml, validate
 
-__all__ = ["check_recipe", "read_recipe", "recipe_names", "recipe_text"]
+__all__ = ["change_sampling", "check_recipe", "read_recipe", "recipe_names", "recipe_text"]
 
 
 def recipe_names() -> list[str]:
@@ -50,6 +50,32 @@ def check_recipe(content: Mapping[str, Any], source: str) -> Recipe:
         LapganError: a key is unknown, missing or wrong.
     """
     return validate(Recipe, _without_retired_keys(content, source), f"recipe {source}")
+
+
+def change_sampling(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
+    """Changes what only sampling reads: `levels.SIZE.conditioning_noise.sample`.
+
+    Args:
+        recipe: of a trained model, for which all other keys are settled.
+        overrides: changes as `levels.SIZE.conditioning_noise.sample=NUMBER`.
+
+    Raises:
+        LapganError: it is another key, the level has no conditioning noise, or the value is wrong.
+    """
+    keys = [
+        f"levels.{level.name}.conditioning_noise.sample"
+        for level in recipe.levels
+        if level.conditioning_noise is not None
+    ]
+    content = recipe.model_dump(mode="json", by_alias=True)
+    for override in overrides:
+        if override.partition("=")[0].strip() not in keys:
+            which = f"one of {', '.join(keys)}" if keys else "none, for want of conditioning noise"
+            raise LapganError(
+                f"--set {override}: a trained model has its other keys for good; expected {which}."
+            )
+        _override(content, override)
+    return check_recipe(content, recipe.name)
 
 
 def recipe_text(source: str | Path) -> str:
