@@ -1,6 +1,7 @@
 """What training costs as its parts grow: ranks, levels at once, image size, minibatch, images.
 
     python benchmarks/scaling.py --data cifar10 [--steps 40] [--out scaling.json]
+    python benchmarks/scaling.py --read scaling.json --plot docs/pictures/scaling.png
 
 Each row is a run of its own: `lapgan train` in a new process, or `torchrun` with several, on one
 thread per process. Images per second are those after the first record, so that start and data are
@@ -13,11 +14,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import pyplot as plt
 
 _RECIPE = """
 name = "scaling"
@@ -87,14 +89,39 @@ def main() -> None:
     parser.add_argument("--data", default="dead-leaves:2048", help="images of 32x32")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--read", type=Path, help="what --out wrote, instead of measuring")
+    parser.add_argument("--plot", type=Path, help="a picture of all but the first table")
     options = parser.parse_args()
-    print(f"{os.cpu_count()} cores, PyTorch {torch.__version__}")
-    with tempfile.TemporaryDirectory() as folder:
-        tables = _measure(options.data, options.steps, Path(folder))
+    if options.read:
+        tables = json.loads(options.read.read_text())
+    else:
+        print(f"{os.cpu_count()} cores, PyTorch {torch.__version__}")
+        with tempfile.TemporaryDirectory() as folder:
+            tables = _measure(options.data, options.steps, Path(folder))
     for title, rows in tables.items():
         _table(title, rows)
     if options.out:
         options.out.write_text(json.dumps(tables, indent=1))
+    if options.plot:
+        _plot(
+            {title: rows for title, rows in tables.items() if "processes" not in title},
+            options.plot,
+        )
+
+
+def _plot(tables: Mapping[str, Sequence[tuple[str, float]]], path: Path) -> None:
+    """Draws images per second against what grows, both on logarithmic scales."""
+    figure, axes = plt.subplots(1, len(tables), figsize=(9, 2.8), layout="constrained")
+    for axis, (title, rows) in zip(axes, tables.items(), strict=True):
+        sizes = [int(name.replace(",", "")) for name, _ in rows]
+        axis.loglog(sizes, [rate for _, rate in rows], "o-", color="tab:blue")
+        axis.set_xticks(sizes, [name for name, _ in rows], minor=False)
+        axis.set_xticks([], minor=True)
+        axis.set(xlabel=title, ylim=(8, 500))
+        axis.set_yticks([10, 30, 100, 300], ["10", "30", "100", "300"])
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("images per second")
+    figure.savefig(path, dpi=100)
 
 
 def _measure(data: str, steps: int, folder: Path) -> dict[str, list[tuple[str, float]]]:
