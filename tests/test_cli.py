@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import lapgan
 from lapgan.cli import app, main
 from lapgan.data import open_images
 from lapgan.errors import LapganError
@@ -320,6 +322,8 @@ def test_evaluate_refuses_early(
 def test_without_its_extra_evaluate_says_what_to_install(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    # What is imported anew goes into the package as its attribute too: both are put back.
+    monkeypatch.setattr(lapgan, "evaluation", import_module("lapgan.evaluation"))
     for name in [name for name in sys.modules if name.startswith("lapgan.evaluation")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "jinja2", None)
