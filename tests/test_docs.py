@@ -5,9 +5,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from html.parser import HTMLParser
-from importlib import import_module
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module, resources
 from pathlib import Path
+from threading import Thread
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -145,3 +149,34 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path):
 def _html(site: Path) -> Iterator[Path]:
     # The study's report is a page of its own, made by another program.
     return (path for path in site.rglob("*.html") if "study-demo" not in path.parts)
+
+
+class _QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def address(site: Path) -> Iterator[str]:
+    handler = partial(_QuietHandler, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_pages_of_the_site_fit_and_have_no_serious_finding(browser: Any, address: str, width: int):
+    axe = (resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+    page = browser.new_context(viewport={"width": width, "height": 900}).new_page()
+    found = {}
+    for name in ("", "tutorial/", "pretrained/", "method/", "api/"):
+        page.goto(f"{address}/{name}", wait_until="load")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        page.evaluate(axe)
+        for each in page.evaluate("axe.run()")["violations"]:
+            if each["impact"] in ("serious", "critical"):
+                found[name, each["id"]] = [node["target"] for node in each["nodes"]][:3]
+    page.context.close()
+    assert found == {}
