@@ -8,7 +8,6 @@ thread per process. Images per second are those after the first record, so that 
 not in them; ratios are against the first row of a table.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -16,9 +15,11 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 from matplotlib import pyplot as plt
 
 _RECIPE = """
@@ -83,30 +84,28 @@ def _table(title: str, rows: Sequence[tuple[str, float]]) -> None:
         print(f"| {name} | {rate:.1f} | {rate / rows[0][1]:.2f} |")
 
 
-def main() -> None:
+def main(
+    data: Annotated[str, typer.Option(help="Images of 32x32.")] = "dead-leaves:2048",
+    steps: Annotated[int, typer.Option(min=1)] = 150,
+    out: Annotated[Path | None, typer.Option(help="A file for the tables, as JSON.")] = None,
+    read: Annotated[
+        Path | None, typer.Option(help="What --out wrote, instead of measuring.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="A picture of all but the first table.")] = None,
+) -> None:
     """Measures all of it and prints tables in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default="dead-leaves:2048", help="images of 32x32")
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--read", type=Path, help="what --out wrote, instead of measuring")
-    parser.add_argument("--plot", type=Path, help="a picture of all but the first table")
-    options = parser.parse_args()
-    if options.read:
-        tables = json.loads(options.read.read_text())
+    if read:
+        tables = json.loads(read.read_text())
     else:
         print(f"{os.cpu_count()} cores, PyTorch {torch.__version__}")
         with tempfile.TemporaryDirectory() as folder:
-            tables = _measure(options.data, options.steps, Path(folder))
+            tables = _measure(data, steps, Path(folder))
     for title, rows in tables.items():
         _table(title, rows)
-    if options.out:
-        options.out.write_text(json.dumps(tables, indent=1))
-    if options.plot:
-        _plot(
-            {title: rows for title, rows in tables.items() if "processes" not in title},
-            options.plot,
-        )
+    if out:
+        out.write_text(json.dumps(tables, indent=1))
+    if plot:
+        _plot({title: rows for title, rows in tables.items() if "processes" not in title}, plot)
 
 
 def _plot(tables: Mapping[str, Sequence[tuple[str, float]]], path: Path) -> None:
@@ -150,4 +149,4 @@ def _measure(data: str, steps: int, folder: Path) -> dict[str, list[tuple[str, f
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
