@@ -1,7 +1,8 @@
-"""Every generator with every noise that it takes: the same images in onnxruntime as in PyTorch.
+"""Every generator with every form of noise: the same images in onnxruntime as in PyTorch.
 
-The kinds are taken from the package, so a new generator or noise is tested as soon as it is
-named.
+All noise reaches a net as one vector, as planes, or as both. The paper's nets are exported with
+every kind of noise, the others with one kind of each form. The kinds are taken from the package,
+so a new generator is tested as soon as it is named.
 """
 
 from importlib import import_module
@@ -17,24 +18,34 @@ from lapgan.cascade import Level
 from lapgan.export.checking import measure_difference
 from lapgan.export.graphs import Graph, LevelGraph
 from lapgan.export.writing import export_graph
+from lapgan.noise import MixedNoise, VectorNoise
 
 SIZE, COARSE, CLASSES, SIGMA = (8, 12), (4, 6), 2, 0.2
 SMALL = {"units": 16, "maps": 8, "blocks": 1, "patch": 2, "dropout": 0.1, "groups": 2, "style": 8}
 # One that takes no image and one that takes one; the others are exported by `-m slow`.
 BY_DEFAULT = ("paper-dense hashed", "paper-conv low-rank learned")
-# All noise reaches a net as one vector or as planes. These nets, one of each, are also exported
-# with factors that are learned, and so are weights of theirs.
-WITH_LEARNED_FACTORS = ("paper-dense", "paper-conv")
+# One that takes a vector and one that takes planes are exported with every kind of noise, and with
+# factors that are learned and so are weights of theirs.
+WITH_EVERY_NOISE = ("paper-dense", "paper-conv")
+
+
+def form_of(noise: Any) -> str:
+    if isinstance(noise, VectorNoise | MixedNoise):
+        return type(noise).__name__
+    return "planes"
 
 
 def pairs() -> list[Any]:
-    found = []
+    found: list[tuple[str, Any, Any]] = []
     for module in (import_module(f"lapgan.models.{name}") for name in models.FAMILIES):
         for kind in getattr(module, "GENERATORS", ()):
             name = kind().kind
             for noise in kind.takes_noise:
+                forms = {form_of(other) for _, of, other in found if of is kind}
+                if name not in WITH_EVERY_NOISE and form_of(noise()) in forms:
+                    continue
                 found.append((f"{name} {noise().kind}", kind, noise()))
-                if "factor" in noise.model_fields and name in WITH_LEARNED_FACTORS:
+                if "factor" in noise.model_fields and name in WITH_EVERY_NOISE:
                     learned = noise(factor="learned")
                     found.append((f"{name} {learned.kind} learned", kind, learned))
     return [
