@@ -19,8 +19,8 @@ from torch import Tensor
 
 __all__ = ["Augmentation", "augment", "augment_pair"]
 
-# Whether D sees augmented images, and changed in what: false for none, true for all changes.
-Augmentation = Literal[False, True, "shift"]
+# In what images are changed: true for all changes.
+Augmentation = Literal[True, "shift"]
 
 # The longest shift, as a fraction of the side.
 _SHIFT = 1 / 8
@@ -46,15 +46,13 @@ def augment(
     Returns:
         Images of the same shape; gradients pass through.
     """
-    return _draw_change(images, kind).apply(images) if kind else images
+    return _draw_change(images, kind).apply(images)
 
 
 def augment_pair(
     images: Float[Tensor, "b 3 h w"], low: Float[Tensor, "b 3 h w"], kind: Augmentation = True
 ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 3 h w"]]:
     """Changes each image and its low-pass image by the same amounts; see `augment`."""
-    if not kind:
-        return images, low
     change = _draw_change(images, kind)
     return change.apply(images), change.apply(low)
 

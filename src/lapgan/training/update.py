@@ -7,7 +7,7 @@ sees, augmentation of the images that D sees, and a supervised distance in the l
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ class Terms:
     distance: Distance = "own"
     candidates: tuple[Tensor, ...] = ()
     instance_noise: float = 0.0
-    augment: Augmentation = False
+    augment: Augmentation | Literal[False] = False
     clip: float | None = None
     progress: float = 0.0
 
