@@ -1,15 +1,15 @@
 """Huszár's comment on the paper, tried out: noises and supervised mixes at equal cost.
 
     LAPGAN_DATA=... python benchmarks/critique.py all --out critique [--minutes 2] [--seeds 0,1]
-        [--variants paper:plane,paper:vector-100,...] [--images 1500]
+        [--precision auto] [--variants paper:plane,paper:vector-100,...] [--images 1500]
     python benchmarks/critique.py table --out critique
 
 A variant is a net, a noise and a supervised mix at level 14 of `paper-cifar10`, on 8x8 images below
 it; the level below is not trained: it shows held-out photographs. Minutes are CPU minutes of one
-core: a few steps are timed first, and the variant then sees as many images as fit. Each variant and
-seed is one process on one thread, with its result in OUT/VARIANT-SEED/result.json; results that are
-there are not computed again, and an interrupted training goes on. `table` prints docs/critique.md's
-tables from them.
+core: a few steps are timed first, and every seed of the variant then sees as many images as fit.
+Each variant and seed is one process on one thread, with its result in OUT/VARIANT-SEED/result.json;
+results that are there are not computed again, and an interrupted training goes on. `table` prints
+docs/critique.md's tables from them.
 """
 
 import json
@@ -26,8 +26,8 @@ import typer
 app = typer.Typer(add_completion=False)
 
 LEVEL, BELOW = "14", "8"
-# Timed steps; the first ones fill caches.
-WARM_UP, TIMED = 3, 12
+# Timed blocks, after one that fills caches; each has as many steps as a penalty's period.
+BLOCKS, BLOCK = 8, 4
 # Pairs for the dependence; low-pass images and draws for the bits of noise.
 PAIRS, LOWS, DRAWS = 256, 4, 1024
 RESIDUAL = (
@@ -76,8 +76,11 @@ def recipe_of(variant: str) -> Any:
     return read_recipe("paper-cifar10", changes)
 
 
-def time_steps(recipe: Any, images: Any, folder: Path) -> float:
-    """Returns the CPU seconds of one step of a level, the median of some."""
+def time_steps(recipe: Any, images: Any, folder: Path, precision: str) -> float:
+    """Returns the CPU seconds of one step of a level: of the fastest block, per step.
+
+    What else a machine does makes steps slower, never faster.
+    """
     from lapgan.compute import choose_compute
     from lapgan.run_folder import PartFolder
     from lapgan.training.config import Budget
@@ -87,17 +90,20 @@ def time_steps(recipe: Any, images: Any, folder: Path) -> float:
     task = LevelTask(
         recipe=recipe, level=recipe.level(LEVEL), batches=training_batches(recipe, images, 0),
         normalization=normalization_of(recipe, images), folder=PartFolder(folder / "timed"),
-        budget=Budget(images=10**9), seed=0, compute=choose_compute("cpu", "float32"),
+        budget=Budget(images=10**9), seed=0, compute=choose_compute("cpu", precision),
     )  # fmt: skip
     state, seconds = task.initial_state(), []
-    for _ in range(WARM_UP + TIMED):
+    for _ in range(1 + BLOCKS):
         start = time.process_time()
-        task.step(state)
-        seconds.append(time.process_time() - start)
-    return statistics.median(seconds[WARM_UP:])
+        for _ in range(BLOCK):
+            task.step(state)
+        seconds.append((time.process_time() - start) / BLOCK)
+    return min(seconds[1:])
 
 
-def train_variant(variant: str, minutes: float, seed: int, folder: Path) -> dict[str, Any]:
+def train_variant(
+    variant: str, minutes: float, seed: int, folder: Path, precision: str
+) -> dict[str, Any]:
     """Trains the level for as many images as fit; returns what training cost, and its course."""
     from lapgan.data import open_images
     from lapgan.files import write_json
@@ -105,9 +111,9 @@ def train_variant(variant: str, minutes: float, seed: int, folder: Path) -> dict
     from lapgan.training.log import read_records
     from lapgan.training.run import train
 
-    recipe, plan = recipe_of(variant), folder / "plan.json"
+    recipe, plan = recipe_of(variant), folder.parent / f"{variant.replace(':', '+')}.json"
     if not plan.exists():
-        seconds = time_steps(recipe, open_images("cifar10"), folder)
+        seconds = time_steps(recipe, open_images("cifar10"), folder, precision)
         steps = max(1, round(60 * minutes / seconds))
         content = {"seconds_per_step": seconds, "images": steps * recipe.training.batch}
         write_json(plan, content)
@@ -115,7 +121,7 @@ def train_variant(variant: str, minutes: float, seed: int, folder: Path) -> dict
     intervals = LogIntervals(log=2.0, checkpoint=30.0, first_sheet=1e9)
     start = time.process_time()
     train(RunConfig(recipe, folder / "run", "cifar10", (LEVEL,), images=images, seed=seed,
-                    device="cpu", precision="float32", intervals=intervals))  # fmt: skip
+                    device="cpu", precision=precision, intervals=intervals))  # fmt: skip
     records = list(read_records(folder / "run" / f"level-{LEVEL}" / "log.jsonl"))
     return {
         "images_seen": images,
@@ -217,24 +223,27 @@ def pair(estimate: Any) -> list[float | None]:
 
 
 @app.command("one", hidden=True)
-def one(variant: str, minutes: float, seed: int, images: int, folder: Path) -> None:
+def one(variant: str, minutes: float, seed: int, images: int, precision: str, folder: Path) -> None:
     """Trains and measures one variant."""
     import torch
 
+    from lapgan.allocator import keep_freed_memory
     from lapgan.data import open_images
     from lapgan.evaluation.real import read_crops
     from lapgan.files import write_json
     from lapgan.pictures import write_png
 
     torch.set_num_threads(1)
-    training = train_variant(variant, minutes, seed, folder)
+    keep_freed_memory()
+    training = train_variant(variant, minutes, seed, folder, precision)
     photographs = read_crops(open_images("cifar10", split="test"), range(5000), (28, 28))
     cascade = cascade_of(variant, folder, photographs)
     write_png(folder / "samples.png", cascade.sample(64, seed), zoom=4)
     start = time.process_time()
     figures = measure(cascade, images, seed, folder.parent)
     write_json(folder / "result.json", {
-        "variant": variant, "minutes": minutes, "seed": seed, **training, **figures,
+        "variant": variant, "minutes": minutes, "seed": seed, "precision": precision,
+        **training, **figures,
         "evaluation_seconds": time.process_time() - start, "torch": torch.__version__,
     })  # fmt: skip
 
@@ -246,6 +255,7 @@ def everything(
     seeds: Annotated[str, typer.Option()] = "0,1",
     variants: Annotated[str, typer.Option(help="NET:NOISE[:MIX], comma-separated.")] = DEFAULT,
     images: Annotated[int, typer.Option(help="Images for the distance.")] = 1500,
+    precision: Annotated[str, typer.Option(help="Of training, as `lapgan train` has it.")] = "auto",
 ) -> None:
     """Trains and measures all variants, the first seed of all before the second."""
     for seed in seeds.split(","):
@@ -255,7 +265,7 @@ def everything(
                 continue
             folder.mkdir(parents=True, exist_ok=True)
             command = [sys.executable, __file__, "one", variant, str(minutes), seed, str(images),
-                       str(folder)]  # fmt: skip
+                       precision, str(folder)]  # fmt: skip
             threads = {**os.environ, "OMP_NUM_THREADS": "1"}
             with (folder / "log.txt").open("a") as log:
                 failed = subprocess.run(command, stdout=log, stderr=log, env=threads).returncode
