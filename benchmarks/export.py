@@ -92,7 +92,7 @@ def measure_browser(cascade: Cascade, model: str, folder: Path) -> dict[str, str
         page.set_default_timeout(600_000)
         address = f"http://127.0.0.1:{server.server_address[1]}/"
         start = time.perf_counter()
-        page.goto(f"{address}#count=20")
+        page.goto(address)
         page.wait_for_selector("#output[aria-busy=false] canvas")
         first = time.perf_counter() - start
         page.select_option("[name=count]", "80")

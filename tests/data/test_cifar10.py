@@ -2,14 +2,12 @@ import hashlib
 import pickle
 import shutil
 import tarfile
-import threading
 import urllib.request
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from urllib.error import URLError
 
 import numpy as np
 import pytest
+from file_server import serving
 from torchvision.datasets import CIFAR10
 
 from lapgan.data import open_images
@@ -48,11 +46,8 @@ def archive(tmp_path, monkeypatch):
 @pytest.fixture
 def host(tmp_path):
     """Serves the test's folder on this machine."""
-    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serving(tmp_path) as address:
+        yield address
 
 
 def check(images):

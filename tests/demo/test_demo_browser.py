@@ -1,12 +1,9 @@
 """The demo in a real browser: `pytest -m browser tests/demo` (Chromium, Playwright)."""
 
 import base64
-import functools
-import http.server
 import os
 import re
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -16,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from file_server import serving
 from PIL import Image
 
 from lapgan.cascade import Cascade, Level, descend
@@ -39,21 +37,6 @@ PHONE: dict[str, Any] = {
     "device_scale_factor": 2,
 }  # fmt: skip
 READY = "#output[aria-busy=false]"
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """A plain file server, as `python -m http.server` is; yields its address."""
-    handler = functools.partial(QuietHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-        server.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +295,7 @@ def test_between_two_seeds_the_noise_goes_along_a_circle(browser, site: str):
 
 
 def test_the_nearest_training_images_are_those_of_another_search(browser, site: str):
-    with page_of(browser, site) as page:
+    with page_of(browser, f"{site}#seed=1") as page:
         wait(page)
         page.fill("[name=seed]", "4")
         page.keyboard.press("Tab")
@@ -438,15 +421,16 @@ def test_every_control_by_keyboard_and_the_link_reproduces_the_page(browser, sit
             assert page.locator("[role=tab][tabindex='0']").count() == 1
         wait(page)
         before = pixels_of(page)
+        assert len(before) == 10  # without a GPU and a link
         page.get_by_role("button", name="New seed").press("Enter")
-        page.wait_for_url(re.compile("#seed=1$"))
+        page.wait_for_url(re.compile("#seed=1&count=10$"))
         wait(page)
         assert (pixels_of(page) != before).any()
         page.select_option("[name=class]", "ship")
-        page.select_option("[name=count]", "10")
+        page.select_option("[name=count]", "20")
         page.fill("[name=seed]", "12")
         page.keyboard.press("Tab")
-        page.wait_for_selector(f"{READY} button:nth-child(10)")
+        page.wait_for_selector(f"{READY} button:nth-child(20)")
         assert page.locator("#output canvas").first.get_attribute("aria-label") == (
             "ship, image 0 of seed 12"
         )
@@ -461,7 +445,7 @@ def test_every_control_by_keyboard_and_the_link_reproduces_the_page(browser, sit
         assert (sheet[:128:4, :128:4, :3] == shown[0]).all()
         assert page.problems == []
     with page_of(browser, link) as other:
-        other.wait_for_selector(f"{READY} button:nth-child(10)")
+        other.wait_for_selector(f"{READY} button:nth-child(20)")
         assert (pixels_of(other) == shown).all()
         assert other.input_value("[name=seed]") == "12"
 

@@ -65,6 +65,8 @@ function arrive(loaded) {
   describeTraining();
   $("loading").hidden = true;
   $("demo").hidden = false;
+  // A page that is opened without a link shows fewer images where the processor draws them.
+  if (!location.hash && !loaded.gpu) history.replaceState(null, "", "#count=10");
   restore();
 }
 

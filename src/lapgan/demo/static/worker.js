@@ -26,18 +26,21 @@ async function load({ id, backend }) {
   const total = manifest.runtime[build] + manifest.graphs.reduce((sum, { bytes }) => sum + bytes, 0);
   let loaded = 0;
   const count = (bytes) => self.postMessage({ id, progress: (loaded += bytes), total });
-  const [wasm, ...graphs] = await Promise.all([
-    download(`./ort/${binary}.wasm.gz`, count),
-    ...manifest.graphs.map(({ file }) => download(`./model/${file}`, count)),
-  ]);
+  // The runtime starts, and each graph is prepared, while the next ones are still on their way.
+  const wasm = download(`./ort/${binary}.wasm.gz`, count);
+  const graphs = manifest.graphs.map(({ file }) => download(`./model/${file}`, count));
+  await Promise.all([prepare(gpu, build, wasm, graphs), wasm, ...graphs]);
+  self.postMessage({ id, manifest, gpu, threads: ort.env.wasm.numThreads, isolated: self.crossOriginIsolated });
+}
+
+async function prepare(gpu, build, wasm, graphs) {
   ort = await import(`./ort/ort.${build}.min.mjs`);
-  ort.env.wasm.wasmBinary = await decompress(wasm);
+  ort.env.wasm.wasmBinary = await decompress(await wasm);
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, 8) : 1;
   const options = { executionProviders: gpu ? ["webgpu", "wasm"] : ["wasm"], logSeverityLevel: 3 };
   for (const [i, { graph }] of manifest.graphs.entries()) {
-    sessions[graph] = await ort.InferenceSession.create(graphs[i], options);
+    sessions[graph] = await ort.InferenceSession.create(await graphs[i], options);
   }
-  self.postMessage({ id, manifest, gpu, threads: ort.env.wasm.numThreads, isolated: self.crossOriginIsolated });
 }
 
 // WebGPU needs this way of waiting for it within WebAssembly (JSPI).
