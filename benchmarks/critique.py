@@ -6,7 +6,8 @@
 
 A variant is a net, a noise and a supervised mix at level 14 of `paper-cifar10`, on 8x8 images below
 it; the level below is not trained: it shows held-out photographs. Minutes are CPU minutes of one
-core: a few steps are timed first, and every seed of the variant then sees as many images as fit.
+core: the net with a plane of noise sees as many images as fit into them, any other variant of it as
+many as its steps are cheaper or dearer, timed by turns with those of the plane.
 Each variant and seed is one process on one thread, with its result in OUT/VARIANT-SEED/result.json;
 results that are there are not computed again, and an interrupted training goes on. `table` prints
 docs/critique.md's tables from them.
@@ -26,7 +27,7 @@ import typer
 app = typer.Typer(add_completion=False)
 
 LEVEL, BELOW = "14", "8"
-# Timed blocks, after one that fills caches; each has as many steps as a penalty's period.
+# Blocks that are timed, after one that fills caches; each has as many steps as a penalty's period.
 BLOCKS, BLOCK = 8, 4
 # Pairs for the dependence; low-pass images and draws for the bits of noise.
 PAIRS, LOWS, DRAWS = 256, 4, 1024
@@ -76,48 +77,64 @@ def recipe_of(variant: str) -> Any:
     return read_recipe("paper-cifar10", changes)
 
 
-def time_steps(recipe: Any, images: Any, folder: Path, precision: str) -> float:
-    """Returns the CPU seconds of one step of a level: of the fastest block, per step.
-
-    What else a machine does makes steps slower, never faster.
-    """
+def level_task(variant: str, folder: Path, precision: str) -> Any:
+    """Prepares the training of a variant's level, for trial steps."""
     from lapgan.compute import choose_compute
+    from lapgan.data import open_images
     from lapgan.run_folder import PartFolder
     from lapgan.training.config import Budget
     from lapgan.training.examples import normalization_of, training_batches
     from lapgan.training.level import LevelTask
 
-    task = LevelTask(
+    recipe, images = recipe_of(variant), open_images("cifar10")
+    return LevelTask(
         recipe=recipe, level=recipe.level(LEVEL), batches=training_batches(recipe, images, 0),
         normalization=normalization_of(recipe, images), folder=PartFolder(folder / "timed"),
         budget=Budget(images=10**9), seed=0, compute=choose_compute("cpu", precision),
     )  # fmt: skip
-    state, seconds = task.initial_state(), []
+
+
+def time_steps(variants: list[str], folder: Path, precision: str) -> list[list[float]]:
+    """Returns the CPU seconds of a step of each variant, one value per block; blocks take turns."""
+    tasks = [level_task(variant, folder, precision) for variant in variants]
+    states, seconds = [task.initial_state() for task in tasks], [[] for _ in tasks]
     for _ in range(1 + BLOCKS):
-        start = time.process_time()
-        for _ in range(BLOCK):
-            task.step(state)
-        seconds.append((time.process_time() - start) / BLOCK)
-    return min(seconds[1:])
+        for task, state, blocks in zip(tasks, states, seconds, strict=True):
+            start = time.process_time()
+            for _ in range(BLOCK):
+                task.step(state)
+            blocks.append((time.process_time() - start) / BLOCK)
+    return [blocks[1:] for blocks in seconds]
+
+
+def plan_images(variant: str, minutes: float, out: Path, precision: str) -> int:
+    """Returns how many images a variant may see; every seed of it sees as many."""
+    from lapgan.files import write_json
+
+    plan = out / f"{variant.replace(':', '+')}.json"
+    if not plan.exists():
+        plane, batch = f"{variant.split(':')[0]}:plane", recipe_of(variant).training.batch
+        if variant == plane:
+            # What else a machine does makes steps slower, never faster.
+            (seconds,) = time_steps([variant], out, precision)
+            images = 60 * minutes / min(seconds) * batch
+        else:
+            ours, theirs = time_steps([variant, plane], out, precision)
+            price = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+            images = plan_images(plane, minutes, out, precision) / price
+        write_json(plan, {"images": batch * max(1, round(images / batch))})
+    return int(json.loads(plan.read_text())["images"])
 
 
 def train_variant(
     variant: str, minutes: float, seed: int, folder: Path, precision: str
 ) -> dict[str, Any]:
     """Trains the level for as many images as fit; returns what training cost, and its course."""
-    from lapgan.data import open_images
-    from lapgan.files import write_json
     from lapgan.training.config import LogIntervals, RunConfig
     from lapgan.training.log import read_records
     from lapgan.training.run import train
 
-    recipe, plan = recipe_of(variant), folder.parent / f"{variant.replace(':', '+')}.json"
-    if not plan.exists():
-        seconds = time_steps(recipe, open_images("cifar10"), folder, precision)
-        steps = max(1, round(60 * minutes / seconds))
-        content = {"seconds_per_step": seconds, "images": steps * recipe.training.batch}
-        write_json(plan, content)
-    images = json.loads(plan.read_text())["images"]
+    recipe, images = recipe_of(variant), plan_images(variant, minutes, folder.parent, precision)
     intervals = LogIntervals(log=2.0, checkpoint=30.0, first_sheet=1e9)
     start = time.process_time()
     train(RunConfig(recipe, folder / "run", "cifar10", (LEVEL,), images=images, seed=seed,
