@@ -336,8 +336,7 @@ def shown(
 ) -> None:
     """Prints how many bits of its noise a level of a trained model shows."""
     from lapgan.cascade import Cascade
-    from lapgan.evaluation.metrics.noise_use import measure_noise_use
-    from lapgan.pyramid import upsample
+    from lapgan.evaluation.metrics.noise_use import draw_low_pass, measure_noise_use
 
     print("| model | noise | rank | at least | at most | directions |")
     print("|---" * 6 + "|")
@@ -345,15 +344,8 @@ def shown(
         name, _, level = text.rpartition(":")
         cascade = Cascade.load(name)
         k = cascade.recipe.level_names.index(level)
-        # One in so many of a block, so that classes differ.
-        stages = next(iter(cascade.stages(64, seed)))
-        chosen = slice(0, 64, 64 // lows)
-        coarse = stages[len(cascade.levels) - 2 - k].image.clone()[chosen]
-        labels = cascade.labels(64)
-        use = measure_noise_use(
-            cascade, k, upsample(coarse, cascade.sizes[k], cascade.operator),
-            None if labels is None else labels[chosen], draws, seed,
-        )  # fmt: skip
+        low, labels = draw_low_pass(cascade, k, lows, seed)
+        use = measure_noise_use(cascade, k, low, labels, draws, seed)
         rank = cascade.levels[k].noise.covariance_rank(cascade.sizes[k])
         cells = [f"{name} at {level}", f"{use.entropy:,.0f}", f"{rank:,}"]
         cells += [f"{x.value:,.0f} ± {x.error:,.0f}" for x in (use.lower, use.upper, use.dimension)]

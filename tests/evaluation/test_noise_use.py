@@ -1,14 +1,19 @@
 """Bounds of the bits of noise that a level shows, where these can be counted."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from lapgan.cascade import Cascade, Level
+from lapgan.data import Images
 from lapgan.errors import LapganError
-from lapgan.evaluation.metrics.noise_use import measure_noise_use
+from lapgan.evaluation.config import SampleCounts
+from lapgan.evaluation.context import Context, EvaluatedModel
+from lapgan.evaluation.metrics.noise_use import METRIC, measure_noise_use
 from lapgan.noise import AnyNoise, HashedNoise, LowRankNoise, PlaneNoise, VectorNoise
 from lapgan.normalization import symmetric_normalization
 from lapgan.recipe import Recipe
@@ -30,6 +35,17 @@ class Show(nn.Module):
         high = torch.zeros_like(low).flatten(1)
         high[:, : self.shown] = self.amplitude * z.flatten(1)[:, : self.shown]
         return high.view_as(low)
+
+
+class Gray(nn.Module):
+    """A generator of gray images, at the coarsest level."""
+
+    def forward(self, low: Tensor | None, z: Tensor, label: Tensor | None) -> Tensor:
+        return torch.zeros(len(z), 3, 2, 2)
+
+
+def no_images() -> Images:
+    return Images(np.zeros((0, 3, *SIZE), np.uint8), None, (), "none", "")
 
 
 def cascade_of(tiny: Recipe, noise: AnyNoise, generator: nn.Module) -> Cascade:
@@ -79,9 +95,41 @@ def test_normal_noise_shows_more_than_uniform_noise_of_the_same_range(tiny: Reci
     assert use.upper.value - 48 * 0.2546 == pytest.approx(16 * signal, rel=0.02)
 
 
+def test_a_level_with_conditioning_noise_is_told_how_much(tiny: Recipe):
+    class Told(Show):
+        def forward(self, low, z, label, sigma):
+            assert torch.equal(sigma, torch.full((len(z), 1), 0.5))
+            return super().forward(low, z, label)
+
+    cascade = cascade_of(tiny, PlaneNoise(), Told(5, AMPLITUDE))
+    levels = [replace(cascade.levels[0], sigma=0.5), cascade.levels[1]]
+    told = Cascade(tiny, levels, symmetric_normalization(SIZE))
+    plain = cascade_of(tiny, PlaneNoise(), Show(5, AMPLITUDE))
+    assert measure_noise_use(told, 0, LOW, draws=256) == measure_noise_use(plain, 0, LOW, draws=256)
+
+
 def test_wrong_sizes_and_too_few_draws_are_refused(tiny: Recipe):
     cascade = cascade_of(tiny, PlaneNoise(), Show(16, AMPLITUDE))
     with pytest.raises(LapganError, match=r"low-pass images of 5x5, expected some of 4x4"):
         measure_noise_use(cascade, 0, torch.zeros(1, 3, 5, 5))
     with pytest.raises(LapganError, match="100 draws are too few; give at least 256"):
         measure_noise_use(cascade, 0, LOW, draws=100)
+
+
+def test_an_evaluation_measures_the_levels_that_it_has_draws_for(
+    tiny: Recipe, caplog: pytest.LogCaptureFixture
+):
+    cascade = cascade_of(tiny, PlaneNoise(), Show(5, AMPLITUDE))
+    levels = [cascade.levels[0], replace(cascade.levels[1], generator=Gray())]
+    cascade = Cascade(tiny, levels, symmetric_normalization(SIZE))
+    model, nothing = EvaluatedModel("tiny", cascade=cascade), no_images()
+    counts = SampleCounts(noise_images=2, noise_draws=1024)
+    found = list(METRIC.measure(Context([model], nothing, nothing, counts), model))
+    values = {m.metric: (m.value, m.n) for m in found}
+    assert values["bits of noise at 4x4"] == (16 * 24, 2)
+    assert values["directions at 4x4"] == (pytest.approx(5, rel=0.05), 2)
+    low, high = (values[f"{end} bound of bits shown at 4x4"][0] for end in ("lower", "upper"))
+    assert 5 * 5 < low < 5 * 6 < high
+    few = Context([model], nothing, nothing, replace(counts, noise_draws=47))
+    assert not list(METRIC.measure(few, model))
+    assert "tiny at 4x4 is left out: its images have more values than the 47 draws" in caplog.text

@@ -42,6 +42,8 @@ class SampleCounts:
         centroids: of k-means.
         pairs: pairs of neighboring levels that the dependence is measured on.
         critic: pairs that each critic is trained on.
+        noise_images: low-pass images for which it is measured how much of its noise a level shows.
+        noise_draws: images that are drawn for each of these.
         neighbor_queries: generated and held-out images whose neighbors are searched.
         neighbor_candidates: training images that are searched, with every crop and mirror image
             that the recipe trains on; all if there are fewer.
@@ -58,6 +60,8 @@ class SampleCounts:
     centroids: int = 500
     pairs: int = 1024
     critic: int = 2048
+    noise_images: int = 4
+    noise_draws: int = 4096
     neighbor_queries: int = 500
     neighbor_candidates: int = 1_000_000
     entropy: int = 1_000
@@ -96,6 +100,8 @@ QUICK = SampleCounts(
     centroids=100,
     pairs=256,
     critic=512,
+    noise_images=2,
+    noise_draws=1024,
     neighbor_queries=200,
     neighbor_candidates=10_000,
     entropy=100,

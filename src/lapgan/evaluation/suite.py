@@ -57,6 +57,9 @@ def evaluate(config: EvaluationConfig, callback: Callback = lambda measurement: 
     Every metric is computed for every model, and for references such as held-out real images. What
     cannot work is refused before any slow work starts.
 
+    Started by `torchrun`, every process calls this: together they generate the samples and extract
+    the features, and the first of them does everything else.
+
     >>> config = lapgan.EvaluationConfig(
     ...     ["cifar10-uncond"], "dead-leaves:60", metrics=["parzen"], images=24
     ... )
@@ -66,9 +69,6 @@ def evaluate(config: EvaluationConfig, callback: Callback = lambda measurement: 
     Args:
         config: which models, on what data, by which metrics, on how many images.
         callback: called with each measurement as soon as it is made.
-
-    Started by `torchrun`, every process calls this: together they generate the samples and extract
-    the features, and the first of them does everything else.
 
     Returns:
         all measurements; `lapgan.evaluation.report.write_report` makes a page of them. Every rank

@@ -30,6 +30,7 @@ METRICS = (
     "neighbors",
     "swd",
     "dependence",
+    "noise_use",
     "entropy",
 )
 

@@ -24,7 +24,9 @@ References:
     numbers, section 8.6 for the error of an estimate.
 """
 
+import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -34,13 +36,25 @@ from torch import Tensor
 from lapgan.cascade import Cascade
 from lapgan.cascade.blocks import BLOCK
 from lapgan.errors import LapganError
-from lapgan.evaluation.measurement import Estimate, estimate_mean
+from lapgan.evaluation.context import Context, EvaluatedModel
+from lapgan.evaluation.measurement import Estimate, Measurement, estimate_mean
+from lapgan.evaluation.metrics.base import Metric
+from lapgan.evaluation.sections import (
+    COUNT_COLUMN,
+    ERROR_COLUMN,
+    VALUE_COLUMN,
+    Column,
+    ReportSection,
+    tabulate_by_metric,
+)
 from lapgan.models.contracts import generate
 from lapgan.pyramid import image_of, size_of
 from lapgan.seeds import generator_of
 from lapgan.sizes import size_text
 
-__all__ = ["NoiseUse", "measure_noise_use"]
+__all__ = ["METRIC", "NoiseUse", "draw_low_pass", "measure_noise_use"]
+
+_log = logging.getLogger("lapgan.evaluation")
 
 _RIDGES = (1e-3, 1e-1, 10.0, 1e3)
 # Differential entropies in bits, of a uniform value in [-1, 1] and of a normal one.
@@ -79,7 +93,8 @@ def measure_noise_use(
     Args:
         cascade: the model.
         k: the level; 0 is the finest; not the coarsest.
-        low: some low-pass images l_k in the scale of the nets.
+        low: some low-pass images l_k in the scale of the nets, with conditioning noise where the
+            level has it; `draw_low_pass` draws some.
         labels: their classes, or None without classes.
         draws: n; the first half fits the estimates, a quarter each chooses and measures them.
         seed: of the noise.
@@ -106,6 +121,27 @@ def measure_noise_use(
     return NoiseUse(noise.entropy(cascade.sizes[k]), *(estimate_mean(x) for x in columns))
 
 
+def draw_low_pass(
+    cascade: Cascade, k: int, m: int, seed: int = 0
+) -> tuple[Float[Tensor, "m 3 h w"], Tensor | None]:
+    """Draws low-pass images l_k of a cascade, of classes that differ; returns them and the classes.
+
+    Args:
+        cascade: the model.
+        k: the level; 0 is the finest; not the coarsest.
+        m: how many, at most 64.
+        seed: of the images.
+    """
+    if not 0 < m <= BLOCK:
+        raise LapganError(f"noise: {m} low-pass images, expected 1 to {BLOCK}.")
+    stages = next(iter(cascade.stages(BLOCK, seed, finest=k)))
+    labels = cascade.labels(BLOCK)
+    chosen = torch.arange(m) * BLOCK // m
+    low = stages[-1].low
+    assert low is not None
+    return low[chosen], None if labels is None else labels[chosen]
+
+
 @torch.inference_mode()
 def _draw(
     cascade: Cascade, k: int, low: Tensor, label: Tensor | None, key: tuple[int, int, int]
@@ -120,8 +156,9 @@ def _draw(
         z = level.noise.sample(count, level.size, generator)
         lows = low.expand(count, -1, -1, -1)
         names = None if label is None else label.expand(count).to(compute.device)
+        sigma = compute.place(lows.new_full((count, 1), level.sigma)) if level.sigma else None
         with compute.autocast():
-            high = generate(level.generator, compute.place(lows), compute.place(z), names)
+            high = generate(level.generator, compute.place(lows), compute.place(z), names, sigma)
         image = cascade.normalization.denormalize(image_of(high.float().cpu(), lows))
         values.append(level.noise.values_of(z))
         pixels.append(image.flatten(1).double())
@@ -154,3 +191,61 @@ def _upper_bound(covariance: Tensor) -> float:
 def _participation(covariance: Tensor) -> float:
     trace, square = covariance.trace(), covariance.square().sum()
     return float(trace.square() / square) if square > 0 else 0.0
+
+
+def _measure(context: Context, model: EvaluatedModel) -> Iterator[Measurement]:
+    cascade = model.pyramid
+    if cascade is None:
+        return
+    counts = context.counts
+    for k in reversed(range(len(cascade.levels) - 1)):
+        size = cascade.sizes[k]
+        if 3 * math.prod(size) > counts.noise_draws:
+            _log.warning(
+                "noise: %s at %s is left out: its images have more values than the %s draws.",
+                *(model.name, size_text(size), f"{counts.noise_draws:,}"),
+            )
+            continue
+        low, labels = draw_low_pass(cascade, k, counts.noise_images, context.seed)
+        use = measure_noise_use(cascade, k, low, labels, counts.noise_draws, context.seed)
+        yield from _report(model.name, size_text(size), use, context)
+
+
+def _report(model: str, size: str, use: NoiseUse, context: Context) -> Iterator[Measurement]:
+    entropy = Estimate(use.entropy, 0.0, use.lower.n)
+    for name, estimate, unit in (
+        ("bits of noise", entropy, "bits"),
+        ("lower bound of bits shown", use.lower, "bits"),
+        ("upper bound of bits shown", use.upper, "bits"),
+        ("directions", use.dimension, ""),
+    ):
+        yield estimate.report(
+            subject=model, metric=f"{name} at {size}", section=SECTION.name, seed=context.seed,
+            unit=unit, details={"draws": context.counts.noise_draws},
+        )  # fmt: skip
+
+
+def _is_usual(context: Context) -> bool:
+    """Returns False: it takes minutes at large sizes."""
+    return False
+
+
+SECTION = ReportSection(
+    name="noise",
+    title="How much of its noise a level shows",
+    introduction=(
+        "The entropy of a level's noise, and bounds of how much of it can be seen in the 8-bit "
+        "image, given the low-pass image. Directions: along how many of them the image varies, "
+        "(tr C)^2 / tr C^2 of its covariance. The bits that real images have given the level below "
+        "(metric entropy) are in the same unit."
+    ),
+    tabulate=tabulate_by_metric(
+        Column("model", lambda m: m.subject, left=True), VALUE_COLUMN, ERROR_COLUMN, COUNT_COLUMN
+    ),
+    note=(
+        "n low-pass images of the model, ± is the standard error over them. The upper bound is "
+        "0.25 bits per value where the noise is ignored. Levels whose images have more values "
+        "than there are draws are left out."
+    ),
+)
+METRIC = Metric("noise", SECTION, _measure, is_usual=_is_usual)
