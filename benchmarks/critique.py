@@ -13,6 +13,7 @@ results that are there are not computed again, and an interrupted training goes 
 docs/critique.md's tables from them.
 """
 
+import itertools
 import json
 import os
 import statistics
@@ -366,7 +367,8 @@ COLUMNS = (
     ("fraction of noise", "noise_fraction", 2),
     ("bits in image", "bits_image", 2),
     ("bits in detail", "bits_detail", 2),
-    ("bits of noise shown, at least", "noise_lower", 0),
+    ("bits of noise", "noise_entropy", 0),
+    ("shown, at least", "noise_lower", 0),
     ("at most", "noise_upper", 0),
     ("directions", "noise_dimension", 1),
 )
@@ -380,23 +382,31 @@ def table(out: Annotated[Path, typer.Option()]) -> None:
         row = json.loads(path.read_text())
         rows.setdefault(row["variant"], []).append(row)
     order = [variant for variant in DEFAULT.split(",") if variant in rows]
-    headings = ["variant", "seeds", "images", "D right", *(heading for heading, _, _ in COLUMNS)]
+    headings = ["variant", "seeds", "images", "D right, %", *(heading for heading, _, _ in COLUMNS)]
     print("| " + " | ".join(headings) + " |")
     print("|---" * len(headings) + "|")
     for variant in [*order, *(name for name in rows if name not in order)]:
         results = rows[variant]
-        right = [statistics.mean(a for _, a in late(r["accuracy_of_d"])) for r in results]
+        right = zip(*(quarters(r["accuracy_of_d"]) for r in results), strict=True)
         cells = [variant.replace(":", " "), str(len(results)),
                  f"{statistics.mean(r['images_seen'] for r in results):,.0f}",
-                 spread([100 * value for value in right], 0) + "%"]  # fmt: skip
-        cells += [spread([r[key][0] for r in results], digits) for _, key, digits in COLUMNS]
+                 ", ".join(f"{100 * statistics.mean(part):.0f}" for part in right)]  # fmt: skip
+        cells += [spread([value_of(r[key]) for r in results], digits) for _, key, digits in COLUMNS]
         print("| " + " | ".join(cells) + " |")
 
 
-def late(course: list[list[float]]) -> list[list[float]]:
-    """Returns the second half of the images of a training."""
-    half = course[-1][0] / 2
-    return [point for point in course if point[0] > half]
+def quarters(course: list[list[float]]) -> list[float]:
+    """Returns the mean of a course over each quarter of the images of a training."""
+    ends = [course[-1][0] * part / 4 for part in range(5)]
+    return [
+        statistics.mean(value for images, value in course if start < images <= end)
+        for start, end in itertools.pairwise(ends)
+    ]
+
+
+def value_of(figure: Any) -> float:
+    """Returns a figure without its standard error."""
+    return float(figure[0] if isinstance(figure, list) else figure)
 
 
 def spread(values: list[float], digits: int) -> str:
