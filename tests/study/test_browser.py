@@ -172,7 +172,8 @@ def test_a_paused_study_waits(browser, tmp_path):
 def test_every_page_fits_and_can_be_read(browser, tmp_path, width):
     phone = {"viewport": {"width": 390, "height": 780}, "is_mobile": True, "has_touch": True}
     options = {**phone, "device_scale_factor": 2} if width == 390 else {}
-    short = {"durations_ms": [100, 200], "trials": 4, "blocks": 2, "fixation_ms": 300}
+    # The fixation is long enough to be seen and taken on a machine that is busy.
+    short = {"durations_ms": [100, 200], "trials": 4, "blocks": 2, "fixation_ms": 1500}
     end = "-phone" if options else ""
     with study_of(tmp_path, **short, practice_trials=2, catch_trials=0) as (folder, base, _):
         with page_of(browser, **options) as page:
