@@ -131,6 +131,9 @@ def draw_low_pass(
         k: the level; 0 is the finest; not the coarsest.
         m: how many, at most 64.
         seed: of the images.
+
+    Raises:
+        LapganError: m is too small or too large.
     """
     if not 0 < m <= BLOCK:
         raise LapganError(f"noise: {m} low-pass images, expected 1 to {BLOCK}.")
@@ -139,7 +142,7 @@ def draw_low_pass(
     chosen = torch.arange(m) * BLOCK // m
     low = stages[-1].low
     assert low is not None
-    return low[chosen], None if labels is None else labels[chosen]
+    return low[chosen].cpu(), None if labels is None else labels[chosen]
 
 
 @torch.inference_mode()
