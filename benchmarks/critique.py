@@ -413,7 +413,7 @@ def spread(values: list[float], digits: int) -> str:
     """Returns the mean, and half the range of the seeds."""
     text = f"{statistics.mean(values):,.{digits}f}"
     half = (max(values) - min(values)) / 2
-    return text if len(values) == 1 else f"{text} ± {half:,.{digits}f}"
+    return text if half == 0 else f"{text} ± {half:,.{digits}f}"
 
 
 if __name__ == "__main__":
