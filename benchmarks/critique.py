@@ -6,11 +6,11 @@
 
 A variant is a net, a noise and a supervised mix at level 14 of `paper-cifar10`, on 8x8 images below
 it; the level below is not trained: it shows held-out photographs. Minutes are CPU minutes of one
-core: the net with a plane of noise sees as many images as fit into them, any other variant of it as
-many as its steps are cheaper or dearer, timed by turns with those of the plane.
+core: a net with a plane of noise sees as many images as fit into them, any other variant of the net
+as many more or fewer as its steps are cheaper or dearer, timed by turns with those of the plane.
 Each variant and seed is one process on one thread, with its result in OUT/VARIANT-SEED/result.json;
 results that are there are not computed again, and an interrupted training goes on. `table` prints
-docs/critique.md's tables from them.
+docs/critique.md's table from them.
 """
 
 import itertools
@@ -27,7 +27,7 @@ import typer
 
 app = typer.Typer(add_completion=False)
 
-LEVEL, BELOW = "14", "8"
+LEVEL = "14"
 # Blocks that are timed, after one that fills caches; each has as many steps as a penalty's period.
 BLOCKS, BLOCK = 8, 4
 # Pairs for the dependence; low-pass images and draws for the bits of noise.
@@ -66,6 +66,11 @@ DEFAULT = (
     "paper:sublinear,paper:low-rank,paper:hashed,paper:normal,"
     "paper:plane:l2,paper:plane:pyramid,paper:plane:features,paper:plane:fading"
 )
+
+
+def path_name(variant: str) -> str:
+    """Returns what a variant is called in the names of files."""
+    return variant.replace(":", "+")
 
 
 def recipe_of(variant: str) -> Any:
@@ -112,7 +117,7 @@ def plan_images(variant: str, minutes: float, out: Path, precision: str) -> int:
     """Returns how many images a variant may see; every seed of it sees as many."""
     from lapgan.files import write_json
 
-    plan = out / f"{variant.replace(':', '+')}.json"
+    plan = out / f"{path_name(variant)}.json"
     if not plan.exists():
         plane, batch = f"{variant.split(':')[0]}:plane", recipe_of(variant).training.batch
         if variant == plane:
@@ -278,7 +283,7 @@ def everything(
     """Trains and measures all variants, the first seed of all before the second."""
     for seed in seeds.split(","):
         for variant in variants.split(","):
-            folder = out / f"{variant.replace(':', '+')}-{seed}"
+            folder = out / f"{path_name(variant)}-{seed}"
             if (folder / "result.json").exists():
                 continue
             folder.mkdir(parents=True, exist_ok=True)
