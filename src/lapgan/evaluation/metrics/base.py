@@ -9,7 +9,7 @@ from lapgan.evaluation.measurement import Measurement, Picture
 from lapgan.evaluation.sections import ReportSection
 from lapgan.sizes import Size
 
-__all__ = ["Metric", "Need"]
+__all__ = ["Metric", "Need", "only_when_named"]
 
 Need = Literal["nothing", "samples", "features"]
 
@@ -21,6 +21,11 @@ def _accept(context: Context) -> None:
 def _include(context: Context) -> bool:
     """Returns True: the metric is measured by default."""
     return True
+
+
+def only_when_named(context: Context) -> bool:
+    """Returns False, for a metric that is measured only when the user names it."""
+    return False
 
 
 def _measure_no_references(context: Context, size: Size) -> Iterator[Measurement]:

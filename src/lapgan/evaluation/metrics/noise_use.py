@@ -38,7 +38,7 @@ from lapgan.cascade.blocks import BLOCK
 from lapgan.errors import LapganError
 from lapgan.evaluation.context import Context, EvaluatedModel
 from lapgan.evaluation.measurement import Estimate, Measurement, estimate_mean
-from lapgan.evaluation.metrics.base import Metric
+from lapgan.evaluation.metrics.base import Metric, only_when_named
 from lapgan.evaluation.sections import (
     COUNT_COLUMN,
     ERROR_COLUMN,
@@ -228,11 +228,6 @@ def _report(model: str, size: str, use: NoiseUse, context: Context) -> Iterator[
         )  # fmt: skip
 
 
-def _is_usual(context: Context) -> bool:
-    """Returns False: it takes minutes at large sizes."""
-    return False
-
-
 SECTION = ReportSection(
     name="noise",
     title="How much of its noise a level shows",
@@ -251,4 +246,5 @@ SECTION = ReportSection(
         "than there are draws are left out."
     ),
 )
-METRIC = Metric("noise", SECTION, _measure, is_usual=_is_usual)
+# It takes minutes at large sizes.
+METRIC = Metric("noise", SECTION, _measure, is_usual=only_when_named)

@@ -22,7 +22,7 @@ from torch import Tensor
 from lapgan.errors import LapganError
 from lapgan.evaluation.context import Context, EvaluatedModel
 from lapgan.evaluation.measurement import HELD_OUT, Estimate, Measurement
-from lapgan.evaluation.metrics.base import Metric
+from lapgan.evaluation.metrics.base import Metric, only_when_named
 from lapgan.evaluation.sections import (
     COUNT_COLUMN,
     ERROR_COLUMN,
@@ -131,11 +131,6 @@ def _check(context: Context) -> None:
             )
 
 
-def _is_usual(context: Context) -> bool:
-    """Returns False: it sees texture only, and is measured when it is named."""
-    return False
-
-
 def _count(context: Context) -> int:
     return min(context.counts.samples, _MAX_IMAGES)
 
@@ -198,6 +193,6 @@ METRIC = Metric(
     _measure,
     _measure_references,
     check=_check,
-    is_usual=_is_usual,
+    is_usual=only_when_named,  # it sees texture only
     needs="samples",
 )

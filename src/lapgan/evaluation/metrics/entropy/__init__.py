@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from lapgan.evaluation.context import Context, EvaluatedModel
 from lapgan.evaluation.measurement import HELD_OUT, Detail, Estimate, Measurement
-from lapgan.evaluation.metrics.base import Metric
+from lapgan.evaluation.metrics.base import Metric, only_when_named
 from lapgan.evaluation.metrics.entropy.levels import EntropyConfig, LevelEntropy, measure_entropy
 from lapgan.evaluation.sections import (
     COUNT_COLUMN,
@@ -17,11 +17,6 @@ from lapgan.evaluation.sections import (
 from lapgan.sizes import size_text
 
 __all__ = ["METRIC"]
-
-
-def _is_usual(context: Context) -> bool:
-    """Returns False: the entropy is one of the data, not of models, and takes minutes."""
-    return False
 
 
 def _measure(context: Context, model: EvaluatedModel) -> Iterator[Measurement]:
@@ -94,4 +89,5 @@ SECTION = ReportSection(
         COUNT_COLUMN,
     ),
 )
-METRIC = Metric("entropy", SECTION, _measure, is_usual=_is_usual, uses_held_out=True)
+# The entropy is one of the data, not of models, and takes minutes.
+METRIC = Metric("entropy", SECTION, _measure, is_usual=only_when_named, uses_held_out=True)
