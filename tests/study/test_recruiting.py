@@ -162,13 +162,14 @@ def test_a_window_that_cannot_be_is_refused(serve, body):
 
 def test_removed_raters_leave_no_parameters(serve):
     study, store, client = serve(**PROLIFIC)
-    arrive(client, "PROLIFIC_PID=5f1")
+    # No hexadecimal number, as the study's salt and fingerprint have any three digits by chance.
+    arrive(client, "PROLIFIC_PID=recruited-rater")
     store.remove([store.progress()[0]["code"]])
     store.close()
     with sqlite3.connect(study.folder / "answers.sqlite") as connection:
         assert connection.execute("SELECT count(*) FROM study_details").fetchone() == (0,)
     connection.close()
-    assert b"5f1" not in (study.folder / "answers.sqlite").read_bytes()
+    assert b"recruited-rater" not in (study.folder / "answers.sqlite").read_bytes()
 
 
 def test_a_database_from_before_is_read_and_continued(make_study):
