@@ -4,8 +4,8 @@ import { nearest } from "./search.js";
 
 const CHUNK = 8; // images at once: large enough to be fast, small enough to stop soon
 const Z = 0, EPSILON = 1; // what noise is for, as part of its key
-let ort, manifest, index = null, latest = 0, queue = Promise.resolve();
-const sessions = {};
+let ort, options, manifest, index = null, latest = 0, queue = Promise.resolve();
+const graphs = {}, sessions = {}; // by name: the bytes on their way, and what runs them
 
 self.addEventListener("message", ({ data }) => {
   latest = data.id;
@@ -26,21 +26,26 @@ async function load({ id, backend }) {
   const total = manifest.runtime[build] + manifest.graphs.reduce((sum, { bytes }) => sum + bytes, 0);
   let loaded = 0;
   const count = (bytes) => self.postMessage({ id, progress: (loaded += bytes), total });
-  // The runtime starts, and each graph is prepared, while the next ones are still on their way.
-  const wasm = download(`./ort/${binary}.wasm.gz`, count);
-  const graphs = manifest.graphs.map(({ file }) => download(`./model/${file}`, count));
-  await Promise.all([prepare(gpu, build, wasm, graphs), wasm, ...graphs]);
+  const wasm = download(`./ort/${binary}.wasm.gz`, count).then(decompress);
+  for (const { graph, file } of manifest.graphs) graphs[graph] = download(`./model/${file}`, count);
+  await Promise.all([start(gpu, build, wasm), wasm, ...Object.values(graphs)]);
   self.postMessage({ id, manifest, gpu, threads: ort.env.wasm.numThreads, isolated: self.crossOriginIsolated });
 }
 
-async function prepare(gpu, build, wasm, graphs) {
+// Starts the runtime with the coarsest level, while finer ones are on their way.
+async function start(gpu, build, wasm) {
   ort = await import(`./ort/ort.${build}.min.mjs`);
-  ort.env.wasm.wasmBinary = await decompress(await wasm);
+  ort.env.wasm.wasmBinary = await wasm;
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, 8) : 1;
-  const options = { executionProviders: gpu ? ["webgpu", "wasm"] : ["wasm"], logSeverityLevel: 3 };
-  for (const [i, { graph }] of manifest.graphs.entries()) {
-    sessions[graph] = await ort.InferenceSession.create(await graphs[i], options);
-  }
+  options = { executionProviders: gpu ? ["webgpu", "wasm"] : ["wasm"], logSeverityLevel: 3 };
+  await prepare(`level-${manifest.levels[0].name}`);
+}
+
+// A graph is prepared when it is first run, so that coarse images are seen before finer levels are ready.
+async function prepare(graph) {
+  sessions[graph] ??= await ort.InferenceSession.create(await graphs[graph], options);
+  delete graphs[graph];
+  return sessions[graph];
 }
 
 // WebGPU needs this way of waiting for it within WebAssembly (JSPI).
@@ -107,7 +112,7 @@ async function runLevel(l, labels, noise, coarse) {
   if (level.sigma !== null) {
     feeds.epsilon = batch([3, ...below.size], noise, (out, from) => drawInto(out, "normal", from, l, EPSILON));
   }
-  const outputs = await sessions[`level-${level.name}`].run(feeds);
+  const outputs = await (await prepare(`level-${level.name}`)).run(feeds);
   return labels.map((_, i) => Object.fromEntries(Object.entries(outputs).map(([name, { data }]) => {
     const length = data.length / labels.length;
     return [name, data.slice(i * length, (i + 1) * length)];
@@ -155,7 +160,7 @@ async function reduce({ id, rgba }) {
   const finest = manifest.levels.at(-1), count = rgba.length / 4;
   const planes = Array.from({ length: 3 * count }, (_, i) => rgba[4 * (i % count) + Math.floor(i / count)]);
   const image = new ort.Tensor("float32", scale(planes, finest), [1, 3, ...finest.size]);
-  const outputs = await sessions.pyramid.run({ image });
+  const outputs = await (await prepare("pyramid")).run({ image });
   const coarse = manifest.levels.slice(0, -1).map((level) => {
     return [level.name, Uint8Array.from(unscale(outputs[`image_${level.name}`].data, level))];
   });
