@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 from lapgan.cascade import Cascade
@@ -375,6 +376,12 @@ RUN_SLOWLY = {
     "lapgan sample cifar10-cc-small --n 100 --best-of 16 --zoom 2 --out best.png",
     "lapgan sample cifar10-cc --n 4 --class airplane --class automobile --class horse --class ship "
     "--chain --zoom 3 --precision float32 --out chain.png",
+    "lapgan prepare pictures --size 64 --out pictures-64",
+    "lapgan sample runs/mine --n 64 --zoom 2 --out mine.png",
+    "lapgan demo cifar10-cc-small --static page",
+    "lapgan export cifar10-cc-small --torch small.pt2",
+    "lapgan push runs/mine OWNER/NAME --evaluation report/report.json --license mit "
+    "--out published",
 }
 
 
@@ -385,10 +392,8 @@ def run_commands(commands: list[list[str]]) -> None:
         if result.exception is not None:
             raise result.exception
         assert result.output
-        if "--out" in arguments:
-            assert Path(arguments[arguments.index("--out") + 1]).exists() or (
-                "--dry-run" in arguments
-            )
+        for option in {"--out", "--static", "--torch"} & set(arguments):
+            assert Path(arguments[arguments.index(option) + 1]).exists(), arguments
 
 
 def check_running(commands: set[str], folder: Path) -> None:
@@ -412,7 +417,17 @@ def test_cheap_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.slow
 def test_commands_that_take_seconds_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for package in ("huggingface_hub", "onnx"):
+        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
+    Path("pictures").mkdir()
+    for i in range(4):
+        Image.effect_noise((80 + i, 70), 64).convert("RGB").save(f"pictures/{i}.jpg")
+    prepared = [
+        "lapgan train dead-leaves --images 32 --out runs/mine",
+        "lapgan evaluate runs/mine --data dead-leaves --metrics swd --images 64 --out report",
+    ]
+    run_commands([command.split() for command in prepared])
     check_running(RUN_SLOWLY, tmp_path)
 
 

@@ -1,8 +1,10 @@
 """Models as folders to publish, and the way to the Hub and back over a stand-in on loopback."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -143,6 +145,18 @@ def test_without_the_hub_nothing_is_uploaded(monkeypatch: pytest.MonkeyPatch, mo
     assert "hf auth login" in output
 
 
+@pytest.mark.parametrize("fixture", ["cascade", "cascade_with_classes"])
+def test_the_code_of_a_card_runs(fixture: str, request: pytest.FixtureRequest, tmp_path: Path):
+    cascade, out = request.getfixturevalue(fixture), tmp_path / "published"
+    cascade.save(tmp_path / "model.safetensors")
+    push(tmp_path / "model.safetensors", "me/tiny", "--out", out)
+    _, text = read_card(out)
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    variables: dict[str, Any] = {}
+    exec(code.replace("me/tiny", out.as_posix()), variables)
+    assert tuple(variables["images"].shape) == (64, 3, *cascade.recipe.sizes[0])
+
+
 def test_a_card_has_the_models_figures_beside_the_references(model: Path, tmp_path: Path):
     report, out = tmp_path / "report.json", tmp_path / "out"
     write_json(report, REPORT)
@@ -161,11 +175,6 @@ def test_a_card_has_the_models_figures_beside_the_references(model: Path, tmp_pa
     assert "| real held-out images | fd | 0.25 |  | 24 | 0 |" in lines
     assert "theirs" not in text
     assert r"| 12345 | 1.5 | my \| cats | 7 | cpu |".replace("12345", "12,345") in text
-    # The example runs as it stands, with the folder's name in place of the Hub's.
-    code = text.split("```python\n")[1].split("```")[0].replace("me/tiny", str(out))
-    names: dict[str, object] = {}
-    exec(code, names)
-    assert names["images"].shape == (64, 3, 12, 12)
 
 
 @pytest.mark.parametrize(

@@ -146,8 +146,10 @@ def _describe(weights: Weights) -> dict[str, Any]:
 def _introduce(weights: Weights, name: str) -> str:
     recipe = weights.recipe
     size = size_text(recipe.sizes[0])
-    classes = f" of {len(weights.class_names)} classes" if weights.class_names else ""
-    first = f", labels=cascade.labels(64, [{weights.class_names[0]!r}])" * bool(weights.class_names)
+    classes = labels = ""
+    if weights.class_names:
+        classes = f" of {len(weights.class_names)} classes"
+        labels = f", labels=cascade.labels(64, [{weights.class_names[0]!r}])"
     return f"""# {name.partition("/")[2]}
 
 A Laplacian pyramid of adversarial networks (Denton et al., 2015) that draws {size} images{classes}:
@@ -157,7 +159,7 @@ A Laplacian pyramid of adversarial networks (Denton et al., 2015) that draws {si
 from lapgan import Cascade
 
 cascade = Cascade.from_pretrained("{name}")
-images = cascade.sample(64, seed=0{first})  # uint8, (64, 3, {size.replace("x", ", ")})
+images = cascade.sample(64, seed=0{labels})  # uint8, (64, 3, {size.replace("x", ", ")})
 ```
 
 In a shell: `lapgan sample hub:{name} --n 64 --out sheet.png`.
