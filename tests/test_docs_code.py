@@ -195,7 +195,8 @@ def _check_shapes(*arrays: Any) -> None:
 BASH = shutil.which("bash")
 RECORDER = """
 PATH=/nothing
-command_not_found_handle() { printf '%s\\0' "$@" $'\\n' >&9; }
+# Ends with its only line break, at which bash writes: so jobs that run at once cannot mix theirs.
+command_not_found_handle() { local IFS=$'\\037'; printf '%s\\036\\n' "$*" >&9; }
 """
 
 
@@ -211,7 +212,7 @@ def record(code: str, folder: Path) -> list[list[str]]:
     subprocess.run([BASH, "-c", script], cwd=folder, check=False, capture_output=True, timeout=20)
     content = found.read_text(encoding="utf-8")
     found.unlink()
-    return [command.split("\0")[:-1] for command in content.split("\n\0")[:-1]]
+    return [command.split("\37") for command in content.split("\36\n")[:-1]]
 
 
 def parse(cli: typer.Typer, arguments: list[str]) -> tuple[str, dict[str, Any]]:
