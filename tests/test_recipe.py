@@ -55,7 +55,7 @@ def test_the_recipes_for_stl10_and_lsun_have_the_levels_and_nets_of_the_paper():
     assert read_recipe("gan-baseline-stl10").sizes == [(96, 96)]
     paper = read_recipe("paper-cifar10")
     for recipe in (stl10, lsun):
-        assert recipe.training == paper.training
+        assert recipe.training.model_copy(update={"rollbacks": 0}) == paper.training
         assert recipe.data.normalisation == "standardised"
     assert stl10.level("8") == paper.level("8").model_copy(update={"index": 4})
     for level in stl10.levels[:-1]:
