@@ -393,6 +393,8 @@ def run_commands(commands: list[list[str]]) -> None:
         if result.exception is not None:
             raise result.exception
         assert result.output
+        if "--dry-run" in arguments:
+            continue
         for option in {"--out", "--static", "--torch"} & set(arguments):
             assert Path(arguments[arguments.index(option) + 1]).exists(), arguments
 
