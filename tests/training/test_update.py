@@ -396,3 +396,17 @@ def test_no_noise_draws_no_random_numbers():
     before = torch.random.get_rng_state()
     assert torch.equal(add_noise(x, 0.0), x)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_noise_is_normal_and_independent_in_any_layout(layout: torch.memory_format):
+    torch.manual_seed(0)
+    x = torch.randn(64, 4, 16, 16).to(memory_format=layout)
+    noise = add_noise(x, 0.5) - x
+    assert noise.stride() == x.stride()
+    standard = 2 * noise.double()
+    assert abs(standard.mean()) < 0.01
+    assert abs(standard.std() - 1) < 0.01
+    assert abs(standard.pow(4).mean() - 3) < 0.1
+    for axis in range(4):
+        assert abs((standard * standard.roll(1, axis)).mean()) < 0.02, axis
