@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/patch_operations.py [--batch 32]
 
-The two take turns in one run. Convolutions are a forward and a backward pass in the precision that
-training chooses here, with maps as `cifar10-cc-small` has them. The lines on gradients compare an
+The two take turns in one run. The first two lines are a forward and a backward pass in the
+precision that training chooses here, with maps as `cifar10-cc-small` has them; the second has the
 activation before and after D's maps are laid out flat.
 """
 
@@ -18,7 +18,8 @@ import typer
 from torch import Tensor, nn
 
 from lapgan.compute import choose_compute
-from lapgan.models.patch import _halve, _mix
+from lapgan.models.heads import activate_flat
+from lapgan.models.patch import _halve
 from lapgan.training.level import _mean_std
 from lapgan.training.update import _draw_normal_like
 
@@ -62,17 +63,15 @@ def laid_out(maps: Tensor) -> Tensor:
     return maps.requires_grad_()
 
 
-def convolutions(maps: Tensor, conv: nn.Conv2d) -> tuple[_Action, _Action]:
-    """Returns a convolution by PyTorch and the same as a matrix product."""
-    product = _halve if conv.kernel_size == (2, 2) else _mix
+def halvings(maps: Tensor, conv: nn.Conv2d) -> tuple[_Action, _Action]:
+    """Returns a convolution with stride 2 by PyTorch, and the same as a matrix product."""
     maps = laid_out(maps)
     parameters = list(conv.to(memory_format=torch.channels_last).parameters())
-    return (
-        pass_through(conv, maps, parameters),
-        pass_through(
-            lambda x: product(x.permute(0, 2, 3, 1), conv).permute(0, 3, 1, 2), maps, parameters
-        ),
-    )
+
+    def product(x: Tensor) -> Tensor:
+        return _halve(x.permute(0, 2, 3, 1), conv).permute(0, 3, 1, 2)
+
+    return pass_through(conv, maps, parameters), pass_through(product, maps, parameters)
 
 
 def activations(maps: Tensor) -> tuple[_Action, _Action]:
@@ -80,7 +79,7 @@ def activations(maps: Tensor) -> tuple[_Action, _Action]:
     maps = laid_out(maps)
     return (
         pass_through(lambda x: F.leaky_relu(x, 0.2).flatten(1), maps, []),
-        pass_through(lambda x: F.leaky_relu(x.flatten(1), 0.2), maps, []),
+        pass_through(lambda x: activate_flat(x, 0.2), maps, []),
     )
 
 
@@ -90,8 +89,7 @@ def main(batch: Annotated[int, typer.Option(min=8)] = 32) -> None:
     channels_last = fine.to(memory_format=torch.channels_last)
     image = torch.randn(batch, 3, 32, 32)
     comparisons = {
-        "1x1, 128 to 128 maps of 8x8": convolutions(grid, nn.Conv2d(128, 128, 1)),
-        "2x2 with stride 2, 128 to 256 maps": convolutions(grid, nn.Conv2d(128, 256, 2, stride=2)),
+        "2x2 with stride 2, 128 to 256 maps": halvings(grid, nn.Conv2d(128, 256, 2, stride=2)),
         "activation of D's last maps": activations(torch.randn(batch, 256, 4, 4)),
         "instance noise, 12 maps of 16x16": (
             lambda: torch.randn_like(channels_last),

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ProjectionHead", "he_normal_", "leaky_relu_", "minibatch_std"]
+__all__ = ["ProjectionHead", "activate_flat", "he_normal_", "leaky_relu_", "minibatch_std"]
 
 # Group size of the minibatch standard deviation; Karras et al. (2020), StyleGAN2's code, take 4.
 _GROUP = 8
@@ -15,6 +15,15 @@ _GROUP = 8
 def leaky_relu_(x: Tensor) -> Tensor:
     """Computes max(x, 0.2 x) in place; nothing else may need x."""
     return F.leaky_relu(x, 0.2, inplace=True)
+
+
+def activate_flat(x: Tensor, slope: float) -> Tensor:
+    """Computes max(x, slope x) of maps (B, C, h, w), laid out flat, (B, C h w).
+
+    Flat first: otherwise the gradient comes laid out flat to maps with channels last, and a CPU
+    takes ten times as long for it.
+    """
+    return F.leaky_relu(x.flatten(1), slope)
 
 
 def he_normal_(layer: nn.Conv2d | nn.Linear, gain: float = math.sqrt(2)) -> None:

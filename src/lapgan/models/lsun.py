@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lapgan.models.contracts import FeatureMaps
+from lapgan.models.heads import activate_flat
 from lapgan.models.noise_planes import count_planes, fits_any_size, make_planes
 from lapgan.models.paper import ClassPlane, append_class_plane
 from lapgan.noise import PLANE_NOISES, AnyNoise, VectorNoise
@@ -125,9 +126,10 @@ class LsunDiscriminator(nn.Module):
         """Returns logits (B,)."""
         (image,) = maps
         x = append_class_plane(image, label, self.class_plane)
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             x = F.relu(layer(x))
-        return self.linear(self.dropout(x.flatten(1))).squeeze(1)  # type: ignore[no-any-return]
+        x = activate_flat(self.layers[-1](x), 0.0)
+        return self.linear(self.dropout(x)).squeeze(1)  # type: ignore[no-any-return]
 
 
 class LsunGeneratorSection(Section):

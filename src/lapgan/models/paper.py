@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lapgan.errors import LapganError
 from lapgan.models.contracts import FeatureMaps
 from lapgan.models.fourier import fourier_conv2d
+from lapgan.models.heads import activate_flat
 from lapgan.models.noise_planes import count_planes, count_values, fits_any_size, make_planes
 from lapgan.noise import PLANE_NOISES, AnyNoise, VectorNoise
 from lapgan.pyramid import image_of
@@ -194,8 +195,8 @@ class ConvDiscriminator(nn.Module):
         x = F.relu(
             self.conv1(append_class_plane(image, label, self.class_plane))
         )  # (B, maps, H-4, W-4)
-        x = F.relu(self.conv2(x))  # (B, maps, (H-7)//2, (W-7)//2)
-        return self.linear(self.dropout(x.flatten(1))).squeeze(1)  # type: ignore[no-any-return]
+        x = activate_flat(self.conv2(x), 0.0)  # (B, maps (H-7)//2 (W-7)//2)
+        return self.linear(self.dropout(x)).squeeze(1)  # type: ignore[no-any-return]
 
 
 class ClassPlane(nn.Module):

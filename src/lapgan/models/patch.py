@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lapgan.models.contracts import DataInitialized, FeatureMaps, SupportsDistance
-from lapgan.models.heads import ProjectionHead, he_normal_, leaky_relu_
+from lapgan.models.heads import ProjectionHead, activate_flat, he_normal_, leaky_relu_
 from lapgan.models.noise_planes import count_planes, count_values, fits_any_size, make_planes
 from lapgan.models.whitening import PatchWhitening
 from lapgan.noise import PLANE_NOISES, AnyNoise, VectorNoise
@@ -144,11 +144,10 @@ class PatchGenerator(nn.Module, DataInitialized, SupportsDistance):
         assert low is not None, "a conditional level needs a low-pass image"
         components = self.low_basis.whiten(low)  # (B, components, *grid)
         noise = self.gain * self.low_basis.patchify(self.to_planes(z))  # (B, planes patch^2, *grid)
-        x = self.first(torch.cat((components, noise), dim=1)).permute(0, 2, 3, 1)
+        x = self.first(torch.cat((components, noise), dim=1))
         for block in self.blocks:
             x = block(x, label)
-        y = _mix(F.leaky_relu(x, 0.2), self.last).permute(0, 3, 1, 2)
-        y = y + F.conv2d(_pad_edges(components), self.linear)
+        y = self.last(leaky_relu_(x)) + F.conv2d(_pad_edges(components), self.linear)
         residual: Tensor = self.high_basis.unwhiten_difference(y)
         return residual
 
@@ -213,11 +212,22 @@ class PatchDiscriminator(nn.Module, DataInitialized):
         first, *halvings = self.convs
         x = first(x).permute(0, 2, 3, 1)
         for conv in halvings:
+            # Not in place: x may be a view, whose gradient would be copied.
             x = _halve(F.leaky_relu(x, 0.2), cast(nn.Conv2d, conv))
-        # Flat before the activation, whose gradient is slow where it comes in another layout.
-        x = x.permute(0, 3, 1, 2).flatten(1)
-        logits: Tensor = self.verdict(F.leaky_relu(x, 0.2), label)
+        logits: Tensor = self.verdict(activate_flat(x.permute(0, 3, 1, 2), 0.2), label)
         return logits
+
+
+def _halve(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """Computes a 2x2 convolution of maps (B, h, w, c) with stride 2.
+
+    As a matrix product, of which a CPU computes the gradients two to three times as fast.
+    """
+    b, h, w, c = x.shape
+    x = x[:, : h - h % 2, : w - w % 2]
+    places = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(2, 3)
+    weight = conv.weight.permute(0, 2, 3, 1).flatten(1)
+    return F.linear(places.reshape(b, h // 2, w // 2, 4 * c), weight, conv.bias)
 
 
 class _DenseBlock(nn.Module):
@@ -236,7 +246,7 @@ class _DenseBlock(nn.Module):
 
 
 class _PatchBlock(nn.Module):
-    """x + W2 act(depthwise(act(W1 x + e_c))), with W2 = 0 before training; x is (B, h, w, maps)."""
+    """x + W2 act(depthwise(act(W1 x + e_c))), with W2 = 0 before training."""
 
     def __init__(self, maps: int, num_classes: int) -> None:
         super().__init__()
@@ -251,30 +261,11 @@ class _PatchBlock(nn.Module):
             nn.init.zeros_(self.embedding.weight)
 
     def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
-        y = _mix(x, self.first)
+        y = self.first(x)
         if self.embedding is not None:
-            y = y + self.embedding(label)[:, None, None]
-        y = self.depthwise(F.leaky_relu(y, 0.2).permute(0, 3, 1, 2))
-        out = _mix(leaky_relu_(y).permute(0, 2, 3, 1), self.second)
+            y += self.embedding(label)[..., None, None]
+        out: Tensor = self.second(leaky_relu_(self.depthwise(leaky_relu_(y))))
         return out.add_(x)
-
-
-# A CPU computes these convolutions up to three times as fast as matrix products of maps with
-# channels last. What they return may be a view, of which a change in place would copy gradients.
-
-
-def _mix(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Computes a 1x1 convolution of maps (B, h, w, c)."""
-    return F.linear(x, conv.weight.flatten(1), conv.bias)
-
-
-def _halve(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Computes a 2x2 convolution of maps (B, h, w, c) with stride 2."""
-    b, h, w, c = x.shape
-    x = x[:, : h - h % 2, : w - w % 2]
-    places = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(2, 3)
-    weight = conv.weight.permute(0, 2, 3, 1).flatten(1)
-    return F.linear(places.reshape(b, h // 2, w // 2, 4 * c), weight, conv.bias)
 
 
 # softplus(_OPEN_GATE) = 1.

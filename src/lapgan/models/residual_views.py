@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lapgan.models.contracts import DataInitialized, FeatureMaps, SupportsPairs
-from lapgan.models.heads import he_normal_, leaky_relu_, minibatch_std
+from lapgan.models.heads import activate_flat, he_normal_, leaky_relu_, minibatch_std
 from lapgan.models.residual import Maps, check_grids, conv, cut_patches, halve
 from lapgan.penalty import SelectsPenalized
 from lapgan.pyramid import image_of, size_of
@@ -122,9 +122,11 @@ class ResidualDiscriminator(nn.Module, DataInitialized, SelectsPenalized, Suppor
         for block in self.blocks:
             x = block(x)
         x = F.leaky_relu(x, 0.2)
-        spread = minibatch_std(x.float().flatten(1))[..., None, None].expand(-1, 1, *size_of(x))
-        x = leaky_relu_(self.last(torch.cat((x, spread.to(x.dtype)), dim=1)))
-        h = leaky_relu_(self.hidden(x.flatten(1)))
+        # A mean over maps and places in any order; in this one it needs no copy.
+        spread = minibatch_std(x.float().permute(0, 2, 3, 1).flatten(1))
+        spread = spread[..., None, None].expand(-1, 1, *size_of(x)).to(x.dtype)
+        x = activate_flat(self.last(torch.cat((x, spread), dim=1)), 0.2)
+        h = leaky_relu_(self.hidden(x))
         logits: Tensor = self.out(h).squeeze(1)
         if self.embedding is None:
             return logits
