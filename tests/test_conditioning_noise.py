@@ -76,6 +76,8 @@ def test_a_level_that_cannot_have_it_is_named():
     wrong["levels"]["8"]["noise"] = {"kind": "plane"}
     with pytest.raises(LapganError, match=r"levels\.8\.conditioning_noise.*'modern-patch'"):
         check_recipe(wrong, "mine")
+    wrong["levels"]["8"]["generator"]["takes_sigma"] = True
+    check_recipe(wrong, "mine")
     wrong = content({"max": 0.1})
     wrong["levels"]["4"]["conditioning_noise"] = {}
     with pytest.raises(LapganError, match=r"levels\.4\.conditioning_noise.*'residual-coarsest'"):

@@ -305,7 +305,7 @@ def test_the_descent_makes_all_its_tensors_on_the_device_of_the_nets(kind: Any):
         levels = [
             Level(
                 *(size, kinds[size].takes_noise[0](), net),
-                sigma=0.1 if kinds[size].takes_sigma else None,
+                sigma=0.1 if kinds[size]().takes_sigma else None,
             )
             for size, net in nets.items()
         ]

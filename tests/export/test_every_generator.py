@@ -21,7 +21,10 @@ from lapgan.export.writing import export_graph
 from lapgan.noise import MixedNoise, VectorNoise
 
 SIZE, COARSE, CLASSES, SIGMA = (8, 12), (4, 6), 2, 0.2
-SMALL = {"units": 16, "maps": 8, "blocks": 1, "patch": 2, "dropout": 0.1, "groups": 2, "style": 8}
+SMALL = {
+    "units": 16, "maps": 8, "blocks": 1, "patch": 2, "dropout": 0.1, "groups": 2, "style": 8,
+    "takes_sigma": True,
+}  # fmt: skip
 # One that takes no image and one that takes one; the others are exported by `-m slow`.
 BY_DEFAULT = ("paper-dense hashed", "paper-conv low-rank learned")
 # One that takes a vector and one that takes planes are exported with every kind of noise, and with
@@ -54,18 +57,22 @@ def pairs() -> list[Any]:
     ]
 
 
-def build_level(kind: Any, noise: Any) -> Level:
+def section_of(kind: Any) -> Any:
     defaults = {name: field.default for name, field in kind.model_fields.items()}
     fields = {name: value for name, value in SMALL.items() if name in defaults}
-    section = kind(**{
+    return kind(**{
         name: (value,) if isinstance(defaults[name], tuple) else value
         for name, value in fields.items()
     })  # fmt: skip
+
+
+def build_level(kind: Any, noise: Any) -> Level:
+    section = section_of(kind)
     net = section.build(SIZE, noise, CLASSES).eval()
     for parameter in net.parameters():
         fan_in = parameter[:1].numel() if parameter.dim() > 1 else 1
         nn.init.normal_(parameter, std=min(0.3, fan_in**-0.5))
-    return Level(SIZE, noise, net, SIGMA if kind.takes_sigma else None)
+    return Level(SIZE, noise, net, SIGMA if section.takes_sigma else None)
 
 
 def draw_inputs(kind: Any, noise: Any, n: int) -> dict[str, Tensor]:
@@ -73,7 +80,7 @@ def draw_inputs(kind: Any, noise: Any, n: int) -> dict[str, Tensor]:
     values = {"z": noise.sample(n, SIZE, random), "label": torch.arange(n) % CLASSES}
     if kind.takes_low:
         values["coarse"] = torch.randn(n, 3, *COARSE, generator=random)
-    if kind.takes_sigma:
+    if section_of(kind).takes_sigma:
         values["epsilon"] = torch.randn(n, 3, *COARSE, generator=random)
     return values
 

@@ -3,7 +3,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lapgan.models.patch import PatchDiscriminator, PatchGenerator, VectorGenerator
+from lapgan.models.patch import (
+    PatchDiscriminator,
+    PatchGenerator,
+    PatchGeneratorSection,
+    VectorGenerator,
+)
+from lapgan.noise import PlaneNoise
 
 
 def smooth(n: int, size: tuple[int, int] = (8, 8)) -> Tensor:
@@ -62,6 +68,25 @@ def test_d_computes_the_convolutions_of_its_layers():
         x = F.leaky_relu(layer(x), 0.2)
     logits = discriminator.verdict(x.flatten(1), label)
     assert torch.allclose(discriminator(low, None, label), logits, atol=1e-5)
+
+
+def test_a_generator_that_takes_sigma_starts_as_one_that_does_not_and_learns_from_it():
+    low, z, sigma = smooth(4), torch.rand(4, 1, 8, 8), torch.tensor([[0.0], [0.1], [0.2], [0.1]])
+    plain, told = (
+        PatchGeneratorSection(patch=2, maps=16, blocks=1, takes_sigma=takes).build(
+            (8, 8), PlaneNoise(), 0
+        )
+        for takes in (False, True)
+    )
+    # The state of one that does not is what it was before there was such a key.
+    assert set(told.state_dict()) - set(plain.state_dict()) == {"sigma.weight"}
+    told.load_state_dict(plain.state_dict(), strict=False)
+    assert torch.equal(told(low, z, None, sigma), plain(low, z, None))
+    told(low, z, None, sigma).square().sum().backward()
+    assert told.sigma.weight.grad.abs().min() > 0
+    nn.init.normal_(told.sigma.weight)
+    changed = (told(low, z, None, sigma) != plain(low, z, None)).flatten(1).any(1)
+    assert changed.tolist() == [False, True, True, True]
 
 
 @pytest.mark.parametrize("size", [(8, 8), (16, 16), (16, 24)])

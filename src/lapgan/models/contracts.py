@@ -78,12 +78,15 @@ class GeneratorSection(Protocol):
     """How a recipe asks for a generator."""
 
     takes_low: ClassVar[bool]
-    takes_sigma: ClassVar[bool]
     takes_noise: ClassVar[tuple[type[AnyNoise], ...]]
 
     @property
     def kind(self) -> str:
         """The name in a recipe."""
+
+    @property
+    def takes_sigma(self) -> bool:
+        """Whether the generator is told the standard deviation of conditioning noise."""
 
     def build(self, size: Size, noise: AnyNoise, num_classes: int) -> nn.Module:
         """Builds the net; `noise` is one of `takes_noise`."""

@@ -94,6 +94,9 @@ class PatchGenerator(nn.Module, DataInitialized, SupportsDistance):
     the residual's components from 3x3 patches, fitted before training. f starts at about 0: the
     untrained G is the linear prediction. Noise enters f alone, not y as in `VectorGenerator`.
 
+    Where it takes sigma, the standard deviation of conditioning noise, f has it as a bias of its
+    first maps that is 0 before training.
+
     Args:
         size: height and width of the level, in pixels.
         patch: side of a patch, in pixels; divides both sides.
@@ -103,6 +106,7 @@ class PatchGenerator(nn.Module, DataInitialized, SupportsDistance):
         num_classes: how many classes condition the residual; 0 for none.
         to_planes: turns the noise into these planes, if it is something else.
         gain: multiplies the noise, to give it variance 1.
+        takes_sigma: whether there is conditioning noise.
     """
 
     linear: Tensor
@@ -117,6 +121,7 @@ class PatchGenerator(nn.Module, DataInitialized, SupportsDistance):
         num_classes: int = 0,
         to_planes: nn.Module | None = None,
         gain: float = _NOISE_GAIN,
+        takes_sigma: bool = False,
     ) -> None:
         super().__init__()
         self.to_planes, self.gain = to_planes or nn.Identity(), gain
@@ -128,6 +133,9 @@ class PatchGenerator(nn.Module, DataInitialized, SupportsDistance):
         self.last = nn.Conv2d(maps, components, 1)
         he_normal_(self.first, 1.0)
         he_normal_(self.last, 0.1)
+        self.sigma = nn.Linear(1, maps, bias=False) if takes_sigma else None
+        if self.sigma is not None:
+            nn.init.zeros_(self.sigma.weight)
         self.register_buffer("linear", torch.zeros(components, components, 3, 3))
 
     def initialize_from(self, high: Tensor, low: Tensor | None) -> None:
@@ -139,12 +147,23 @@ class PatchGenerator(nn.Module, DataInitialized, SupportsDistance):
             _linear_prediction(self.low_basis.whiten(low), self.high_basis.whiten(high))
         )
 
-    def forward(self, low: Tensor | None, z: Tensor, label: Tensor | None) -> Tensor:
-        """Generates residuals (B, 3, *size) for low-pass images (B, 3, *size)."""
+    def forward(
+        self, low: Tensor | None, z: Tensor, label: Tensor | None, sigma: Tensor | None = None
+    ) -> Tensor:
+        """Generates residuals (B, 3, *size) for low-pass images (B, 3, *size).
+
+        Args:
+            low: l_k.
+            z: planes of noise.
+            label: class indices (B,), or None without classes.
+            sigma: standard deviation (B, 1) of the conditioning noise that l_k has; None for 0.
+        """
         assert low is not None, "a conditional level needs a low-pass image"
         components = self.low_basis.whiten(low)  # (B, components, *grid)
         noise = self.gain * self.low_basis.patchify(self.to_planes(z))  # (B, planes patch^2, *grid)
         x = self.first(torch.cat((components, noise), dim=1))
+        if self.sigma is not None and sigma is not None:
+            x = x + self.sigma(10 * sigma)[..., None, None]
         for block in self.blocks:
             x = block(x, label)
         y = self.last(leaky_relu_(x)) + F.conv2d(_pad_edges(components), self.linear)
@@ -326,15 +345,15 @@ class PatchGeneratorSection(Section):
     patch: Count = 4
     maps: Count = 96
     blocks: Count = 2
+    takes_sigma: bool = False
     takes_low: ClassVar[bool] = True
-    takes_sigma: ClassVar[bool] = False
     takes_noise: ClassVar[tuple[type[AnyNoise], ...]] = (*PLANE_NOISES, VectorNoise)
 
     def build(self, size: Size, noise: AnyNoise, num_classes: int) -> nn.Module:
         """Builds the net."""
         return PatchGenerator(
             size, self.patch, self.maps, self.blocks, count_planes(noise), num_classes,
-            make_planes(noise, size), noise.variance**-0.5,
+            make_planes(noise, size), noise.variance**-0.5, self.takes_sigma,
         )  # fmt: skip
 
     def fits_any_size(self, noise: AnyNoise, num_classes: int) -> bool:

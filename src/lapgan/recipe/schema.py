@@ -262,7 +262,8 @@ class Recipe(Section):
             if not level.generator.takes_sigma:
                 raise ValueError(
                     f"{key}: the generator {level.generator.kind!r} takes no sigma; use "
-                    "'residual' at a level with a low-pass image, or delete the key"
+                    "'residual' or 'modern-patch' with takes_sigma = true at a level with a "
+                    "low-pass image, or delete the key"
                 )
             if self.data.normalisation != "symmetric":
                 raise ValueError(
