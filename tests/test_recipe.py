@@ -298,14 +298,22 @@ def test_a_recipe_saved_by_a_windows_editor_is_read(tmp_path: Path):
     assert read_recipe(path) == read_recipe("paper-cifar10")
 
 
-def test_the_small_recipe_is_that_of_runs_of_cifar10_cc_from_before_it_was_renamed():
-    earlier = read_weights(Path("cifar10-cc-small")).recipe
-    assert read_recipe("cifar10-cc-small", ["name=cifar10-cc"]) == earlier
-
-
-def test_the_small_recipe_is_that_of_runs_of_cifar10_from_before_it_was_renamed():
-    earlier = read_weights(Path("cifar10-uncond")).recipe
-    assert read_recipe("cifar10-small", ["name=cifar10"]) == earlier
+@pytest.mark.parametrize(
+    ("name", "model", "then"),
+    [
+        ("cifar10-cc-small", "cifar10-cc-small", "cifar10-cc"),
+        ("cifar10-small", "cifar10-uncond", "cifar10"),
+    ],
+)
+def test_a_small_recipe_is_that_of_its_packaged_model_but_for_batch_and_conditioning_noise(
+    name: str, model: str, then: str
+):
+    content = read_recipe(name, ["training.batch=32"]).model_dump(mode="json")
+    content["name"] = then
+    for size in ("32", "16"):
+        assert content["levels"][size].pop("conditioning_noise")["sample"] == 0
+        assert content["levels"][size]["generator"].pop("takes_sigma")
+    assert check_recipe(content, then) == read_weights(Path(model)).recipe
 
 
 def test_the_recipe_cifar10_cc_builds_the_nets_of_the_packaged_model():
