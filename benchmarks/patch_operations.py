@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lapgan.compute import choose_compute
 from lapgan.models.heads import activate_flat
-from lapgan.models.patch import _halve
+from lapgan.models.patch import _conv2x2
 from lapgan.training.level import _mean_std
 from lapgan.training.update import _draw_normal_like
 
@@ -63,13 +63,13 @@ def laid_out(maps: Tensor) -> Tensor:
     return maps.requires_grad_()
 
 
-def halvings(maps: Tensor, conv: nn.Conv2d) -> tuple[_Action, _Action]:
+def strided_convolutions(maps: Tensor, conv: nn.Conv2d) -> tuple[_Action, _Action]:
     """Returns a convolution with stride 2 by PyTorch, and the same as a matrix product."""
     maps = laid_out(maps)
     parameters = list(conv.to(memory_format=torch.channels_last).parameters())
 
     def product(x: Tensor) -> Tensor:
-        return _halve(x.permute(0, 2, 3, 1), conv).permute(0, 3, 1, 2)
+        return _conv2x2(x.permute(0, 2, 3, 1), conv).permute(0, 3, 1, 2)
 
     return pass_through(conv, maps, parameters), pass_through(product, maps, parameters)
 
@@ -89,7 +89,9 @@ def main(batch: Annotated[int, typer.Option(min=8)] = 32) -> None:
     channels_last = fine.to(memory_format=torch.channels_last)
     image = torch.randn(batch, 3, 32, 32)
     comparisons = {
-        "2x2 with stride 2, 128 to 256 maps": halvings(grid, nn.Conv2d(128, 256, 2, stride=2)),
+        "2x2 with stride 2, 128 to 256 maps": strided_convolutions(
+            grid, nn.Conv2d(128, 256, 2, stride=2)
+        ),
         "activation of D's last maps": activations(torch.randn(batch, 256, 4, 4)),
         "instance noise, 12 maps of 16x16": (
             lambda: torch.randn_like(channels_last),

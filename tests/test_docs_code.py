@@ -88,7 +88,7 @@ SMALLER = {
     "docs/hub.md": [("OWNER/NAME", "cifar10-cc-small"), ("64", "2")],
     "docs/training.md": [
         ("cifar10-cc-small", "dead-leaves"),
-        ("training.batch=64", "training.batch=8"),
+        ("training.batch=128", "training.batch=8"),
         ('"cifar10"', '"dead-leaves:30"'),
         ("minutes=60", "images=8"),
     ],

@@ -162,7 +162,8 @@ class PatchGenerator(nn.Module, DataInitialized, SupportsDistance):
         components = self.low_basis.whiten(low)  # (B, components, *grid)
         noise = self.gain * self.low_basis.patchify(self.to_planes(z))  # (B, planes patch^2, *grid)
         x = self.first(torch.cat((components, noise), dim=1))
-        if self.sigma is not None and sigma is not None:
+        if self.sigma is not None:
+            sigma = z.new_zeros(z.shape[0], 1) if sigma is None else sigma
             x = x + self.sigma(10 * sigma)[..., None, None]
         for block in self.blocks:
             x = block(x, label)
@@ -228,16 +229,16 @@ class PatchDiscriminator(nn.Module, DataInitialized):
     def head(self, maps: FeatureMaps, label: Tensor | None) -> Tensor:
         """Returns logits (B,)."""
         (x,) = maps
-        first, *halvings = self.convs
+        first, *others = self.convs
         x = first(x).permute(0, 2, 3, 1)
-        for conv in halvings:
+        for conv in others:
             # Not in place: x may be a view, whose gradient would be copied.
-            x = _halve(F.leaky_relu(x, 0.2), cast(nn.Conv2d, conv))
+            x = _conv2x2(F.leaky_relu(x, 0.2), cast(nn.Conv2d, conv))
         logits: Tensor = self.verdict(activate_flat(x.permute(0, 3, 1, 2), 0.2), label)
         return logits
 
 
-def _halve(x: Tensor, conv: nn.Conv2d) -> Tensor:
+def _conv2x2(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """Computes a 2x2 convolution of maps (B, h, w, c) with stride 2.
 
     As a matrix product, of which a CPU computes the gradients two to three times as fast.
