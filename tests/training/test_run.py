@@ -373,7 +373,8 @@ def test_an_interrupted_modern_run_ends_in_the_same_weights(
     small = ["training.batch=8", "training.penalty.every=2"]
     for size, patch in (("32", 4), ("16", 2), ("8", 2)):
         small += [
-            f"levels.{size}.generator={{kind='modern-patch',patch={patch},maps=8,blocks=1}}",
+            f"levels.{size}.generator={{kind='modern-patch',patch={patch},maps=8,blocks=1,"
+            f"takes_sigma={str(size != '8').lower()}}}",
             f"levels.{size}.discriminator={{kind='modern-patch',patch={patch},maps=8,units=8}}",
             f"levels.{size}.augment=true",
         ]
