@@ -21,7 +21,7 @@ def activate_flat(x: Tensor, slope: float) -> Tensor:
     """Computes max(x, slope x) of maps (B, C, h, w), laid out flat, (B, C h w).
 
     Flat first: otherwise the gradient comes laid out flat to maps with channels last, and a CPU
-    takes ten times as long for it.
+    takes several times as long for it.
     """
     return F.leaky_relu(x.flatten(1), slope)
 
