@@ -34,7 +34,7 @@ from lapgan.hub import MODEL_FILE, download_model
 from lapgan.models.classifier import ClassifierSection
 from lapgan.normalization import Normalization
 from lapgan.recipe import Recipe, check_recipe
-from lapgan.run_folder import RunFolder
+from lapgan.run_folder import CLASSIFIER, RunFolder
 from lapgan.section import validate
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "Weights",
     "classifier_state",
     "classifier_tensors",
+    "drop_classifier",
     "drop_retired",
     "generator_state",
     "generator_tensors",
@@ -60,7 +61,7 @@ FORMAT = 2
 _SCALE = ":scale"
 # Of smaller tensors an int8 copy would save nothing that counts.
 _LARGE = 4096
-_CLASSIFIER = "classifier."
+_CLASSIFIER = f"{CLASSIFIER}."
 _MEAN, _STD = "normalisation.mean", "normalisation.std"
 # Buffers that the classifier's stages had in earlier versions; nothing is computed from them.
 _RETIRED = ".shown_norm."
@@ -195,6 +196,16 @@ def _from_int8(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _is_net(name: str, tensor: Tensor) -> bool:
     return name.startswith(("levels.", _CLASSIFIER)) and tensor.is_floating_point()
+
+
+def drop_classifier(weights: Weights) -> Weights:
+    """Returns weights without their classifier, if they have one."""
+    return replace(
+        weights,
+        tensors={k: t for k, t in weights.tensors.items() if not k.startswith(_CLASSIFIER)},
+        training={part: f for part, f in weights.training.items() if part != CLASSIFIER},
+        classifier=None,
+    )
 
 
 def drop_retired(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

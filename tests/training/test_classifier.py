@@ -178,8 +178,64 @@ def test_what_does_not_fit_is_named(config: ClassifierConfig, tiny: Recipe, tmp_
     ):
         train_classifier(replace(config, data="dead-leaves:20"), Callback())
     train(RunConfig(tiny, tmp_path / "plain", config.data, images=8, device="cpu"), Callback())
-    with pytest.raises(LapganError, match="begun without classes"):
+    with pytest.raises(LapganError, match="trained without classes"):
         train_classifier(replace(config, out=tmp_path / "plain"), Callback())
+
+
+@pytest.fixture
+def of_model(config: ClassifierConfig, tmp_path: Path) -> ClassifierConfig:
+    """A classifier for the levels of that run, as a packed file, in a folder of its own."""
+    packed = tmp_path / "packed.safetensors"
+    write_weights(packed, halve_precision(read_weights(config.out)))
+    return replace(config, out=tmp_path / "own", model=packed)
+
+
+def test_a_trained_model_is_given_one(of_model: ClassifierConfig, config: ClassifierConfig):
+    assert of_model.model is not None
+    cascade = train_classifier(of_model, Callback())
+    assert cascade is not None
+    before, after = Cascade.load(of_model.model), Cascade.load(of_model.out / "cascade.safetensors")
+    labels = [i % 2 for i in range(9)]
+    assert torch.equal(after.sample(9, labels=labels), before.sample(9, labels=labels))
+    assert after.training.keys() == {"12", "6x8", "classifier"}
+    best = after.best_of(3).sample(9, labels=labels)
+    assert torch.equal(best, cascade.best_of(3).sample(9, labels=labels))
+    # It is the classifier that the run itself would have had.
+    own = train_classifier(config, Callback())
+    assert own is not None
+    assert own.guide is not None
+    assert cascade.guide is not None
+    expected = own.guide.net.state_dict()
+    for name, tensor in cascade.guide.net.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_the_classifier_of_a_trained_model_is_replaced(of_model: ClassifierConfig):
+    train_classifier(of_model, Callback())
+    written = of_model.out / "cascade.safetensors"
+    other = replace(of_model, out=of_model.out.parent / "other", model=written, maps=4)
+    cascade = train_classifier(other, Callback())
+    assert cascade is not None
+    assert cascade.guide is not None
+    assert cascade.guide.section.maps == 4
+    guide = Cascade.load(written).guide
+    assert guide is not None
+    assert guide.section.maps == 8
+
+
+def test_what_does_not_fit_a_trained_model_is_named(
+    of_model: ClassifierConfig, config: ClassifierConfig, data: str
+):
+    with pytest.raises(LapganError, match=r"own: this is no run folder .* say with --out in which"):
+        train_classifier(replace(of_model, model=None), Callback())
+    with pytest.raises(LapganError, match="has levels of its own"):
+        train_classifier(replace(of_model, out=config.out), Callback())
+    train_classifier(of_model, Callback())
+    with pytest.raises(LapganError, match=r"this folder holds another run\. It differs in seed"):
+        train_classifier(replace(of_model, seed=1), Callback())
+    (Path(data) / "along").rename(Path(data) / "down")
+    with pytest.raises(LapganError, match=r"classes across, down; .*packed.* on across, along"):
+        train_classifier(of_model, Callback())
 
 
 def test_a_folder_of_weights_without_levels_says_so(config: ClassifierConfig):

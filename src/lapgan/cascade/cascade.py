@@ -169,7 +169,7 @@ class Cascade:
             raise LapganError(f"best of {candidates}: expected 1 candidate or more.")
         if candidates > 1 and self.guide is None:
             hint = (
-                "train one with `lapgan classifier RUN`"
+                "train one with `lapgan classifier`"
                 if self.class_names
                 else "it was trained without classes, and can have none"
             )

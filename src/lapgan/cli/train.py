@@ -124,9 +124,16 @@ def train(
 
 
 def classifier(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `train`.")],
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="A run folder of `train`; with --out, any model."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Train it in this folder, and write MODEL with it there."),
+    ] = None,
     data: Annotated[
-        str | None, typer.Option(help="The data that the run is trained on, as for `train`.")
+        str | None, typer.Option(help="The data that MODEL was trained on, as for `train`.")
     ] = None,
     minutes: Annotated[float, typer.Option(min=0, help="Training time.")] = 10.0,
     level: Annotated[
@@ -141,7 +148,7 @@ def classifier(
     precision: Precision = "auto",
     skip_invalid: SkipInvalid = False,
 ) -> None:
-    """Give a class-conditional run a classifier, for `sample --best-of`.
+    """Give a class-conditional run or model a classifier, for `sample --best-of`.
 
     It is trained on the real images alone, and the levels stay as they are. Stop with Ctrl-C; the
     same command continues where it stopped.
@@ -150,7 +157,8 @@ def classifier(
     from lapgan.training.config import Budget
 
     config = ClassifierConfig(
-        out=run,
+        out=out or model,
+        model=model if out else None,
         budget=Budget(seconds=60 * minutes),
         data=data,
         level=level,
@@ -239,8 +247,9 @@ def _show_training(
         console.print(f"wrote {escape(str(folder.cascade))}")
         if folder.samples.exists():
             console.print(f"samples of all levels: {escape(str(folder.samples))}")
-        out = escape(quote(config.out))
-        console.print(f"next: lapgan sample {out} --zoom 2 --out samples.png")
+        # The folder of a model's classifier has no levels.
+        model = escape(quote(config.out if folder.has_levels() else folder.cascade))
+        console.print(f"next: lapgan sample {model} --zoom 2 --out samples.png")
 
 
 def _print_plan(config: "RunConfig") -> None:

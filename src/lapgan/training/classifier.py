@@ -11,7 +11,7 @@ from lapgan.batches import TrainingSet
 from lapgan.cascade import Cascade
 from lapgan.cascade.best_of import ClassifierGuide
 from lapgan.compute import Compute, choose_compute
-from lapgan.data import OnInvalid, hold_out_images, open_images
+from lapgan.data import Images, OnInvalid, hold_out_images, open_images
 from lapgan.errors import LapganError
 from lapgan.models.classifier import ClassifierSection, ImageClassifier
 from lapgan.normalization import Normalization
@@ -24,8 +24,10 @@ from lapgan.training.config import Budget, LogIntervals, data_source
 from lapgan.training.examples import normalization_of, real_stage, training_batches
 from lapgan.training.figures import training_figures
 from lapgan.training.folder import (
+    RunIdentity,
     assemble,
     check_images,
+    claim,
     lock,
     read_recipe_of,
     recorded_precision,
@@ -55,7 +57,7 @@ class ClassifierConfig:
     """A classifier to train.
 
     Args:
-        out: the run's folder.
+        out: the run's folder; with `model`, a folder of its own.
         budget: when to stop.
         data: the data that the run is trained on; by default the recipe's.
         level: the name of the level whose images it classifies; by default the one next to the
@@ -66,6 +68,8 @@ class ClassifierConfig:
         precision: `auto`, `float32`, `bfloat16`; by default the run's.
         on_invalid: `stop` at images that cannot be used, or `skip` them.
         intervals: how often to report.
+        model: a trained model that is to have the classifier: a file, a folder, or a name, as for
+            `lapgan.weights.read_weights`. By default, the levels in `out`.
     """
 
     out: Path
@@ -78,6 +82,7 @@ class ClassifierConfig:
     precision: str = "auto"
     on_invalid: OnInvalid = "stop"
     intervals: LogIntervals = field(default_factory=LogIntervals)
+    model: Path | None = None
 
 
 @dataclass
@@ -199,7 +204,9 @@ class ClassifierTask:
 def train_classifier(config: ClassifierConfig, callback: Callback | None = None) -> Cascade | None:
     """Trains a run's classifier until its budget is spent, from its checkpoint if there is one.
 
-    The levels stay as they are; they may be trained before, at the same time, or after.
+    The levels stay as they are; they may be trained before, at the same time, or after. The
+    classifier of a model is trained in a folder of its own, where the model is then written with
+    it; a classifier that the model has is replaced there.
 
     Args:
         config: what to train.
@@ -209,14 +216,15 @@ def train_classifier(config: ClassifierConfig, callback: Callback | None = None)
         The cascade, or None while some level has no weights yet.
 
     Raises:
-        LapganError: there is no such run, it has no classes or is trained on other images, its
-            classifier is another one, or training diverged (the last good checkpoint is kept).
+        LapganError: there is no such run or model, it has no classes or is trained on other
+            images, its classifier is another one, or training diverged (the last good checkpoint
+            is kept).
         KeyboardInterrupt: training was stopped by a signal, after a checkpoint was written.
     """
     task = _make_task(config)
     with lock(task.folder), stop_signals() as stopped:
         train_task(task, callback or Callback(), stopped)
-        cascade = assemble(config.out)
+        cascade = assemble(config.out, config.model)
         if stopped():
             raise KeyboardInterrupt
     return cascade
@@ -252,17 +260,17 @@ def held_out_accuracy(config: ClassifierConfig) -> tuple[float, int] | None:
 
 
 def _make_task(config: ClassifierConfig) -> ClassifierTask:
-    recipe = read_recipe_of(config.out)
+    recipe = _read_recipe(config)
     if not recipe.data.classes:
         raise LapganError(
-            f"{config.out}: this run ({recipe.name}) was begun without classes, so there is "
-            "nothing for a classifier to tell apart."
+            f"{config.model or config.out}: this model ({recipe.name}) was trained without "
+            "classes, so there is nothing for a classifier to tell apart."
         )
     source = data_source(config.data, recipe)
     images = open_images(source, on_invalid=config.on_invalid)
-    images, _ = hold_out_images(images, recipe.data.hold_out)
-    check_images(config.out, images)
     compute = choose_compute(config.device, _choose_precision(config))
+    images, _ = hold_out_images(images, recipe.data.hold_out)
+    _check_images(config, recipe, images, compute)
     return ClassifierTask(
         recipe=recipe,
         section=_choose_section(config, recipe),
@@ -274,6 +282,43 @@ def _make_task(config: ClassifierConfig) -> ClassifierTask:
         compute=compute,
         intervals=config.intervals,
     )
+
+
+def _read_recipe(config: ClassifierConfig) -> Recipe:
+    if config.model is not None:
+        return read_weights(config.model).recipe
+    identity = RunFolder(config.out).identity
+    if not identity.exists():
+        raise LapganError(
+            f"{config.out}: this is no run folder (no {identity.name}). Name the folder of a "
+            "`lapgan train`; or, for a trained model, say with --out in which folder its "
+            "classifier is to be trained."
+        )
+    return read_recipe_of(config.out)
+
+
+def _check_images(
+    config: ClassifierConfig, recipe: Recipe, images: Images, compute: Compute
+) -> None:
+    """Raises a LapganError if the levels were trained on other images, or on other classes.
+
+    The folder of a model's classifier becomes a run of the model's recipe.
+    """
+    if config.model is None:
+        check_images(config.out, images)
+        return
+    if RunFolder(config.out).has_levels():
+        raise LapganError(
+            f"--out {config.out}: this run has levels of its own; leave --out out for the "
+            "classifier of that run, or name another folder."
+        )
+    expected = read_weights(config.model).class_names
+    if images.class_names != expected:
+        raise LapganError(
+            f"--data {images.name}: has the classes {', '.join(images.class_names)}; "
+            f"{config.model} was trained on {', '.join(expected)}. Name the data of the model."
+        )
+    claim(config.out, RunIdentity(recipe, config.seed, images, compute))
 
 
 def _choose_precision(config: ClassifierConfig) -> str:

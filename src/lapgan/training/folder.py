@@ -16,7 +16,7 @@ from lapgan.errors import LapganError
 from lapgan.files import write_json
 from lapgan.recipe import Recipe, check_recipe
 from lapgan.run_folder import PartFolder, RunFolder
-from lapgan.weights import read_weights
+from lapgan.weights import drop_classifier, join_weights, read_weights
 
 __all__ = [
     "RunIdentity",
@@ -152,12 +152,20 @@ def lock(folder: PartFolder) -> Iterator[None]:
         ) from None
 
 
-def assemble(out: Path) -> Cascade | None:
-    """Writes all levels' weights as one file; returns the cascade, None while a level has none."""
+def assemble(out: Path, model: Path | None = None) -> Cascade | None:
+    """Writes all levels' weights as one file; returns the cascade, None while a level has none.
+
+    Args:
+        out: the run's folder.
+        model: where the levels are, if not in `out`: another model, of the same recipe, whose
+            classifier is replaced by that of the run.
+    """
     folder = RunFolder(out)
     if not any(folder.weights_files()):
         return None
     weights = read_weights(out)
+    if model is not None:
+        weights = join_weights({model: drop_classifier(read_weights(model)), out: weights})
     if weights.missing:
         return None
     cascade = Cascade.from_weights(weights, out)
