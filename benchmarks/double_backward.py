@@ -1,10 +1,22 @@
-"""The exact gradient penalty and its gradients: our convolutions against PyTorch's own.
+"""The exact gradient penalty and its gradients, in three forms.
 
-    python benchmarks/double_backward.py [--recipe cifar10-cc] [--batch 64] [--device auto]
+    python benchmarks/double_backward.py [--recipe cifar10-cc] [--batch 64] [--level SIZE]
+        [--device auto] [--compile]
 
 For each level of the recipe, of examples that are noise: the time of the penalty and of its
-gradients by the weights of D, the median of some rounds, by turns. "difference" is that of all
-gradients together, relative to their norm.
+gradients by the weights of D, the median of some rounds, by turns.
+
+- PyTorch: the gradient by the examples, differentiated again.
+- ours: the same with the convolutions of `lapgan.double_backward`.
+- tangent: no second derivative. With g the gradient of D at x, held fixed,
+
+      grad_w ||g||^2 = 2 grad_w D'(x) g
+
+  where D'(x) g is the derivative in the direction g, in forward mode. That can be compiled, which
+  `--compile` does.
+
+"difference" is that of all gradients together from those of PyTorch, relative to their norm: the
+larger one of the other two.
 """
 
 import statistics
@@ -17,25 +29,57 @@ import typer
 from torch import Tensor, nn
 
 from lapgan import penalty
+from lapgan.compilation import compile_function
 from lapgan.compute import choose_compute
 from lapgan.double_backward import differentiable_gradients
 from lapgan.recipe import read_recipe
+from lapgan.training.freezing import freeze
 
 Maps = tuple[Tensor, ...]
-Gradients = Callable[[Callable[[Maps], Tensor], Maps], Maps]
+Head = Callable[[Maps], Tensor]
+Form = Callable[[nn.Module, Maps], Tensor]
 
 
-def plain_gradients(function: Callable[[Maps], Tensor], x: Maps) -> Maps:
+def plain_gradients(function: Head, x: Maps) -> Maps:
     return torch.autograd.grad(function(x).sum(), x, create_graph=True)
 
 
-def measure(net: nn.Module, maps: Maps, gradients: Gradients) -> tuple[float, Tensor]:
+def penalty_with(gradients: Callable[[Head, Maps], Maps]) -> Form:
+    def measure(net: nn.Module, maps: Maps) -> Tensor:
+        penalty.differentiable_gradients = gradients  # type: ignore[assignment]
+        return penalty.exact_penalty(lambda maps: net.head(maps, None), maps)  # type: ignore[operator]
+
+    return measure
+
+
+def tangent_penalty(compiled: bool) -> Form:
+    def total(net: nn.Module, maps: Maps) -> Tensor:
+        return net.head(maps, None).float().sum()  # type: ignore[operator, no-any-return]
+
+    def along(net: nn.Module, maps: Maps, direction: Maps) -> Tensor:
+        return torch.func.jvp(lambda *maps: total(net, maps), maps, direction)[1]
+
+    if compiled:
+        total, along = compile_function(total), compile_function(along)
+
+    def measure(net: nn.Module, maps: Maps) -> Tensor:
+        maps = tuple(x.detach().requires_grad_() for x in maps)
+        with freeze(net):
+            gradients = torch.autograd.grad(total(net, maps), maps)
+        norm = torch.stack([g.float().square().sum() for g in gradients]).sum()
+        slope = 2 * along(net, tuple(x.detach() for x in maps), gradients)
+        # The value of the first, and the derivative of the second.
+        return (norm + slope - slope.detach()) / len(maps[0])
+
+    return measure
+
+
+def seconds_of(net: nn.Module, maps: Maps, form: Form) -> tuple[float, Tensor]:
     """Returns seconds, and all gradients by the weights as one vector."""
-    penalty.differentiable_gradients = gradients  # type: ignore[assignment]
     net.zero_grad()
     _wait()
     start = time.perf_counter()
-    penalty.exact_penalty(lambda maps: net.head(maps, None), maps).backward()  # type: ignore[operator]
+    form(net, maps).backward()
     _wait()
     seconds = time.perf_counter() - start
     found = [p.grad.flatten() for p in net.parameters() if p.grad is not None]
@@ -51,32 +95,42 @@ def main(
     recipe: Annotated[str, typer.Option()] = "cifar10-cc",
     batch: Annotated[int, typer.Option(min=8, help="Real and generated examples.")] = 64,
     device: Annotated[str, typer.Option()] = "auto",
+    compile_: Annotated[bool, typer.Option("--compile")] = False,
+    level: Annotated[list[str] | None, typer.Option(help="By default all; repeatable.")] = None,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
 ) -> None:
     chosen, compute = read_recipe(recipe), choose_compute(device)
-    print(f"{recipe}, {batch} examples, {compute}, torch {torch.__version__}")
-    print(f"{'level':>6} {'PyTorch':>9} {'ours':>9} {'ratio':>6} {'difference':>10}   (seconds)")
-    for level in chosen.levels:
+    forms = {
+        "PyTorch": penalty_with(plain_gradients),
+        "ours": penalty_with(differentiable_gradients),
+        "tangent": tangent_penalty(compile_),
+    }
+    how = "compiled" if compile_ else "as it is"
+    print(f"{recipe}, {batch} examples, {compute}, tangent {how}, torch {torch.__version__}")
+    print(f"{'level':>6} {'PyTorch':>9} {'ours':>9} {'tangent':>9} {'difference':>10}   (seconds)")
+    for at in chosen.levels:
+        if level and at.name not in level:
+            continue
         torch.manual_seed(0)
-        net = compute.place(level.build_discriminator(0))
-        examples = torch.randn(2, batch, 3, *level.size, device=compute.device)
-        low = None if level is chosen.levels[-1] else examples[1]
+        net = compute.place(at.build_discriminator(0))
+        examples = torch.randn(2, batch, 3, *at.size, device=compute.device)
+        low = None if at is chosen.levels[-1] else examples[1]
         with torch.no_grad():
             # The last convolution of a block starts at zero.
             for weight in net.parameters():
                 weight += 0.02 * torch.randn_like(weight)
             maps = net.features(examples[0], low)  # type: ignore[operator]
-        times: dict[Gradients, list[float]] = {plain_gradients: [], differentiable_gradients: []}
-        found = {}
         with compute.autocast():
-            for _ in range(rounds + 1):
-                for gradients, seconds in times.items():
-                    elapsed, found[gradients] = measure(net, maps, gradients)
-                    seconds.append(elapsed)
-        slow, fast = (statistics.median(seconds[1:]) for seconds in times.values())
-        one, other = found.values()
-        difference = (one - other).norm() / one.norm()
-        print(f"{level.name:>6} {slow:9.3f} {fast:9.3f} {slow / fast:6.1f} {difference:10.1e}")
+            turns = [
+                {name: seconds_of(net, maps, form) for name, form in forms.items()}
+                for _ in range(rounds + 1)
+            ]
+        # The first turn waits for the compiler.
+        times = [statistics.median(turn[name][0] for turn in turns[1:]) for name in forms]
+        found = {name: gradients for name, (_, gradients) in turns[-1].items()}
+        expected = found.pop("PyTorch")
+        difference = max((g - expected).norm() / expected.norm() for g in found.values())
+        print(f"{at.name:>6} " + " ".join(f"{t:9.3f}" for t in times) + f" {difference:10.1e}")
 
 
 if __name__ == "__main__":
