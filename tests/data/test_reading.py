@@ -13,13 +13,14 @@ def spoil(photos, pixels, encode):
     (photos / "dog" / "3.png").write_bytes(encode(pixels(height=9, width=8)))
 
 
-def test_stop_names_each_bad_image_and_its_size(photos, pixels, encode):
+def test_stop_names_every_bad_image_and_its_size_in_one_round(photos, pixels, encode):
     spoil(photos, pixels, encode)
     with pytest.raises(LapganError) as error:
         open_images(photos)
     message = str(error.value)
-    assert "photos: 3 images cannot be used" in message
+    assert "photos: 4 images cannot be used" in message
     assert "cat/0.png: is not a PNG" in message
+    assert "cat/2.png: cannot be read" in message
     assert "dog/1.png: is 6x8 pixels (width x height), most are 8x6" in message
     assert "dog/3.png: is 8x9 pixels" in message
     assert "on_invalid='skip'" in message

@@ -42,10 +42,12 @@ class SourceReader:
     def common_size(self) -> Size:
         """Returns the most common size, read from the headers before anything is decoded.
 
-        Images of any other size are recorded as invalid, so all that `images` yields have it.
+        Images of any other size are recorded as invalid, so all that `images` yields have it; with
+        "stop", it raises when it has tried the others too, and names all at once.
 
         Raises:
-            LapganError: some images cannot be used (with "stop"), or none can.
+            LapganError: no image can be used, or most have another size than the most common one
+                (with "stop").
         """
         if self.source.size is not None:
             return self.source.size
@@ -56,8 +58,6 @@ class SourceReader:
         for index, (name, size) in sizes.items():
             if size != common:
                 self.invalid[index] = _describe_size(name, size, common)
-        if self.invalid and self.on_invalid == "stop":
-            raise self._describe_invalid()
         return common
 
     def survey(self, smallest: Size) -> list[int]:
