@@ -15,6 +15,7 @@ import pytest
 import torch
 from file_server import serving
 from PIL import Image
+from torch import Tensor
 
 from lapgan.cascade import Cascade, Level, descend
 from lapgan.compute import choose_compute
@@ -168,6 +169,18 @@ def expected_images(
 
     `keys` has seed, image and variant per level and image; `to` those at the end of equal steps.
     """
+    return [pixels_from(cascade, image) for image in draw_levels(cascade, labels, keys, to)]
+
+
+def pixels_from(cascade: Cascade, images: Tensor) -> np.ndarray:
+    pixels = cascade.normalization.denormalize(images)
+    return pixels.permute(0, 2, 3, 1).numpy().astype(int)
+
+
+def draw_levels(
+    cascade: Cascade, labels: list[int] | None, keys: list[Keys], to: Keys | None = None
+) -> list[Tensor]:
+    """The same in the scale of the nets, (n, 3, h, w)."""
     levels, z, epsilon = cascade.levels[::-1], [], []
     for i, level in enumerate(levels):
         normal = level.noise.kind == "mixed" or level.noise.distribution == "normal"
@@ -185,8 +198,7 @@ def expected_images(
     label = None if labels is None else torch.tensor(labels)
     with torch.no_grad():
         stages = descend(levels, cascade.operator, z, label, epsilon=epsilon)
-    pixels = (cascade.normalization.denormalize(stage.image) for stage in stages)
-    return [images.permute(0, 2, 3, 1).numpy().astype(int) for images in pixels]
+    return [stage.image for stage in stages]
 
 
 def sheet_keys(cascade: Cascade, seed: int, n: int = 20) -> list[Keys]:
@@ -221,6 +233,48 @@ def test_the_sheet_is_what_pytorch_draws_from_the_same_noise(browser, site: str,
         assert page.problems == []
 
 
+def draw_candidates(cascade: Cascade, seed: int, n: int, best_of: int) -> tuple[np.ndarray, Tensor]:
+    """The candidates of images of all classes, (best_of, n, h, w, 3), and their scores."""
+    assert cascade.guide is not None
+    names, labels = cascade.recipe.level_names[::-1], torch.arange(n)
+    judged, images, scores = names.index(cascade.guide.section.level), [], []
+    for j in range(best_of):
+        keys = [(seed, i + n * j, 0) for i in range(n)]
+        levels = draw_levels(cascade, labels.tolist(), [keys] * len(names))
+        scores.append(cascade.guide.score(levels[judged], labels, FLOAT32))
+        images.append(pixels_from(cascade, levels[-1]))
+    return np.stack(images), torch.stack(scores)
+
+
+def test_the_best_of_several_is_the_one_that_the_classifier_prefers(browser, site: str):
+    cascade, n = Cascade.load(MODEL, FLOAT32), 10
+    candidates, scores = draw_candidates(cascade, 3, n, 4)
+    best, second = scores.topk(2, dim=0).values
+    assert (best - second).min() > 1e-3  # rounding decides nothing
+    chosen = scores.argmax(0).tolist()
+    assert len(set(chosen)) > 2
+    with page_of(browser, f"{site}#seed=3&count={n}&best=4") as page:
+        wait(page)
+        shown = pixels_of(page)
+        expected = candidates[chosen, range(n)]
+        assert np.abs(shown - expected).max() <= 2
+        place = next(i for i, j in enumerate(chosen) if j)
+        name = f"{cascade.class_names[place]}, image {place + n * chosen[place]} of seed 3"
+        label = page.locator("#output canvas").nth(place).get_attribute("aria-label")
+        assert label == name
+        # The image that was chosen is the one that is seen to grow.
+        page.locator("#output button").nth(place).click()
+        page.wait_for_selector(f"{READY} .row:nth-child(4)")
+        (grown,) = pixels_of(page, "canvas[data-part='image 32']")
+        assert np.abs(grown - expected[place]).max() <= 2
+        page.click("#tab-sheet")
+        page.select_option("[name=best]", "1")
+        page.wait_for_url(re.compile("count=10(?!.*best)"))
+        wait(page)
+        assert np.abs(pixels_of(page) - candidates[0]).max() <= 2
+        assert page.problems == []
+
+
 def test_normal_and_conditioning_noise_too(browser, tmp_path: Path):
     cascade = noisy_cascade()
     write_site(cascade, tmp_path / "site", "noisy", "float32")
@@ -232,6 +286,7 @@ def test_normal_and_conditioning_noise_too(browser, tmp_path: Path):
         expected = expected_images(cascade, None, sheet_keys(cascade, 2))[-1]
         assert np.abs(shown - expected).max() <= 2
         assert not page.is_visible("[name=class]")
+        assert not page.is_visible("[name=best]")
         assert page.locator("#tab-near").count() == 0
         assert not page.is_visible("#contains")
         assert page.problems == []

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lapgan.cascade import Cascade, Level
+from lapgan.cascade.best_of import ClassifierGuide
 from lapgan.cascade.blocks import BLOCK
 from lapgan.compute import choose_compute
 from lapgan.errors import LapganError
@@ -20,6 +21,7 @@ from lapgan.export import export_onnx, export_torch
 from lapgan.export.checking import check_difference
 from lapgan.export.forms import choose_form, store_as
 from lapgan.export.graphs import Graph
+from lapgan.models.classifier import ClassifierSection
 from lapgan.normalization import symmetric_normalization
 from lapgan.pyramid import downsample
 from lapgan.recipe import check_recipe
@@ -104,6 +106,27 @@ def test_a_tiny_cascade_draws_in_onnxruntime_what_it_draws_in_pytorch(
     torch.testing.assert_close(second["high"], fine.high, atol=1e-5, rtol=0)
     torch.testing.assert_close(second["image"], fine.image, atol=1e-5, rtol=0)
     assert max(entry["largest_difference"] for entry in manifest["graphs"]) < 1e-5
+
+
+def test_the_classifier_judges_images_as_in_pytorch(tmp_path: Path, cascade_with_classes: Cascade):
+    plain = cascade_with_classes
+    section = ClassifierSection(level="6x8", maps=4)
+    guide = ClassifierGuide(section, section.build(len(plain.class_names)))
+    guide.prepare(FLOAT32)
+    recipe, levels, names = plain.recipe, plain.levels, plain.class_names
+    cascade = Cascade(recipe, levels, plain.normalization, names, guide=guide, compute=FLOAT32)
+    manifest = export_onnx(cascade, tmp_path / "onnx", "tiny", whole=False)
+    assert manifest["classifier"] == {"level": "6x8"}
+    images = torch.randn(7, 3, 6, 8)
+    found = run(tmp_path / "onnx" / "float32" / "classifier.onnx", {"image": images})
+    found = found["log_probabilities"]
+    torch.testing.assert_close(found.exp().sum(1), torch.ones(7), atol=1e-5, rtol=0)
+    label = torch.arange(7) % len(names)
+    expected = guide.score(images, label, FLOAT32)
+    torch.testing.assert_close(found[torch.arange(7), label], expected, atol=1e-5, rtol=0)
+    without = export_onnx(plain, tmp_path / "without", "tiny", whole=False)
+    assert without["classifier"] is None
+    assert "classifier" not in [entry["graph"] for entry in without["graphs"]]
 
 
 @pytest.mark.slow

@@ -14,7 +14,15 @@ from lapgan.cascade import Cascade, Level, descend
 from lapgan.pyramid import Operator, gaussian_pyramid
 from lapgan.sizes import Size
 
-__all__ = ["CascadeGraph", "Graph", "LevelGraph", "PyramidGraph", "make_graphs", "make_inputs"]
+__all__ = [
+    "CascadeGraph",
+    "ClassifierGraph",
+    "Graph",
+    "LevelGraph",
+    "PyramidGraph",
+    "make_graphs",
+    "make_inputs",
+]
 
 Inputs = Mapping[str, Tensor]
 
@@ -78,6 +86,22 @@ class CascadeGraph(nn.Module):
         return {"image": image}
 
 
+class ClassifierGraph(nn.Module):
+    """log p(c | x) of every class, `log_probabilities`, from the `image` of the classifier's level.
+
+    The best of several candidates is the one in which its class is most probable; see
+    `lapgan.cascade.best_of`.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Classifies images."""
+        return {"log_probabilities": self.net(inputs["image"])}
+
+
 class PyramidGraph(nn.Module):
     """I_{k+1} = d(I_k): from `image`, of the finest size, to `image_SIZE` of coarser levels."""
 
@@ -112,7 +136,7 @@ class Graph:
 
 
 def make_graphs(cascade: Cascade) -> list[Graph]:
-    """Returns every graph of a cascade: the levels, coarsest first, the whole, and the pyramid."""
+    """Returns every graph of a cascade: levels, coarsest first, whole, classifier, and pyramid."""
     names, operator = list(cascade.recipe.level_names), cascade.operator
     graphs = []
     whole: list[str] = []
@@ -131,6 +155,9 @@ def make_graphs(cascade: Cascade) -> list[Graph]:
         inputs |= {"start": f"image_{names[-1]}", "given": "given"}
     net = CascadeGraph(cascade.levels[::-1], names[::-1], operator)
     graphs.append(Graph("cascade", net, inputs))
+    if cascade.guide is not None:
+        judged = f"image_{cascade.guide.section.level}"
+        graphs.append(Graph("classifier", ClassifierGraph(cascade.guide.net), {"image": judged}))
     if len(names) > 1:
         pyramid = PyramidGraph(cascade.sizes, names, operator)
         graphs.append(Graph("pyramid", pyramid, {"image": f"image_{names[0]}"}))

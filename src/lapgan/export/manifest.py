@@ -26,9 +26,10 @@ def describe_cascade(cascade: Cascade, model: str) -> dict[str, Any]:
 
     Returns:
         `format`, `model`, `description`, `license` (None where it is not known), `lapgan` and
-        `torch` (versions), `sha256` of the generators, `operator`, `classes`, and `levels`,
-        coarsest first. A level has `name`, `size`, `noise`, `sigma` of its conditioning noise or
-        None, and `mean` and `std` with pixel = clip(round(mean + std x), 0, 255): one number each,
+        `torch` (versions), `sha256` of the generators, `operator`, `classes`, `classifier` (with
+        the `level` that it judges, or None), and `levels`, coarsest first. A level has `name`,
+        `size`, `noise`, `sigma` of its conditioning noise or None, and `mean` and `std` with
+        pixel = clip(round(mean + std x), 0, 255): one number each,
         or a list of 3 h w where they differ per pixel.
     """
     names = cascade.recipe.level_names
@@ -50,6 +51,7 @@ def describe_cascade(cascade: Cascade, model: str) -> dict[str, Any]:
         "sha256": tensors_digest("", tensors),
         "operator": cascade.operator,
         "classes": list(cascade.class_names),
+        "classifier": cascade.guide and {"level": cascade.guide.section.level},
         "levels": levels[::-1],
     }
 

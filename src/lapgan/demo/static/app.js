@@ -118,15 +118,16 @@ function restore() {
   if (!manifest.classes.includes(state.class)) state.class = "all";
   if (!manifest.levels.slice(0, -1).some(({ name }) => name === state.from)) state.from = DEFAULTS.from;
   state.count = Math.min(Math.max(state.count, 1), 400);
+  state.best = manifest.classifier ? Math.min(Math.max(state.best, 1), 16) : 1;
   show();
 }
 
 function show() {
-  for (const name of ["class", "seed", "count", "image", "other", "from"]) form.elements[name].value = state[name];
+  for (const name of ["class", "seed", "count", "best", "image", "other", "from"]) form.elements[name].value = state[name];
   for (const box of form.querySelectorAll("[name=redraw]")) box.checked = redrawn(manifest, state).includes(box.value);
   for (const node of form.querySelectorAll("[data-views]")) {
-    const without = node.id === "classes" && !manifest.classes.length;
-    node.hidden = without || !node.dataset.views.split(" ").includes(state.view);
+    const lacks = { classes: !manifest.classes.length, candidates: !manifest.classifier };
+    node.hidden = lacks[node.id] || !node.dataset.views.split(" ").includes(state.view);
   }
   for (const tab of $("tabs").children) {
     const chosen = tab.dataset.view === state.view;
@@ -157,7 +158,7 @@ form.addEventListener("change", ({ target }) => {
   }
   // The pixels in the link are of the old size.
   if (target.name === "from") return change({ from: target.value, coarse: reduced ? encode(reduced[target.value]) : "" });
-  return change({ [target.name]: target.type === "number" || target.name === "count" ? Number(target.value) : target.value });
+  return change({ [target.name]: target.type === "number" || ["count", "best"].includes(target.name) ? Number(target.value) : target.value });
 });
 
 form.addEventListener("submit", (event) => {
@@ -268,7 +269,7 @@ function arrange(pixels) {
     const button = document.createElement("button");
     button.type = "button";
     button.append(canvas);
-    button.addEventListener("click", () => change({ view: "grow", image: i }));
+    button.addEventListener("click", () => change({ view: "grow", image: job.numbers[i] }));
     return grid.append(button);
   });
   output.replaceChildren(grid);
@@ -281,8 +282,15 @@ function captionOf(label, i) {
   return manifest.classes[label] ?? `${i + 1}`;
 }
 
-function take({ level, stages }) {
+function take({ level, stages, chosen, candidate }) {
   const { size, name } = manifest.levels[level];
+  if (candidate) $("status").textContent = `Drawing… candidate ${candidate} of ${state.best}`;
+  if (chosen) {
+    job.numbers = chosen.map((j, i) => i + state.count * j);
+    job.labels.forEach((label, i) => {
+      output.querySelector(`[data-image="${i}"]`).setAttribute("aria-label", nameOf(manifest, state, label, job.numbers[i]));
+    });
+  }
   if (state.view !== "grow") {
     return stages.forEach(({ image }, i) => paint(output.querySelector(`[data-image="${i}"]`), image, size));
   }

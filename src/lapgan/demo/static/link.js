@@ -1,7 +1,7 @@
 // What the page shows, as the part of its address after "#": a link reproduces it.
 
 export const DEFAULTS = {
-  view: "sheet", class: "all", seed: 0, count: 20, image: 0, redraw: "", variant: 0, other: 1,
+  view: "sheet", class: "all", seed: 0, count: 20, best: 1, image: 0, redraw: "", variant: 0, other: 1,
   from: "", coarse: "",
 };
 

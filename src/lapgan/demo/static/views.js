@@ -34,8 +34,10 @@ export const redrawn = (manifest, state) => {
 export const jobs = {
   sheet(manifest, state) {
     const labels = labelsOf(manifest, state, state.count);
-    const noise = manifest.levels.map(() => labels.map((_, i) => ({ a: [state.seed, i, 0] })));
-    return { labels, noise };
+    // Candidate j of image i is an image of the seed too, of the same class: that of number i + count j.
+    const numbers = Array.from({ length: state.best }, (_, j) => labels.map((_, i) => i + state.count * j));
+    const candidates = numbers.map((of) => manifest.levels.map(() => of.map((i) => ({ a: [state.seed, i, 0] }))));
+    return { labels, noise: candidates[0], candidates, numbers: numbers[0] };
   },
   grow(manifest, state) {
     const noise = manifest.levels.map(() => [{ a: [state.seed, state.image, 0] }]);

@@ -80,25 +80,67 @@ async function decompress(bytes) {
 // ---- drawing ----------------------------------------------------------------------------------
 
 // Draws images and posts them level by level. `noise` has per level and image the key's numbers `a`,
-// and `b` and `t` on the way between two; `start` has pixels and the level they are of.
-async function draw({ id, labels, noise, start, parts }) {
-  const began = performance.now();
-  const first = start ? manifest.levels.findIndex(({ name }) => name === start.level) : -1;
-  let images = start ? labels.map(() => scale(start.pixels, manifest.levels[first])) : null;
-  for (let l = first + 1; l < manifest.levels.length; l++) {
+// and `b` and `t` on the way between two; `start` has pixels and the level they are of; of several
+// `candidates`, each such noise, the best is drawn of each image.
+async function draw({ id, labels, noise, start, parts, candidates = [] }) {
+  const began = performance.now(), seconds = () => (performance.now() - began) / 1000;
+  const show = (level, stages, more) => {
+    const pixels = stages.map((stage) => toPixels(stage, manifest.levels[level], parts));
+    self.postMessage({ id, level, stages: pixels, seconds: seconds(), ...more });
+  };
+  let done = { level: -1, images: null, noise };
+  if (start) {
+    const level = indexOf(start.level);
+    done = { level, images: labels.map(() => scale(start.pixels, manifest.levels[level])), noise };
+  }
+  if (candidates.length > 1) done = await choose(id, labels, candidates, show);
+  if (done && (await descend(id, labels, done, manifest.levels.length - 1, show))) {
+    self.postMessage({ id, done: true, seconds: seconds() });
+  }
+}
+
+const indexOf = (name) => manifest.levels.findIndex((level) => level.name === name);
+
+// Runs the levels after those that are done, and hands on each one's stages. Returns what is done then,
+// or null if a newer request has arrived.
+async function descend(id, labels, { level, images, noise }, last, show = () => {}) {
+  for (let l = level + 1; l <= last; l++) {
     const stages = [];
     for (let i = 0; i < labels.length; i += CHUNK) {
       await new Promise((resolve) => setTimeout(resolve)); // lets a newer request arrive
-      if (id !== latest) return;
+      if (id !== latest) return null;
       const end = Math.min(i + CHUNK, labels.length);
       stages.push(...(await runLevel(l, labels.slice(i, end), noise[l].slice(i, end), images?.slice(i, end))));
     }
     images = stages.map(({ image }) => image);
-    const level = manifest.levels[l];
-    const pixels = stages.map((stage) => toPixels(stage, level, parts));
-    self.postMessage({ id, level: l, stages: pixels, seconds: (performance.now() - began) / 1000 });
+    show(l, stages);
   }
-  self.postMessage({ id, done: true, seconds: (performance.now() - began) / 1000 });
+  return { level: last, images, noise };
+}
+
+// Runs all candidates down to the classifier's level, and keeps of each image the one in which its class
+// is most probable, the first of equals.
+async function choose(id, labels, candidates, show) {
+  const last = indexOf(manifest.classifier.level), nothing = { level: -1, images: null };
+  const best = [];
+  for (const [j, noise] of candidates.entries()) {
+    const drawn = await descend(id, labels, { ...nothing, noise }, last, j ? undefined : show);
+    if (!drawn) return null;
+    const scores = await score(labels, drawn.images, manifest.levels[last]);
+    scores.forEach((score, i) => {
+      if (!(score <= best[i]?.score)) best[i] = { score, candidate: j, image: drawn.images[i] };
+    });
+    show(last, best, { chosen: best.map(({ candidate }) => candidate), candidate: j + 1 });
+  }
+  const noise = candidates[0].map((_, l) => best.map(({ candidate }, i) => candidates[candidate][l][i]));
+  return { level: last, images: best.map(({ image }) => image), noise };
+}
+
+// Returns log p(c | x) of each image and its class.
+async function score(labels, images, { size }) {
+  const image = batch([3, ...size], images, (out, from) => out.set(from));
+  const { data } = (await (await prepare("classifier")).run({ image })).log_probabilities;
+  return labels.map((label, i) => data[i * manifest.classes.length + label]);
 }
 
 async function runLevel(l, labels, noise, coarse) {
