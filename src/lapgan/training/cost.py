@@ -83,7 +83,7 @@ def advise(recipe: Recipe, costs: Sequence[LevelCost], device: torch.device) -> 
     fraction = min([1.0, *(images / recipe.training.images for images in in_time)])
     if device.type != "cpu" or (seconds <= _LONG and fraction >= _FAR):
         return None
-    names = [f"{recipe.name}-cpu", f"{recipe.name}-small"]
+    names = [f"{recipe.name}-medium", f"{recipe.name}-small"]
     better = [name for name in names if name in recipe_names()]
     advice = (
         f"made for a CPU: {', '.join(better)}" if better else "a GPU, or smaller nets, would help"
