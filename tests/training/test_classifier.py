@@ -230,6 +230,9 @@ def test_what_does_not_fit_a_trained_model_is_named(
         train_classifier(replace(of_model, model=None), Callback())
     with pytest.raises(LapganError, match="has levels of its own"):
         train_classifier(replace(of_model, out=config.out), Callback())
+    (config.out / "level-12").rename(config.out / "elsewhere")
+    with pytest.raises(LapganError, match=r"the level\(s\) 12 have no weights yet"):
+        train_classifier(replace(of_model, model=config.out), Callback())
     train_classifier(of_model, Callback())
     with pytest.raises(LapganError, match=r"this folder holds another run\. It differs in seed"):
         train_classifier(replace(of_model, seed=1), Callback())

@@ -286,7 +286,9 @@ def _make_task(config: ClassifierConfig) -> ClassifierTask:
 
 def _read_recipe(config: ClassifierConfig) -> Recipe:
     if config.model is not None:
-        return read_weights(config.model).recipe
+        weights = read_weights(config.model)
+        weights.check_complete(config.model)
+        return weights.recipe
     identity = RunFolder(config.out).identity
     if not identity.exists():
         raise LapganError(
