@@ -11,7 +11,7 @@ from lapgan.batches import TrainingSet
 from lapgan.cascade import Cascade
 from lapgan.cascade.best_of import ClassifierGuide
 from lapgan.compute import Compute, choose_compute
-from lapgan.data import Images, OnInvalid, hold_out_images, open_images
+from lapgan.data import OnInvalid, hold_out_images, open_images
 from lapgan.errors import LapganError
 from lapgan.models.classifier import ClassifierSection, ImageClassifier
 from lapgan.normalization import Normalization
@@ -270,7 +270,10 @@ def _make_task(config: ClassifierConfig) -> ClassifierTask:
     images = open_images(source, on_invalid=config.on_invalid)
     compute = choose_compute(config.device, _choose_precision(config))
     images, _ = hold_out_images(images, recipe.data.hold_out)
-    _check_images(config, recipe, images, compute)
+    if config.model is None:
+        check_images(config.out, images)
+    else:
+        _claim_for_model(config, config.model, RunIdentity(recipe, config.seed, images, compute))
     return ClassifierTask(
         recipe=recipe,
         section=_choose_section(config, recipe),
@@ -299,28 +302,24 @@ def _read_recipe(config: ClassifierConfig) -> Recipe:
     return read_recipe_of(config.out)
 
 
-def _check_images(
-    config: ClassifierConfig, recipe: Recipe, images: Images, compute: Compute
-) -> None:
-    """Raises a LapganError if the levels were trained on other images, or on other classes.
+def _claim_for_model(config: ClassifierConfig, model: Path, identity: RunIdentity) -> None:
+    """Makes the folder of a model's classifier a run of the model's recipe, without levels.
 
-    The folder of a model's classifier becomes a run of the model's recipe.
+    Raises:
+        LapganError: the model has other classes, or the folder holds another run.
     """
-    if config.model is None:
-        check_images(config.out, images)
-        return
     if RunFolder(config.out).has_levels():
         raise LapganError(
             f"--out {config.out}: this run has levels of its own; leave --out out for the "
             "classifier of that run, or name another folder."
         )
-    expected = read_weights(config.model).class_names
-    if images.class_names != expected:
+    found, expected = identity.images.class_names, read_weights(model).class_names
+    if found != expected:
         raise LapganError(
-            f"--data {images.name}: has the classes {', '.join(images.class_names)}; "
-            f"{config.model} was trained on {', '.join(expected)}. Name the data of the model."
+            f"--data {identity.images.name}: has the classes {', '.join(found)}; {model} was "
+            f"trained on {', '.join(expected)}. Name the data of the model."
         )
-    claim(config.out, RunIdentity(recipe, config.seed, images, compute))
+    claim(config.out, identity)
 
 
 def _choose_precision(config: ClassifierConfig) -> str:
