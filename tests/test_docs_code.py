@@ -374,7 +374,7 @@ RUN = {
 }
 RUN_SLOWLY = {
     "lapgan sample cifar10-cc --n 100 --zoom 2 --out sheet.png",
-    "lapgan sample cifar10-cc-small --n 100 --best-of 16 --zoom 2 --out best.png",
+    "lapgan sample cifar10-cc --n 100 --best-of 16 --zoom 2 --out best.png",
     "lapgan sample cifar10-cc --n 4 --class airplane --class automobile --class horse --class ship "
     "--chain --zoom 3 --precision float32 --out chain.png",
     "lapgan prepare pictures --size 64 --out pictures-64",
