@@ -260,7 +260,8 @@ def held_out_accuracy(config: ClassifierConfig) -> tuple[float, int] | None:
 
 
 def _make_task(config: ClassifierConfig) -> ClassifierTask:
-    recipe = _read_recipe(config)
+    model = _read_model(config.model) if config.model else None
+    recipe = model.recipe if model else read_recipe_of(config.out)
     if not recipe.data.classes:
         raise LapganError(
             f"{config.model or config.out}: this model ({recipe.name}) was trained without "
@@ -270,10 +271,11 @@ def _make_task(config: ClassifierConfig) -> ClassifierTask:
     images = open_images(source, on_invalid=config.on_invalid)
     compute = choose_compute(config.device, _choose_precision(config))
     images, _ = hold_out_images(images, recipe.data.hold_out)
-    if config.model is None:
+    if model is None:
         check_images(config.out, images)
     else:
-        _claim_for_model(config, config.model, RunIdentity(recipe, config.seed, images, compute))
+        identity = RunIdentity(recipe, config.seed, images, compute)
+        _claim_for_model(config, model.class_names, identity)
     return ClassifierTask(
         recipe=recipe,
         section=_choose_section(config, recipe),
@@ -287,22 +289,15 @@ def _make_task(config: ClassifierConfig) -> ClassifierTask:
     )
 
 
-def _read_recipe(config: ClassifierConfig) -> Recipe:
-    if config.model is not None:
-        weights = read_weights(config.model)
-        weights.check_complete(config.model)
-        return weights.recipe
-    identity = RunFolder(config.out).identity
-    if not identity.exists():
-        raise LapganError(
-            f"{config.out}: this is no run folder (no {identity.name}). Name the folder of a "
-            "`lapgan train`; or, for a trained model, say with --out in which folder its "
-            "classifier is to be trained."
-        )
-    return read_recipe_of(config.out)
+def _read_model(path: Path) -> Weights:
+    weights = read_weights(path)
+    weights.check_complete(path)
+    return weights
 
 
-def _claim_for_model(config: ClassifierConfig, model: Path, identity: RunIdentity) -> None:
+def _claim_for_model(
+    config: ClassifierConfig, expected: tuple[str, ...], identity: RunIdentity
+) -> None:
     """Makes the folder of a model's classifier a run of the model's recipe, without levels.
 
     Raises:
@@ -313,11 +308,11 @@ def _claim_for_model(config: ClassifierConfig, model: Path, identity: RunIdentit
             f"--out {config.out}: this run has levels of its own; leave --out out for the "
             "classifier of that run, or name another folder."
         )
-    found, expected = identity.images.class_names, read_weights(model).class_names
+    found = identity.images.class_names
     if found != expected:
         raise LapganError(
-            f"--data {identity.images.name}: has the classes {', '.join(found)}; {model} was "
-            f"trained on {', '.join(expected)}. Name the data of the model."
+            f"--data {identity.images.name}: has the classes {', '.join(found)}; "
+            f"{config.model} was trained on {', '.join(expected)}. Name the data of the model."
         )
     claim(config.out, identity)
 

@@ -121,8 +121,9 @@ def read_recipe_of(out: Path) -> Recipe:
     folder = RunFolder(out)
     if not folder.identity.exists():
         raise LapganError(
-            f"{out}: this is no run folder (no {folder.identity.name}); name the --out folder of a "
-            "`lapgan train`."
+            f"{out}: this is no run folder (no {folder.identity.name}). Name the folder of a "
+            "`lapgan train`; or, for a trained model, say with --out in which folder its "
+            "classifier is to be trained."
         )
     return _read(folder)[1]
 

@@ -269,11 +269,14 @@ function arrange(pixels) {
     const button = document.createElement("button");
     button.type = "button";
     button.append(canvas);
-    button.addEventListener("click", () => change({ view: "grow", image: job.numbers[i] }));
+    button.addEventListener("click", () => change({ view: "grow", image: numberOf(i) }));
     return grid.append(button);
   });
   output.replaceChildren(grid);
 }
+
+// The number of image i of the sheet: that of the candidate that was chosen, at first of the first one.
+const numberOf = (i) => job.numbers[job.chosen?.[i] ?? 0][i];
 
 function captionOf(label, i) {
   if (state.view === "details") return i ? `new ${i}` : "original";
@@ -286,9 +289,9 @@ function take({ level, stages, chosen, candidate }) {
   const { size, name } = manifest.levels[level];
   if (candidate) $("status").textContent = `Drawing… candidate ${candidate} of ${state.best}`;
   if (chosen) {
-    job.numbers = chosen.map((j, i) => i + state.count * j);
+    job.chosen = chosen;
     job.labels.forEach((label, i) => {
-      output.querySelector(`[data-image="${i}"]`).setAttribute("aria-label", nameOf(manifest, state, label, job.numbers[i]));
+      output.querySelector(`[data-image="${i}"]`).setAttribute("aria-label", nameOf(manifest, state, label, numberOf(i)));
     });
   }
   if (state.view !== "grow") {

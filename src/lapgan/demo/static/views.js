@@ -31,16 +31,19 @@ export const redrawn = (manifest, state) => {
   return names.length ? names : [manifest.levels.at(-1).name];
 };
 
+// The noise of images of the seed, by their numbers.
+const noiseOf = (manifest, { seed }, numbers) => manifest.levels.map(() => numbers.map((i) => ({ a: [seed, i, 0] })));
+
 export const jobs = {
   sheet(manifest, state) {
     const labels = labelsOf(manifest, state, state.count);
     // Candidate j of image i is an image of the seed too, of the same class: that of number i + count j.
     const numbers = Array.from({ length: state.best }, (_, j) => labels.map((_, i) => i + state.count * j));
-    const candidates = numbers.map((of) => manifest.levels.map(() => of.map((i) => ({ a: [state.seed, i, 0] }))));
-    return { labels, noise: candidates[0], candidates, numbers: numbers[0] };
+    const candidates = numbers.map((of) => noiseOf(manifest, state, of));
+    return { labels, noise: candidates[0], candidates, numbers };
   },
   grow(manifest, state) {
-    const noise = manifest.levels.map(() => [{ a: [state.seed, state.image, 0] }]);
+    const noise = noiseOf(manifest, state, [state.image]);
     return { labels: [labelOf(manifest, state)], noise, parts: true };
   },
   near: (manifest, state) => ({ ...jobs.grow(manifest, state), parts: false }),
@@ -61,7 +64,7 @@ export const jobs = {
   },
   own(manifest, state, pixels) {
     const labels = labelsOf(manifest, state, VARIANTS);
-    const noise = manifest.levels.map(() => labels.map((_, i) => ({ a: [state.seed, i, 0] })));
+    const noise = noiseOf(manifest, state, [...labels.keys()]);
     return { labels, noise, start: { level: state.from, pixels } };
   },
 };

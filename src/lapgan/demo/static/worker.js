@@ -88,7 +88,7 @@ async function draw({ id, labels, noise, start, parts, candidates = [] }) {
     const pixels = stages.map((stage) => toPixels(stage, manifest.levels[level], parts));
     self.postMessage({ id, level, stages: pixels, seconds: seconds(), ...more });
   };
-  let done = { level: -1, images: null, noise };
+  let done = begun(noise);
   if (start) {
     const level = indexOf(start.level);
     done = { level, images: labels.map(() => scale(start.pixels, manifest.levels[level])), noise };
@@ -99,6 +99,7 @@ async function draw({ id, labels, noise, start, parts, candidates = [] }) {
   }
 }
 
+const begun = (noise) => ({ level: -1, images: null, noise }); // before the coarsest level
 const indexOf = (name) => manifest.levels.findIndex((level) => level.name === name);
 
 // Runs the levels after those that are done, and hands on each one's stages. Returns what is done then,
@@ -121,10 +122,9 @@ async function descend(id, labels, { level, images, noise }, last, show = () => 
 // Runs all candidates down to the classifier's level, and keeps of each image the one in which its class
 // is most probable, the first of equals.
 async function choose(id, labels, candidates, show) {
-  const last = indexOf(manifest.classifier.level), nothing = { level: -1, images: null };
-  const best = [];
+  const last = indexOf(manifest.classifier.level), best = [];
   for (const [j, noise] of candidates.entries()) {
-    const drawn = await descend(id, labels, { ...nothing, noise }, last, j ? undefined : show);
+    const drawn = await descend(id, labels, begun(noise), last, j ? undefined : show);
     if (!drawn) return null;
     const scores = await score(labels, drawn.images, manifest.levels[last]);
     scores.forEach((score, i) => {
