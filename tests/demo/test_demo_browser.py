@@ -97,7 +97,8 @@ def page_of(browser, address: str, **options: Any):
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
     page = context.new_page()
     page.set_default_timeout(180_000)
-    page.problems = []
+    page.problems, page.fetched = [], []
+    context.on("request", lambda request: page.fetched.append(request.url.rpartition("/")[2]))
     page.on("pageerror", lambda error: page.problems.append(str(error)))
     page.on("console", lambda line: line.type == "error" and page.problems.append(line.text))
     page.goto(address)
@@ -230,6 +231,8 @@ def test_the_sheet_is_what_pytorch_draws_from_the_same_noise(browser, site: str,
         expected = expected_images(cascade, labels, sheet_keys(cascade, seed))[-1]
         assert shown.std() > 30
         assert np.abs(shown - expected).max() <= 2
+        assert "level-8.onnx" in page.fetched
+        assert "classifier.onnx" not in page.fetched
         assert page.problems == []
 
 
@@ -272,6 +275,7 @@ def test_the_best_of_several_is_the_one_that_the_classifier_prefers(browser, sit
         page.wait_for_url(re.compile("count=10(?!.*best)"))
         wait(page)
         assert np.abs(pixels_of(page) - candidates[0]).max() <= 2
+        assert page.fetched.count("classifier.onnx") == 1
         assert page.problems == []
 
 

@@ -41,7 +41,8 @@ def write_site(
         count: of so many of them, evenly spaced.
 
     Returns:
-        How many bytes a browser without WebGPU downloads, before it searches training images.
+        How many bytes a browser without WebGPU downloads, before it searches training images or
+        chooses among candidates.
 
     Raises:
         LapganError: the browser cannot draw the model's noise, the training images are none of the
@@ -83,4 +84,5 @@ def _check_noise(cascade: Cascade) -> None:
 
 
 def _sum_sizes(manifest: dict[str, Any]) -> int:
-    return sum(int(entry["bytes"]) for entry in manifest["graphs"])
+    graphs = (entry for entry in manifest["graphs"] if entry["graph"] != "classifier")
+    return sum(int(entry["bytes"]) for entry in graphs)

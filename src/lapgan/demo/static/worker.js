@@ -3,6 +3,7 @@ import { fill, keyOf } from "./noise.js";
 import { nearest } from "./search.js";
 
 const CHUNK = 8; // images at once: large enough to be fast, small enough to stop soon
+const LATER = "classifier"; // the graph that is downloaded when it is first run
 const Z = 0, EPSILON = 1; // what noise is for, as part of its key
 let ort, options, manifest, index = null, latest = 0, queue = Promise.resolve();
 const graphs = {}, sessions = {}; // by name: the bytes on their way, and what runs them
@@ -23,11 +24,12 @@ async function load({ id, backend }) {
   const gpu = backend !== "wasm" && (await findGpu());
   const build = gpu ? "jspi" : "wasm";
   const binary = gpu ? "ort-wasm-simd-threaded.jspi" : "ort-wasm-simd-threaded";
-  const total = manifest.runtime[build] + manifest.graphs.reduce((sum, { bytes }) => sum + bytes, 0);
+  const now = manifest.graphs.filter(({ graph }) => graph !== LATER);
+  const total = manifest.runtime[build] + now.reduce((sum, { bytes }) => sum + bytes, 0);
   let loaded = 0;
   const count = (bytes) => self.postMessage({ id, progress: (loaded += bytes), total });
   const wasm = download(`./ort/${binary}.wasm.gz`, count).then(decompress);
-  for (const { graph, file } of manifest.graphs) graphs[graph] = download(`./model/${file}`, count);
+  for (const { graph } of now) graphs[graph] = downloadGraph(graph, count);
   await Promise.all([start(gpu, build, wasm), wasm, ...Object.values(graphs)]);
   self.postMessage({ id, manifest, gpu, threads: ort.env.wasm.numThreads, isolated: self.crossOriginIsolated });
 }
@@ -43,7 +45,7 @@ async function start(gpu, build, wasm) {
 
 // A graph is prepared when it is first run, so that coarse images are seen before finer levels are ready.
 async function prepare(graph) {
-  sessions[graph] ??= await ort.InferenceSession.create(await graphs[graph], options);
+  sessions[graph] ??= await ort.InferenceSession.create(await (graphs[graph] ?? downloadGraph(graph)), options);
   delete graphs[graph];
   return sessions[graph];
 }
@@ -60,7 +62,12 @@ async function fetched(url) {
   return response;
 }
 
-async function download(url, count) {
+function downloadGraph(name, count) {
+  const { file } = manifest.graphs.find(({ graph }) => graph === name);
+  return download(`./model/${file}`, count);
+}
+
+async function download(url, count = () => {}) {
   const reader = (await fetched(url)).body.getReader(), parts = [];
   for (;;) {
     const { done, value } = await reader.read();
@@ -215,7 +222,7 @@ async function reduce({ id, rgba }) {
 async function search({ id, rgba, count }) {
   if (id !== latest) return;
   const { neighbors } = manifest;
-  index ??= await download("./neighbors/index.bin", () => {});
+  index ??= await download("./neighbors/index.bin");
   if (index.length !== neighbors.bytes) {
     const length = index.length;
     index = null;
