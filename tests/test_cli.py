@@ -230,6 +230,18 @@ def test_a_command_that_is_ended_leaves_nothing_half_written(
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
 
 
+def test_a_command_that_is_ended_while_it_fails_still_says_why():
+    code = (
+        "import signal; from lapgan import cli, errors\n"
+        "def fail():\n"
+        "    try: raise errors.LapganError('another rank has ended')\n"
+        "    finally: signal.raise_signal(signal.SIGTERM)\n"
+        "cli.app = fail; cli.main()"
+    )
+    finished = run_apart(code, stderr=subprocess.PIPE)
+    assert (finished.returncode, finished.stderr) == (1, "error: another rank has ended\n")
+
+
 def test_a_command_runs_with_its_streams_closed(tmp_path: Path):
     command = f"{sys.executable} -m lapgan cache >&- 2>&-"
     assert subprocess.run(command, shell=True, check=False).returncode == 0

@@ -106,7 +106,10 @@ def _prepare_streams() -> None:
 
 
 def _exit(number: int, frame: object) -> None:
-    sys.exit(128 + number)
+    # A command that is ending with an error says why: `torchrun` sends SIGTERM to every other rank
+    # when one has ended, which is just when they notice it themselves.
+    if not isinstance(sys.exception(), LapganError):
+        sys.exit(128 + number)
 
 
 def main() -> None:
