@@ -52,13 +52,13 @@ def train_discriminator(recipe_name: str, level_name: str) -> tuple[nn.Module, t
 def measure_ratio(net: nn.Module, maps: tuple[Tensor, ...], scale: float, bfloat16: bool) -> float:
     """Returns the penalty by finite differences over the exact one."""
 
-    def head(maps: tuple[Tensor, ...]) -> Tensor:
-        return net.head(maps, None).float()
+    def head(maps: tuple[Tensor, ...], label: Tensor | None) -> Tensor:
+        return net.head(maps, label).float()
 
-    exact = ExactPenalty().measure(head, maps, None, nn.Identity()).item()
+    exact = ExactPenalty().measure(head, maps, None, None, nn.Identity()).item()
     penalty = FiniteDifferencePenalty(scale=scale)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-        draws = [penalty.measure(head, maps, None, net).item() for _ in range(DRAWS)]
+        draws = [penalty.measure(head, maps, None, None, net).item() for _ in range(DRAWS)]
     return sum(draws) / DRAWS / exact
 
 

@@ -9,8 +9,9 @@ optimizer, and gradients for D's weights in G's step that nobody uses. "data" is
 our step that goes into reading, cropping, normalising and building the pyramid.
 
 With `--without`, our step is compared with itself without one thing at a time: with images that the
-processor reads and sends, without a compiler, without fused optimizers. Each ratio is that of the
-times of a whole round of steps, in which the gradient penalty is due once.
+processor reads and sends, without a compiler, without fused optimizers, with a gradient penalty of
+all examples. Each ratio is that of the times of a whole round of steps, in which the penalty is due
+once.
 """
 
 import statistics
@@ -30,6 +31,7 @@ from lapgan.data import Images
 from lapgan.models.paper import ConvGenerator
 from lapgan.normalization import symmetric_normalization
 from lapgan.objectives.paper import cross_entropy, nonsaturating_generator_loss
+from lapgan.penalty import ExactPenalty
 from lapgan.recipe import LevelRecipe, Recipe, read_recipe
 from lapgan.run_folder import PartFolder
 from lapgan.training.config import Budget
@@ -119,9 +121,19 @@ def round_of(task: LevelTask, fused: bool = True) -> Callable[[], None]:
     return run
 
 
+def penalize_all(task: LevelTask) -> LevelTask:
+    """The task with a penalty of all examples, where it is exact and of a fraction of them."""
+    penalty = task.level.penalty
+    if not isinstance(penalty, ExactPenalty):
+        return task
+    whole = penalty.model_copy(update={"fraction": 1.0})
+    return replace(task, level=task.level.model_copy(update={"own_penalty": whole}))
+
+
 def compare_without(recipe: Recipe, compute: Compute, rounds: int) -> None:
     """Prints how much faster a step is for each thing that it has."""
-    print(f"{'level':>6} {'images/s':>9} {'resident':>9} {'compiled':>9} {'fused':>9}   (ratios)")
+    names = ("images/s", "resident", "compiled", "fused", "fraction")
+    print(f"{'level':>6} " + " ".join(f"{name:>9}" for name in names) + "   (ratios)")
     compiled = replace(compute, compiled=True)
     for level in recipe.levels:
         task = noise_task(recipe, level, compiled)
@@ -131,6 +143,7 @@ def compare_without(recipe: Recipe, compute: Compute, rounds: int) -> None:
             "eager": round_of(eager),
             "sent": round_of(noise_task(recipe, level, compute, resident=False)),
             "unfused": round_of(eager, fused=False),
+            "whole": round_of(penalize_all(eager)),
             "compiled": round_of(task),
         }
         for action in actions.values():
@@ -140,10 +153,11 @@ def compare_without(recipe: Recipe, compute: Compute, rounds: int) -> None:
         times = dict(zip(actions, map(statistics.median, columns), strict=True))
         steps = 1 if level.penalty is None else level.penalty.every
         rate = steps * recipe.training.batch / times["compiled"]
-        ratios = [
-            times[name] / times[other]
-            for name, other in (("sent", "eager"), ("eager", "compiled"), ("unfused", "eager"))
-        ]
+        pairs = (
+            *(("sent", "eager"), ("eager", "compiled")),
+            *(("unfused", "eager"), ("whole", "eager")),
+        )
+        ratios = [times[name] / times[other] for name, other in pairs]
         print(f"{level.name:>6} {rate:9,.0f} " + " ".join(f"{ratio:9.2f}" for ratio in ratios))
 
 

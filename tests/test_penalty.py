@@ -13,7 +13,7 @@ from lapgan.penalty import ExactPenalty, FiniteDifferencePenalty, exact_penalty
 QUADRATIC = (torch.tensor([2.0, -1.0, 0.5]), 0.25)
 
 
-def quadratic(maps: tuple[Tensor, ...]) -> Tensor:
+def quadratic(maps: tuple[Tensor, ...], label: Tensor | None = None) -> Tensor:
     """D(x) = sum_c a_c sum x_c^2 + b sum y, so grad D is (2 a_c x_c, b)."""
     x, y = maps
     a, b = QUADRATIC
@@ -52,24 +52,42 @@ def test_a_net_may_leave_feature_maps_out():
     a, _ = QUADRATIC
     part = (2 * a.view(3, 1, 1) * x)[:, :2].square().sum((1, 2, 3)).mean()
     penalty = ExactPenalty()
-    assert torch.isclose(penalty.measure(quadratic, (x, y), None, Selective()), part)
-    whole = penalty.measure(quadratic, (x, y), None, nn.Identity())
+    assert torch.isclose(penalty.measure(quadratic, (x, y), None, None, Selective()), part)
+    whole = penalty.measure(quadratic, (x, y), None, None, nn.Identity())
     assert torch.isclose(whole, squared_gradient(x, y).mean())
+
+
+@pytest.mark.parametrize(
+    ("fraction", "chosen"), [(0.5, [0, 2, 4, 6]), (0.4, [0, 2, 5]), (0.01, [0])]
+)
+def test_the_exact_penalty_may_be_that_of_a_fraction_of_the_examples(
+    fraction: float, chosen: list[int]
+):
+    """D(x) = c sum x for an example of class c, so the penalty is the mean of 12 c^2."""
+
+    def head(maps: tuple[Tensor, ...], label: Tensor | None) -> Tensor:
+        assert label is not None
+        return label * maps[0].sum((1, 2, 3))
+
+    label = torch.arange(1.0, 9.0)
+    x = torch.randn(8, 3, 2, 2)
+    measured = ExactPenalty(fraction=fraction).measure(head, (x,), label, None, nn.Identity())
+    assert torch.isclose(measured, (12 * label[chosen].square()).mean())
 
 
 def test_finite_differences_of_a_small_scale_agree_with_the_exact_penalty():
     """The mean over e of (grad D e)^2 is |grad D|^2; 20,000 draws leave it 1% to scatter."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.Tanh(), nn.Linear(16, 1))
 
-    def head(maps: tuple[Tensor, ...]) -> Tensor:
+    def head(maps: tuple[Tensor, ...], label: Tensor | None) -> Tensor:
         return net(maps[0]).squeeze(1)
 
     maps = (torch.randn(20, 3, 2, 2).repeat(1000, 1, 1, 1),)
-    exact = ExactPenalty().measure(head, maps, None, net)
-    near = FiniteDifferencePenalty(scale=0.01).measure(head, maps, head(maps), net)
+    exact = ExactPenalty().measure(head, maps, None, None, net)
+    near = FiniteDifferencePenalty(scale=0.01).measure(head, maps, None, head(maps, None), net)
     assert near.item() == pytest.approx(exact.item(), rel=0.04)
     # Far from local, they do not.
-    far = FiniteDifferencePenalty(scale=10.0).measure(head, maps, None, net)
+    far = FiniteDifferencePenalty(scale=10.0).measure(head, maps, None, None, net)
     assert far.item() < 0.5 * exact.item()
 
 
@@ -85,13 +103,13 @@ def test_the_default_scale_is_local_at_a_discriminator_of_the_paper():
         loss.backward()
         optimizer.step()
 
-    def head(maps: tuple[Tensor, ...]) -> Tensor:
-        return net.head(maps, None)
+    def head(maps: tuple[Tensor, ...], label: Tensor | None) -> Tensor:
+        return net.head(maps, label)
 
     maps = (real.repeat(300, 1, 1, 1),)
-    exact = ExactPenalty().measure(head, (real,), None, net).item()
+    exact = ExactPenalty().measure(head, (real,), None, None, net).item()
     default = FiniteDifferencePenalty()
-    assert default.measure(head, maps, None, net).item() == pytest.approx(exact, rel=0.06)
+    assert default.measure(head, maps, None, None, net).item() == pytest.approx(exact, rel=0.06)
 
 
 @pytest.mark.parametrize("kind", [ExactPenalty, FiniteDifferencePenalty])

@@ -22,9 +22,11 @@ __all__ = [
     "finite_difference_penalty",
 ]
 
-# What D's head sees of examples (`lapgan.models.contracts.FeatureMaps`), and the head by itself.
+# What D's head sees of examples (`lapgan.models.contracts.FeatureMaps`), and the head by itself,
+# which is given their classes too.
 Maps: TypeAlias = tuple[Tensor, ...]
 Head: TypeAlias = Callable[[Maps], Tensor]
+LabelledHead: TypeAlias = Callable[[Maps, Tensor | None], Tensor]
 
 
 @runtime_checkable
@@ -100,17 +102,25 @@ class FiniteDifferencePenalty(Section):
         """Returns the weight after a fraction of the budget; see `ExactPenalty.weight_at`."""
         return self.weight if self.decay == "none" else _decay(self.weight, progress)
 
-    def measure(self, head: Head, maps: Maps, logits: Tensor | None, net: object) -> Tensor:
+    def measure(
+        self,
+        head: LabelledHead,
+        maps: Maps,
+        label: Tensor | None,
+        logits: Tensor | None,
+        net: object,
+    ) -> Tensor:
         """Computes (R1 + R2) / 2 of real and generated examples, as many of each.
 
         Args:
             head: D without its dropout.
             maps: what the head sees of the examples.
-            logits: head(maps), if it is known already.
+            label: their classes.
+            logits: head(maps, label), if it is known already.
             net: D itself, which is not asked for a selection: all maps count.
         """
-        logits = head(maps) if logits is None else logits
-        perturbed = head(tuple(x + self.scale * torch.randn_like(x) for x in maps))
+        logits = head(maps, label) if logits is None else logits
+        perturbed = head(tuple(x + self.scale * torch.randn_like(x) for x in maps), label)
         return finite_difference_penalty(logits, perturbed, self.scale)
 
 
@@ -123,12 +133,14 @@ class ExactPenalty(Section):
     Args:
         weight: of the penalty.
         every: the penalty is computed once in so many steps, and multiplied by that number.
+        fraction: of the examples that it is computed on, evenly spread over the minibatch.
         decay: `cosine` lets the weight fall to 0.3 of itself; see `weight_at`.
     """
 
     kind: Literal["exact"] = "exact"
     weight: Positive = 1.0
     every: Count = 4
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     decay: Literal["none", "cosine"] = "none"
 
     def weight_at(self, progress: float) -> float:
@@ -140,17 +152,35 @@ class ExactPenalty(Section):
         """
         return self.weight if self.decay == "none" else _decay(self.weight, progress)
 
-    def measure(self, head: Head, maps: Maps, logits: Tensor | None, net: object) -> Tensor:
+    def measure(
+        self,
+        head: LabelledHead,
+        maps: Maps,
+        label: Tensor | None,
+        logits: Tensor | None,
+        net: object,
+    ) -> Tensor:
         """Computes (R1 + R2) / 2 of real and generated examples, as many of each.
 
         Args:
             head: D without its dropout.
             maps: what the head sees of the examples.
+            label: their classes.
             logits: not used: they do not depend on `maps` alone.
             net: D itself, which may select the maps that count.
         """
         select = net.select_penalized if isinstance(net, SelectsPenalized) else None
-        return exact_penalty(head, maps, select)
+        if self.fraction < 1:
+            chosen = _spread(len(maps[0]), self.fraction, maps[0].device)
+            maps = tuple(x[chosen] for x in maps)
+            label = None if label is None else label[chosen]
+        return exact_penalty(lambda maps: head(maps, label), maps, select)
+
+
+def _spread(count: int, fraction: float, device: torch.device) -> Tensor:
+    """Returns the positions of a fraction of so many examples, one at least, evenly spread."""
+    chosen = max(1, round(fraction * count))
+    return torch.arange(chosen, device=device) * count // chosen
 
 
 def _decay(weight: float, progress: float) -> float:

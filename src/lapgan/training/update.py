@@ -266,13 +266,13 @@ def _measure_penalty(
     net = nets.discriminator
     dropouts = active_dropouts(net)
 
-    def head(maps: FeatureMaps) -> Tensor:
+    def head(maps: FeatureMaps, label: Tensor | None) -> Tensor:
         return cast(Discriminator, net).head(maps, label).float()
 
     # A difference between a compiled head and one that is not would be rounding, amplified.
     known = None if dropouts or nets.compiled_head else logits
     with disable(dropouts):
-        return penalty.measure(head, maps, known, net)
+        return penalty.measure(head, maps, label, known, net)
 
 
 def _update_generator(
