@@ -160,14 +160,10 @@ class ExactPenalty(Section):
         logits: Tensor | None,
         net: object,
     ) -> Tensor:
-        """Computes (R1 + R2) / 2 of real and generated examples, as many of each.
+        """Computes (R1 + R2) / 2, with the arguments of `FiniteDifferencePenalty.measure`.
 
-        Args:
-            head: D without its dropout.
-            maps: what the head sees of the examples.
-            label: their classes.
-            logits: not used: they do not depend on `maps` alone.
-            net: D itself, which may select the maps that count.
+        Known logits are not used: they do not depend on `maps` alone. The net may select the maps
+        that count.
         """
         select = net.select_penalized if isinstance(net, SelectsPenalized) else None
         if self.fraction < 1:
