@@ -172,6 +172,10 @@ def test_wrong_arguments_are_named(trained: Path, tmp_path: Path):
             ("train", "dead-leaves", "--out", trained, *TINY, "--precision", "bfloat16"),
         ),
         (
+            "or the options of that run (--set KEY=VALUE for those of its recipe).",
+            ("train", "dead-leaves", "--out", trained, *TINY, "--set", "training.ema_half_life=5"),
+        ),
+        (
             "best of 2: this model",
             ("evaluate", trained, "--data", "dead-leaves:60", "--best-of", "2"),
         ),

@@ -81,10 +81,12 @@ class RunIdentity:
             recorded["data"] = expected["data"]
         differences = list(_differences(recorded, expected))
         if differences:
+            changed = any(difference.startswith("recipe.") for difference in differences)
             raise LapganError(
                 f"--out {out}: this folder holds another run. It differs in "
                 + "; ".join(differences)
-                + ". Use another folder, or the options of that run."
+                + ". Use another folder, or the options of that run"
+                + (" (--set KEY=VALUE for those of its recipe)." if changed else ".")
             )
 
 
