@@ -34,6 +34,7 @@ CHECKSUMS = {
     "cifar10-cc": "965766c48c7f572b559c91784b3757ab09be4cbaca50e9edd8e68acf37d61c5e",
     "cifar10-cc-medium": "328120f84c4a091b29f741e15abd9ab5f5b6360da1a0f3fab0094c78f785f158",
     "cifar10-cc-small": "a0049a206c478d7cc38a6582413135505f27d157bf613b37b3393d5a7ba58757",
+    "cifar10-medium": "4d9dd2fb2c76812ad0598af818c5de77abfa72d2a3bf4fbc517bf36014a11f36",
     "cifar10-uncond": "5c6879686be9d3848cc3b5f92eec4d3a69aa1de1a495c307b2534f6578c0af28",
     "scenes64": "7fb2fba62a33d57220175806d7ba52aa52dda75869d04c4a3f1acf731b29a037",
     "scenes64-small": "ea6087d53f224adbfebd6b6040a3ddc9e068d40cdd64fcdd1b637ee218a1d39b",

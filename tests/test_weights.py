@@ -233,6 +233,7 @@ def test_models_of_the_package_are_read_by_name_unless_a_path_has_it(
         "cifar10-cc-medium": "cifar10-cc-medium",
         # As it was called when this model was trained.
         "cifar10-cc-small": "cifar10-cc",
+        "cifar10-medium": "cifar10-medium",
         "cifar10-uncond": "cifar10",
         "scenes64": "photos64",
         "scenes64-small": "photos64",
