@@ -39,6 +39,14 @@ from lapgan.training.examples import training_batches
 from lapgan.training.level import LevelTask
 from lapgan.training.resident import place_batches
 
+# What a step has, and the times, without and with it, whose ratio tells what it gains.
+RATIOS = {
+    "resident": ("sent", "eager"),
+    "compiled": ("eager", "compiled"),
+    "fused": ("unfused", "eager"),
+    "fraction": ("whole", "eager"),
+}
+
 
 def noise_images(size: tuple[int, int]) -> Images:
     pixels = np.random.default_rng(0).integers(0, 256, (4096, 3, *size), dtype=np.uint8)
@@ -132,8 +140,8 @@ def penalize_all(task: LevelTask) -> LevelTask:
 
 def compare_without(recipe: Recipe, compute: Compute, rounds: int) -> None:
     """Prints how much faster a step is for each thing that it has."""
-    names = ("images/s", "resident", "compiled", "fused", "fraction")
-    print(f"{'level':>6} " + " ".join(f"{name:>9}" for name in names) + "   (ratios)")
+    columns = " ".join(f"{name:>9}" for name in ("images/s", *RATIOS))
+    print(f"{'level':>6} {columns}   (ratios)")
     compiled = replace(compute, compiled=True)
     for level in recipe.levels:
         task = noise_task(recipe, level, compiled)
@@ -149,15 +157,11 @@ def compare_without(recipe: Recipe, compute: Compute, rounds: int) -> None:
         for action in actions.values():
             action()
         turns = [[seconds(action) for action in actions.values()] for _ in range(rounds)]
-        columns = zip(*turns, strict=True)
-        times = dict(zip(actions, map(statistics.median, columns), strict=True))
+        medians = map(statistics.median, zip(*turns, strict=True))
+        times = dict(zip(actions, medians, strict=True))
         steps = 1 if level.penalty is None else level.penalty.every
         rate = steps * recipe.training.batch / times["compiled"]
-        pairs = (
-            *(("sent", "eager"), ("eager", "compiled")),
-            *(("unfused", "eager"), ("whole", "eager")),
-        )
-        ratios = [times[name] / times[other] for name, other in pairs]
+        ratios = [times[without] / times[with_it] for without, with_it in RATIOS.values()]
         print(f"{level.name:>6} {rate:9,.0f} " + " ".join(f"{ratio:9.2f}" for ratio in ratios))
 
 

@@ -16,14 +16,15 @@ __all__ = [
     "AnyPenalty",
     "ExactPenalty",
     "FiniteDifferencePenalty",
+    "LabelledHead",
     "Penalty",
     "SelectsPenalized",
     "exact_penalty",
     "finite_difference_penalty",
 ]
 
-# What D's head sees of examples (`lapgan.models.contracts.FeatureMaps`), and the head by itself,
-# which is given their classes too.
+# What D's head sees of examples (`lapgan.models.contracts.FeatureMaps`), and the head by itself: of
+# examples whose classes are settled, and of any.
 Maps: TypeAlias = tuple[Tensor, ...]
 Head: TypeAlias = Callable[[Maps], Tensor]
 LabelledHead: TypeAlias = Callable[[Maps, Tensor | None], Tensor]

@@ -5,8 +5,7 @@ terms go with every objective: a gradient penalty on D, instance noise on the fe
 sees, augmentation of the images that D sees, and a supervised distance in the loss of G.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import torch
@@ -15,15 +14,13 @@ from torch import Tensor, nn
 from lapgan.models.contracts import Discriminator, FeatureMaps, SupportsPairs
 from lapgan.objectives.contract import Objective
 from lapgan.optimizers import update_weights
-from lapgan.penalty import Penalty
+from lapgan.penalty import LabelledHead, Penalty
 from lapgan.pyramid import image_of
 from lapgan.supervised import Distance
 from lapgan.training.augment import Augmentation, augment, augment_pair
 from lapgan.training.examples import Examples
 from lapgan.training.freezing import active_dropouts, disable, freeze
 from lapgan.training.reconstruction import measure_distance
-
-Head = Callable[[FeatureMaps, Tensor | None], Tensor]
 
 __all__ = ["Nets", "Terms", "Update", "add_noise", "update_nets"]
 
@@ -44,7 +41,7 @@ class Nets:
     discriminator: nn.Module
     generator_optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer
-    compiled_head: Head | None = None
+    compiled_head: LabelledHead | None = None
 
     def head(self, maps: FeatureMaps, label: Tensor | None) -> Tensor:
         """Returns the logits (B,) of D, float32."""
@@ -265,14 +262,11 @@ def _measure_penalty(
     """
     net = nets.discriminator
     dropouts = active_dropouts(net)
-
-    def head(maps: FeatureMaps, label: Tensor | None) -> Tensor:
-        return cast(Discriminator, net).head(maps, label).float()
-
+    eager = replace(nets, compiled_head=None)
     # A difference between a compiled head and one that is not would be rounding, amplified.
     known = None if dropouts or nets.compiled_head else logits
     with disable(dropouts):
-        return penalty.measure(head, maps, label, known, net)
+        return penalty.measure(eager.head, maps, label, known, net)
 
 
 def _update_generator(
