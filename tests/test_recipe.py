@@ -298,6 +298,15 @@ def test_a_recipe_saved_by_a_windows_editor_is_read(tmp_path: Path):
     assert read_recipe(path) == read_recipe("paper-cifar10")
 
 
+@pytest.mark.parametrize("size", ["", "-small", "-medium"])
+def test_the_recipes_with_and_without_classes_differ_in_nothing_else(size: str):
+    with_classes = read_recipe(f"cifar10-cc{size}").model_dump(mode="json")
+    without = read_recipe(f"cifar10{size}", ["data.classes=true"]).model_dump(mode="json")
+    for content in (with_classes, without):
+        del content["name"], content["description"]
+    assert without == with_classes
+
+
 @pytest.mark.parametrize(
     ("name", "model", "then"),
     [
