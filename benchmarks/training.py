@@ -8,16 +8,19 @@ noisy machine. The plain loop is float32 and NCHW, with direct convolutions, PyT
 optimizer, and gradients for D's weights in G's step that nobody uses. "data" is the fraction of
 our step that goes into reading, cropping, normalising and building the pyramid.
 
+On a CUDA device our steps are replayed as CUDA graphs, as `lapgan train` does.
+
 With `--without`, our step is compared with itself without one thing at a time: with images that the
 processor reads and sends, without a compiler, without fused optimizers, with a gradient penalty of
-all examples. Each ratio is that of the times of a whole round of steps, in which the penalty is due
-once.
+all examples, and, compiled, without CUDA graphs. Each ratio is that of the times of a whole round
+of steps, in which the penalty is due once.
 """
 
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +39,8 @@ from lapgan.recipe import LevelRecipe, Recipe, read_recipe
 from lapgan.run_folder import PartFolder
 from lapgan.training.config import Budget
 from lapgan.training.examples import training_batches
-from lapgan.training.level import LevelTask
+from lapgan.training.graphs import StepGraphs
+from lapgan.training.level import LevelState, LevelTask
 from lapgan.training.resident import place_batches
 
 # What a step has, and the times, without and with it, whose ratio tells what it gains.
@@ -45,6 +49,7 @@ RATIOS = {
     "compiled": ("eager", "compiled"),
     "fused": ("unfused", "eager"),
     "fraction": ("whole", "eager"),
+    "graphs": ("compiled", "replayed"),
 }
 
 
@@ -115,18 +120,38 @@ def seconds(action: Callable[[], object]) -> float:
 
 def round_of(task: LevelTask, fused: bool = True) -> Callable[[], None]:
     """A round of steps, in which the gradient penalty is due once."""
-    state, penalty = task.initial_state(), task.level.penalty
-    steps = 1 if penalty is None else penalty.every
+    state = task.initial_state()
     for optimizer in state.optimizers.values():
         for group in optimizer.param_groups:
             if not fused:
                 group |= {"fused": False, "foreach": True}
+    return partial(run_round, task, state)
 
-    def run() -> None:
-        for _ in range(steps):
-            task.step(state)
 
-    return run
+def run_round(task: LevelTask, state: LevelState) -> None:
+    for _ in range(steps_per_round(task.level)):
+        task.step(state)
+
+
+def steps_per_round(level: LevelRecipe) -> int:
+    return 1 if level.penalty is None else level.penalty.every
+
+
+def warm_up_rounds(compute: Compute) -> int:
+    """Before steps are replayed they are run three times, and recorded once."""
+    return 5 if compute.cuda_graphs else 1
+
+
+def with_and_without_graphs(task: LevelTask) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Rounds of the same nets, which are compiled once, replayed and not."""
+    state = task.initial_state()
+    graphs = state.graphs
+
+    def run(these: StepGraphs | None) -> None:
+        state.graphs = these
+        run_round(task, state)
+
+    return partial(run, graphs), partial(run, None)
 
 
 def penalize_all(task: LevelTask) -> LevelTask:
@@ -142,25 +167,25 @@ def compare_without(recipe: Recipe, compute: Compute, rounds: int) -> None:
     """Prints how much faster a step is for each thing that it has."""
     columns = " ".join(f"{name:>9}" for name in ("images/s", *RATIOS))
     print(f"{'level':>6} {columns}   (ratios)")
-    compiled = replace(compute, compiled=True)
+    eager_compute = replace(compute, cuda_graphs=False)
     for level in recipe.levels:
-        task = noise_task(recipe, level, compiled)
-        eager = replace(task, compute=compute)
+        task = noise_task(recipe, level, replace(compute, compiled=True))
+        eager = replace(task, compute=eager_compute)
         # The compiled ones come last: a new compilation forgets those of before.
         actions = {
             "eager": round_of(eager),
-            "sent": round_of(noise_task(recipe, level, compute, resident=False)),
+            "sent": round_of(noise_task(recipe, level, eager_compute, resident=False)),
             "unfused": round_of(eager, fused=False),
             "whole": round_of(penalize_all(eager)),
-            "compiled": round_of(task),
         }
+        actions["replayed"], actions["compiled"] = with_and_without_graphs(task)
         for action in actions.values():
-            action()
+            for _ in range(warm_up_rounds(compute)):
+                action()
         turns = [[seconds(action) for action in actions.values()] for _ in range(rounds)]
         medians = map(statistics.median, zip(*turns, strict=True))
         times = dict(zip(actions, medians, strict=True))
-        steps = 1 if level.penalty is None else level.penalty.every
-        rate = steps * recipe.training.batch / times["compiled"]
+        rate = steps_per_round(level) * recipe.training.batch / times["replayed"]
         ratios = [times[without] / times[with_it] for without, with_it in RATIOS.values()]
         print(f"{level.name:>6} {rate:9,.0f} " + " ".join(f"{ratio:9.2f}" for ratio in ratios))
 
@@ -173,8 +198,15 @@ def main(
     without: Annotated[bool, typer.Option("--without")] = False,
 ) -> None:
     chosen = read_recipe(recipe, [f"training.batch={batch}"] if batch else [])
-    compute, batch = choose_compute(device), chosen.training.batch
-    print(f"{recipe}, batch {batch}, {compute}, torch {torch.__version__}")
+    compute = choose_compute(device)
+    compute = replace(compute, cuda_graphs=compute.device.type == "cuda")
+    with compute.tuned():
+        compare(chosen, compute, steps, without)
+
+
+def compare(chosen: Recipe, compute: Compute, steps: int, without: bool) -> None:
+    batch = chosen.training.batch
+    print(f"{chosen.name}, batch {batch}, {compute}, torch {torch.__version__}")
     if without:
         compare_without(chosen, compute, steps)
         return
@@ -183,7 +215,8 @@ def main(
         task, plain = noise_task(chosen, level, compute), plain_step(chosen, level, compute.device)
         state = task.initial_state()
         plain()
-        task.step(state)
+        for _ in range(warm_up_rounds(compute) * steps_per_round(level)):
+            task.step(state)
         times = [
             (
                 seconds(plain),

@@ -25,6 +25,7 @@ from lapgan.training.examples import normalization_of, training_batches
 from lapgan.training.level import LevelTask
 from lapgan.training.resident import ResidentBatches, place_batches
 from lapgan.training.run import train
+from lapgan.training.state import load_state, save_state
 
 pytestmark = [
     pytest.mark.gpu,
@@ -134,12 +135,16 @@ def test_a_run_is_resumed_exactly(config: RunConfig, precision: str):
 
 @pytest.mark.parametrize("level", ["32", "16", "8"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_no_step_waits_for_the_device(config: RunConfig, level: str, precision: str):
-    task = task_of(config, level, choose_compute("cuda", precision))
+@pytest.mark.parametrize("cuda_graphs", [False, True])
+def test_no_step_waits_for_the_device(
+    config: RunConfig, level: str, precision: str, cuda_graphs: bool
+):
+    compute = replace(choose_compute("cuda", precision), cuda_graphs=cuda_graphs)
+    task = task_of(config, level, compute)
     assert isinstance(task.batches, ResidentBatches)
     for each in (task, replace(task, batches=task.batches.batches)):
         state = each.initial_state()
-        for _ in range(2):
+        for _ in range(10):
             each.step(state)
         torch.cuda.synchronize()
         torch.cuda.set_sync_debug_mode("error")
@@ -163,6 +168,42 @@ def test_levels_are_trained_side_by_side_on_one_device(config: RunConfig):
     assert train(replace(config, jobs=2, images=64)) is not None
     names = {path.parent.name for path in RunFolder(config.out).path.glob("level-*/state.*")}
     assert names == {"level-32", "level-16", "level-8"}
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("level", ["32", "16", "8"])
+def test_replayed_steps_are_those_that_are_run(config: RunConfig, level: str, optimizer: str):
+    content = config.recipe.model_dump(mode="json")
+    decays = {"decay": "cosine"} if optimizer == "adam" else {}
+    content["training"]["optimiser"] = {"kind": optimizer, "learning_rate": 1e-3, **decays}
+    content["training"]["penalty"] |= {"decay": "cosine"}
+    config = replace(config, recipe=check_recipe(content, "tiny"))
+    weights, figures = [], []
+    for cuda_graphs in (False, True):
+        compute = replace(choose_compute("cuda", "float32"), cuda_graphs=cuda_graphs)
+        task = task_of(config, level, compute)
+        state = task.initial_state()
+        figures.append([task.step(state)["loss_d"].clone() for _ in range(14)])
+        weights.append([p.detach().clone() for p in state.average.parameters()])
+        assert (state.graphs is not None) == cuda_graphs
+        assert state.graphs is None or len(state.graphs.recordings) == 2
+    # Up to the order of sums, which grows from step to step.
+    torch.testing.assert_close(figures[1], figures[0], atol=1e-3, rtol=1e-2)
+    torch.testing.assert_close(weights[1], weights[0], atol=2e-3, rtol=1e-2)
+
+
+def test_an_interrupted_run_is_replayed_from_its_checkpoint(config: RunConfig):
+    task = task_of(config, "32", replace(choose_compute("cuda", "float32"), cuda_graphs=True))
+    state = task.initial_state()
+    for _ in range(10):
+        task.step(state)
+    file = config.out / "state.safetensors"
+    file.parent.mkdir(parents=True)
+    save_state(file, state)
+    expected = [task.step(state)["loss_d"].clone() for _ in range(6)]
+    load_state(file, state)
+    found = [task.step(state)["loss_d"].clone() for _ in range(6)]
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-2)
 
 
 @pytest.mark.slow

@@ -27,12 +27,14 @@ class Compute:
         dtype: float32, or bfloat16 for mixed precision by autocast.
         reason: why this precision, in words.
         compiled: nets in training are compiled; see `lapgan.compilation`.
+        cuda_graphs: steps of training are replayed; see `lapgan.training.graphs`.
     """
 
     device: torch.device
     dtype: torch.dtype
     reason: str
     compiled: bool = False
+    cuda_graphs: bool = False
 
     def autocast(self) -> AbstractContextManager[object]:
         """Returns the context in which the nets run."""
@@ -42,6 +44,10 @@ class Compute:
             cached = _cache_keeps_gradients()
             return torch.autocast(self.device.type, self.dtype, cache_enabled=cached)
         return _use_tf32() if self.tf32 else nullcontext()
+
+    def tuned(self) -> AbstractContextManager[object]:
+        """Returns a context for work of few shapes, in which cuDNN times its algorithms."""
+        return _time_algorithms() if self.device.type == "cuda" else nullcontext()
 
     def place(self, x: _Placed) -> _Placed:
         """Moves images, maps and nets to the device, with channels last."""
@@ -135,6 +141,17 @@ def _use_tf32() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(precision)
+
+
+@contextmanager
+def _time_algorithms() -> Iterator[None]:
+    """Lets cuDNN take the fastest algorithm, unless PyTorch's deterministic ones are asked for."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 @contextmanager

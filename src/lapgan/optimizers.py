@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -47,9 +47,10 @@ class Sgd(Section):
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Makes the optimizer."""
         weights = list(parameters)
-        return torch.optim.SGD(
-            weights, lr=self.learning_rate, momentum=self.momentum, **_in_one_pass(weights)
-        )
+        rate, on_cuda = _place_rate(self.learning_rate, weights)
+        # Moments are the same in both forms, so a run may go on with the other one.
+        form = {"fused": True} if on_cuda else {"foreach": True}
+        return torch.optim.SGD(weights, lr=rate, momentum=self.momentum, **form)
 
     def set_schedule(
         self,
@@ -60,7 +61,7 @@ class Sgd(Section):
     ) -> None:
         """Sets learning rate and momentum; see `Adam.set_schedule` for the arguments."""
         for group in optimizer.param_groups:
-            group["lr"] = rate_scale * self.learning_rate / (1 + self.decay) ** int(epochs)
+            _set_rate(group, rate_scale * self.learning_rate / (1 + self.decay) ** int(epochs))
             momentum = self.momentum + self.momentum_step * int(epochs)
             group["momentum"] = min(momentum, self.momentum_max)
             if self.dampening == "momentum":
@@ -90,7 +91,9 @@ class Adam(Section):
 
         Moments are those of the other forms, so a run that was begun with one goes on.
         """
-        return torch.optim.Adam(parameters, lr=self.learning_rate, betas=self.betas, fused=True)
+        weights = list(parameters)
+        rate, on_cuda = _place_rate(self.learning_rate, weights)
+        return torch.optim.Adam(weights, lr=rate, betas=self.betas, fused=True, capturable=on_cuda)
 
     def set_schedule(
         self,
@@ -109,7 +112,7 @@ class Adam(Section):
                 warm-up and after a rollback.
         """
         for group in optimizer.param_groups:
-            group["lr"] = rate_scale * self._rate(min(progress, 1.0))
+            _set_rate(group, rate_scale * self._rate(min(progress, 1.0)))
 
     def _rate(self, progress: float) -> float:
         if self.decay == "none":
@@ -120,13 +123,21 @@ class Adam(Section):
 AnyOptimizer = Annotated[Sgd | Adam, Field(discriminator="kind")]
 
 
-def _in_one_pass(weights: list[nn.Parameter]) -> dict[str, bool]:
-    """Returns the option that updates all weights in one kernel on CUDA, in few passes elsewhere.
+def _place_rate(rate: float, weights: list[nn.Parameter]) -> tuple[float | Tensor, bool]:
+    """Returns a learning rate, as a tensor on a CUDA device, and whether the weights are on one.
 
-    Moments are the same in both, so a run may go on with the other one.
+    A step that is replayed as a CUDA graph (`lapgan.training.graphs`) reads it there.
     """
     on_cuda = bool(weights) and weights[0].device.type == "cuda"
-    return {"fused": True} if on_cuda else {"foreach": True}
+    return (torch.tensor(rate, device=weights[0].device) if on_cuda else rate), on_cuda
+
+
+def _set_rate(group: dict[str, Any], rate: float) -> None:
+    """Sets the learning rate of a group, in place where it is a tensor."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 def update_weights(

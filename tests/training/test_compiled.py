@@ -9,6 +9,8 @@ from levels import after, content_of, revise, state_of
 
 from lapgan.compilation import explain_compiler_errors
 from lapgan.errors import LapganError
+from lapgan.models.residual import ResidualGenerator
+from lapgan.models.residual_views import ResidualDiscriminator
 from lapgan.run_folder import PartFolder
 from lapgan.training.callbacks import Callback
 from lapgan.training.level import LevelTask
@@ -59,3 +61,27 @@ def test_an_error_of_the_compiler_says_how_to_do_without_it():
         raise TorchDynamoException("bad graph")
     with pytest.raises(ValueError, match="mine"), explain_compiler_errors(True):
         raise ValueError("mine")
+
+
+def test_compiled_residual_nets_compute_what_they_are():
+    g = ResidualGenerator((8, 8), maps=(16, 16), noise=(4, 2), style=8, groups=4)
+    d = ResidualDiscriminator((8, 8), maps=(16, 16), units=8)
+    for weight in (*g.parameters(), *d.parameters()):
+        # The last convolution of a block starts at zero.
+        torch.nn.init.normal_(weight, std=0.1)
+    low, z = torch.randn(3, 3, 8, 8), torch.randn(3, 4 + 2 * 64)
+    results = []
+    for compiled in (False, True):
+        net, head = (
+            torch.compile(f, backend="aot_eager", disable=not compiled) for f in (g, d.head)
+        )
+        g.zero_grad()
+        d.zero_grad()
+        logits = head(d.features(net(low, z, None), low), None)
+        logits.square().sum().backward()
+        gradients = [
+            w.grad.clone() for w in (*g.parameters(), *d.parameters()) if w.grad is not None
+        ]
+        results.append([logits.detach(), *gradients])
+    assert len(results[0]) > 20
+    torch.testing.assert_close(results[1], results[0], rtol=1e-3, atol=1e-4)

@@ -232,7 +232,7 @@ def test_the_weight_of_a_penalty_follows_the_progress():
     for progress in (0.0, 1.0):
         d = Mean()
         penalty = ExactPenalty(weight=3.0, every=1, decay="cosine")
-        terms = Terms(penalty, progress=progress)
+        terms = Terms(penalty, penalty.weight_at(progress))
         update_nets(nets_of(Bias(), d), examples_of(1, 2), Relativistic(), terms)
         weights.append(d.weight.item())
     assert weights[1] - weights[0] == pytest.approx(0.7 * 3.0 * 2 * 0.5 / 12)

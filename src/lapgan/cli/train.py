@@ -64,6 +64,13 @@ def train(
             help="Compile G and D by torch.compile; by default on CUDA devices.",
         ),
     ] = None,
+    cuda_graphs: Annotated[
+        bool,
+        typer.Option(
+            "--cuda-graphs/--no-cuda-graphs",
+            help="Replay the steps of training as CUDA graphs on a CUDA device.",
+        ),
+    ] = True,
     skip_invalid: SkipInvalid = False,
     select: Annotated[
         str | None,
@@ -113,6 +120,7 @@ def train(
         device=device,
         precision=precision,
         compile=compile_,
+        cuda_graphs=cuda_graphs,
         on_invalid=on_invalid(skip_invalid),
         select=criterion,
         workers=workers,

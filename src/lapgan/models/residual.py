@@ -294,7 +294,22 @@ def conv(inputs: int, outputs: int, kernel: int = 3, gain: float = 1.0) -> nn.Co
 
 def halve(x: Tensor) -> Tensor:
     """Returns the means of 2x2 places."""
+    if torch.compiler.is_compiling():
+        n, c, h, w = x.shape
+        return x.reshape(n, c, h // 2, 2, w // 2, 2).mean((3, 5))
     return F.avg_pool2d(x, 2)
+
+
+def _double(x: Tensor) -> Tensor:
+    """Returns every place as 2x2 places.
+
+    Here and in `halve`, compilers make slow kernels of the gradients of PyTorch's functions, or
+    none, and fuse those of views.
+    """
+    if torch.compiler.is_compiling():
+        n, c, h, w = x.shape
+        return x[:, :, :, None, :, None].expand(n, c, h, 2, w, 2).reshape(n, c, 2 * h, 2 * w)
+    return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
 def cut_patches(x: Tensor, patch: int) -> Tensor:
@@ -339,7 +354,7 @@ def _check_groups(size: Size, maps: Sequence[int], groups: int) -> None:
 
 def _change_grid(x: Tensor, grid: Grid) -> Tensor:
     if grid == "up":
-        return F.interpolate(x, scale_factor=2, mode="nearest")
+        return _double(x)
     return halve(x) if grid == "down" else x
 
 

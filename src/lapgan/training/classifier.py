@@ -179,7 +179,7 @@ class ClassifierTask:
             images_seen=state.images_seen,
             seconds=state.seconds,
             images_per_second=rate,
-            learning_rate=state.optimizer.param_groups[0]["lr"],
+            learning_rate=float(state.optimizer.param_groups[0]["lr"]),
             **means,
         )
 

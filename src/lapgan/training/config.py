@@ -85,6 +85,7 @@ class RunConfig:
             the precision that it was begun with.
         compile: whether G and D are compiled; None for what the run was begun with, or else the
             default of `lapgan.compilation.choose_compiled`.
+        cuda_graphs: on a CUDA device, steps are replayed; see `lapgan.training.graphs`.
         on_invalid: `stop` at images that cannot be used, or `skip` them.
         workers: processes that decode a stream (`stream:SOURCE`); 0 for a thread.
         intervals: how often to report.
@@ -106,6 +107,7 @@ class RunConfig:
     device: str = "auto"
     precision: str = "auto"
     compile: bool | None = None
+    cuda_graphs: bool = True
     on_invalid: OnInvalid = "stop"
     workers: int = 0
     intervals: LogIntervals = field(default_factory=LogIntervals)

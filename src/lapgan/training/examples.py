@@ -59,6 +59,12 @@ class Examples:
         sigma = None if self.sigma is None else self.sigma[span]
         return Examples(self.high[span], low, self.z[span], label, sigma)
 
+    def clone(self) -> "Examples":
+        """Returns a copy in memory of its own."""
+        others = (self.low, self.label, self.sigma)
+        low, label, sigma = (None if x is None else x.clone() for x in others)
+        return Examples(self.high.clone(), low, self.z.clone(), label, sigma)
+
     def generate(self, generator: nn.Module) -> Tensor:
         """Generates a residual for each example, (B, 3, H, W)."""
         return generate(generator, self.low, self.z, self.label, self.sigma)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -29,6 +30,7 @@ from lapgan.training.examples import (
     real_stage,
 )
 from lapgan.training.figures import training_figures
+from lapgan.training.graphs import CudaGraphs, StepGraphs
 from lapgan.training.log import LevelRecord
 from lapgan.training.rollback import Limits, Window, limits_of
 from lapgan.training.selection import Selection
@@ -55,6 +57,7 @@ class LevelState:
         seconds: time spent in training.
         rollbacks: how often the level has gone back to earlier weights.
         window: figures of the last steps, if the level may go back.
+        graphs: replays the updates of the nets; None to make each anew.
     """
 
     nets: Nets
@@ -63,6 +66,7 @@ class LevelState:
     seconds: float = 0.0
     rollbacks: int = 0
     window: Window | None = None
+    graphs: StepGraphs | None = None
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
@@ -140,22 +144,29 @@ class LevelTask:
         average = copy.deepcopy(generator).requires_grad_(False)
         if self.compute.compiled:
             nets = _compile_nets(nets)
-        return LevelState(nets, average, window=window)
+        return LevelState(nets, average, window=window, graphs=self._graphs(nets))
+
+    def _graphs(self, nets: Nets) -> StepGraphs | None:
+        # Ranks exchange gradients within a step.
+        if not self.compute.cuda_graphs or current_ranks().size > 1:
+            return None
+        optimizers = (nets.generator_optimizer, nets.discriminator_optimizer)
+        device = self.compute.device
+        return StepGraphs(CudaGraphs(device), optimizers, device)
 
     def step(self, state: LevelState) -> dict[str, Tensor]:
         """Updates D, G and the averaged weights once; see `Task.step`."""
         training = self.recipe.training
-        whole = self.examples(state.images_seen, training.batch * training.draws)
-        examples = _part_of_rank(whole[: training.batch])
-        fresh = _part_of_rank(whole[training.batch :])
+        examples = self.examples(state.images_seen, training.batch * training.draws)
         self._set_schedules(state)
-        with self.compute.autocast(), explain_compiler_errors(self.compute.compiled):
-            update = update_nets(state.nets, examples, training.objective, self._terms(state),
-                                 fresh if training.draws > 1 else None)  # fmt: skip
+        update, terms = partial(self._update, state.nets), self._terms(state)
+        if state.graphs is None:
+            figures = update(examples, terms)
+        else:
+            figures = state.graphs.step(update, examples, terms)
         state.images_seen += training.batch
         update_average(state.average, state.nets.generator, training.batch, state.images_seen,
                        training.ema_half_life, training.ema_ramp)  # fmt: skip
-        figures = _figures(update, examples)
         average_over_ranks([*figures.values()])
         if state.window is not None:
             state.window.add(figures)
@@ -165,6 +176,15 @@ class LevelTask:
                 state.average, seen, lambda path, extra: self._write_weights(path, state, extra)
             )
         return figures
+
+    def _update(self, nets: Nets, examples: Examples, terms: Terms) -> dict[str, Tensor]:
+        """Updates D and G once, on the part of the examples that this rank takes."""
+        training = self.recipe.training
+        first = _part_of_rank(examples[: training.batch])
+        fresh = _part_of_rank(examples[training.batch :]) if training.draws > 1 else None
+        with self.compute.autocast(), explain_compiler_errors(self.compute.compiled):
+            update = update_nets(nets, first, training.objective, terms, fresh)
+        return _figures(update, first)
 
     def examples(self, images_seen: int, count: int) -> Examples:
         """Makes the examples that follow `images_seen`, and seeds every random part of the step."""
@@ -179,7 +199,7 @@ class LevelTask:
             images_seen=state.images_seen,
             seconds=state.seconds,
             images_per_second=rate,
-            learning_rate=state.nets.generator_optimizer.param_groups[0]["lr"],
+            learning_rate=float(state.nets.generator_optimizer.param_groups[0]["lr"]),
             rollbacks=state.rollbacks,
             **means,
         )
@@ -256,15 +276,17 @@ class LevelTask:
         weight = level.supervised.weight_at(progress)
         random = self.compute.generator(self._seed_after(state.images_seen) ^ 2)
         candidates = _draw_candidates(level, training.batch, random) if weight else ()
+        if penalty is not None and steps % penalty.every:
+            penalty = None
         return Terms(
-            penalty=penalty if penalty is not None and steps % penalty.every == 0 else None,
-            supervised=weight,
+            penalty=penalty,
+            penalty_weight=None if penalty is None else penalty.weight_at(progress),
+            supervised=weight or None,
             distance=level.supervised.distance,
             candidates=tuple(map(self.compute.place, candidates)),
             instance_noise=level.instance_noise,
             augment=level.augment,
             clip=training.clip_gradients,
-            progress=progress,
         )
 
     def _seed_after(self, images_seen: int) -> int:

@@ -97,7 +97,7 @@ def train_task(
             written, or a checkpoint cannot be read.
     """
     devices = [task.compute.device] if task.compute.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), task.compute.tuned():
         state = task.initial_state()
         if task.folder.state.exists():
             load_state(task.folder.state, state)

@@ -68,8 +68,11 @@ def _train_level(
     callback: Callback,
     stopped: Callable[[], bool],
 ) -> None:
+    compute = choose_compute(config.device, config.precision)
     compute = replace(
-        choose_compute(config.device, config.precision), compiled=bool(config.compile)
+        compute,
+        compiled=bool(config.compile),
+        cuda_graphs=config.cuda_graphs and compute.device.type == "cuda",
     )
     folder = RunFolder(config.out).part(level.name)
     at_once = min(config.jobs, len(config.selected_levels))

@@ -6,7 +6,7 @@ sees, augmentation of the images that D sees, and a supervised distance in the l
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,10 @@ from lapgan.training.examples import Examples
 from lapgan.training.freezing import active_dropouts, disable, freeze
 from lapgan.training.reconstruction import measure_distance
 
-__all__ = ["Nets", "Terms", "Update", "add_noise", "update_nets"]
+__all__ = ["Nets", "Scalar", "Terms", "Update", "add_noise", "update_nets"]
+
+# A number, or a tensor () that has it on the device.
+Scalar: TypeAlias = float | Tensor
 
 
 @dataclass(frozen=True)
@@ -55,23 +58,24 @@ class Terms:
 
     Args:
         penalty: the gradient penalty on D, or None in steps without one.
-        supervised: weight of the distance to the real residual in the loss of G, in this step.
+        penalty_weight: its weight in this step; None for that of its first step.
+        supervised: weight of the distance to the real residual in the loss of G, in this step, or
+            None without it.
         distance: that distance; see `lapgan.supervised`.
         candidates: further noise like that of the examples; the nearest of the residuals counts.
         instance_noise: standard deviation of the noise on the features that D's head sees.
         augment: whether D sees augmented images, and of which kind.
         clip: the largest norm of all gradients of a net, or None for any.
-        progress: the fraction of the budget that is spent, for the weight of the penalty.
     """
 
     penalty: Penalty | None = None
-    supervised: float = 0.0
+    penalty_weight: Scalar | None = None
+    supervised: Scalar | None = None
     distance: Distance = "own"
     candidates: tuple[Tensor, ...] = ()
     instance_noise: float = 0.0
     augment: Augmentation | Literal[False] = False
     clip: float | None = None
-    progress: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -242,11 +246,12 @@ def _update_discriminator(
     real, fake = logits.tensor_split((len(real_maps[0]),))
     loss = objective.discriminator_loss(real=real, fake=fake)
     total, measured = loss, None
-    if terms.penalty is not None:
-        measured = _measure_penalty(nets, maps, label, logits, terms.penalty)
+    if (penalty := terms.penalty) is not None:
+        measured = _measure_penalty(nets, maps, label, logits, penalty)
+        weight = terms.penalty_weight
+        weight = penalty.weight_at(0.0) if weight is None else weight
         # The mean runs over real and generated examples, so it is half of R1 + R2.
-        strength = terms.penalty.weight_at(terms.progress) * terms.penalty.every
-        total = loss + strength * measured
+        total = loss + weight * penalty.every * measured
     gradient = update_weights(nets.discriminator_optimizer, total, terms.clip)
     measured = None if measured is None else measured.detach()
     return _DiscriminatorUpdate(loss.detach(), real.detach(), fake.detach(), gradient, measured)
@@ -284,7 +289,7 @@ def _update_generator(
         logits = nets.head(maps, examples.label)
         adversarial = objective.generator_loss(real=real_logits, fake=logits)
         total, distance = adversarial, None
-        if terms.supervised:
+        if terms.supervised is not None:
             distance = measure_distance(
                 (nets.generator, nets.discriminator), examples, fake, terms.distance,
                 terms.candidates,
