@@ -63,8 +63,7 @@ class RunIdentity:
             "precision": self.compute.precision,
             "tf32": self.compute.tf32,
             "compile": self.compute.compiled,
-            "start_from": self.start
-            and {"model": self.start.name, "fingerprint": self.start.fingerprint},
+            "start_from": self.start and self.start.content,
         }
 
     def check(self, out: Path) -> None:

@@ -196,6 +196,8 @@ class LevelTask:
         tensors = generator_tensors(self.name, state.average)
         tensors |= normalization_tensors(self.normalization)
         figures = {**training_figures(state, self.seed, self.batches, self.compute), **extra}
+        if self.start is not None:
+            figures["start_from"] = self.start.content
         write_weights(
             path,
             Weights(tensors, self.recipe, self.class_names, {self.name: figures}),

@@ -39,6 +39,11 @@ class StartingModel:
         generators = {k: t for k, t in weights.tensors.items() if k.startswith("levels.")}
         return cls(str(path), tensors_digest("", generators), weights)
 
+    @property
+    def content(self) -> dict[str, str]:
+        """Name and fingerprint as plain data."""
+        return {"model": self.name, "fingerprint": self.fingerprint}
+
     def load_into(self, generator: nn.Module, level: LevelRecipe, num_classes: int) -> None:
         """Sets parameters and buffers of G to those of the model.
 
@@ -90,16 +95,11 @@ def _shape(tensor: Tensor | None) -> str:
 
 
 def _advice(weights: Weights, num_classes: int) -> str:
-    """Says what to change so that G has the shapes of the model."""
+    """Says what to change so that G has the tensors of the model."""
     there = len(weights.class_names)
-    if there != num_classes:
-        use = (
-            f"use data with {there} classes and a recipe with data.classes = true"
-            if there
-            else "leave them out with --set data.classes=false"
-        )
-        return f"The model has {there} classes and this run {num_classes}: {use}."
+    classes = f", and data with {there} classes" if there else ", and --set data.classes=false"
     return (
-        f"The model's recipe is {weights.recipe.name} (`lapgan info MODEL --json` prints it): use "
-        "its generator and noise, or choose other levels with --level."
+        f"The model is of the recipe {weights.recipe.name} and has {there or 'no'} classes, this "
+        f"run has {num_classes or 'none'}: use generators and noise of that recipe"
+        f"{classes if there != num_classes else ''}, or choose other levels with --level."
     )
