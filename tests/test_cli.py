@@ -82,6 +82,23 @@ def test_a_dry_run_prints_its_plan_and_writes_nothing(tmp_path: Path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_starts_from_a_trained_model(trained: Path, tmp_path: Path):
+    command = ("train", "dead-leaves", "--out", tmp_path / "run", *TINY, "--seed", "1")
+    started = (*command, "--start-from", trained)
+    assert f"G starts with the weights of {trained} and waits" in run(*started, "--dry-run")
+    assert not (tmp_path / "run").exists()
+    run(*started)
+    # G waits for longer than this run takes, so that images are those of the model.
+    images = lapgan.Cascade.load(tmp_path / "run").sample(4)
+    assert (images == lapgan.Cascade.load(trained).sample(4)).all()
+    assert f"on dead-leaves, from {trained}, seed 1" in run("info", tmp_path / "run")
+    # The same command, with the model and without, continues and has nothing left to do.
+    assert "wrote" in run(*started)
+    assert "wrote" in run(*command)
+    changed = run(*command, "--start-from", "cifar10-cc-small", error=LapganError)
+    assert "differs in start_from.fingerprint" in changed
+
+
 @pytest.mark.parametrize("option", ["--skip-invalid", "--skip-bad"])
 def test_images_that_cannot_be_used_are_skipped_when_asked(tmp_path: Path, option: str):
     pictures = tmp_path / "pictures"
@@ -146,6 +163,14 @@ def test_wrong_arguments_are_named(trained: Path, tmp_path: Path):
         (
             "there is no such file or folder",
             ("train", "dead-leaves", "--out", tmp_path / "r", "--data", tmp_path / "none"),
+        ),
+        (
+            "there is no such file or folder; expected a run folder, a .safetensors file, a model",
+            ("train", "dead-leaves", "--out", tmp_path / "r", *TINY, "--start-from", "none"),
+        ),
+        (
+            "--start-from cifar10-cc-small: level 8: G's tensor",
+            (*("train", "dead-leaves", *TINY), "--out", tmp_path, "--start-from", "cifar10-cc-small"),
         ),
         (
             "levels.32.generator.maps (there 4, here 24)",

@@ -127,7 +127,9 @@ def _describe_training(figures: "dict[str, object]") -> str:
     name = data["name"] if isinstance(data, dict) else data
     selection = figures.get("selection")
     selected = f", selected by {selection['by']}" if isinstance(selection, dict) else ""
+    start = figures.get("start_from")
+    started = f", from {start['model']}" if isinstance(start, dict) else ""
     return (
-        f"{figures['images_seen']:,} images in {figures['seconds']} s on {name}, "
+        f"{figures['images_seen']:,} images in {figures['seconds']} s on {name}{started}, "
         f"seed {figures['seed']}, {figures['compute']}{selected}"
     )

@@ -22,6 +22,7 @@ __all__ = [
     "Precision",
     "Seed",
     "SkipInvalid",
+    "StartFrom",
     "complete_recipe",
     "console",
     "on_invalid",
@@ -84,6 +85,14 @@ ModelPath = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="A run folder, a .safetensors file, a model of the package, or hub:OWNER/NAME.",
+        autocompletion=_complete_model,
+    ),
+]
+StartFrom = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="MODEL",
+        help="G starts with the weights of this trained model.",
         autocompletion=_complete_model,
     ),
 ]

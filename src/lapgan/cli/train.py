@@ -12,6 +12,7 @@ from lapgan.cli.options import (
     Precision,
     Seed,
     SkipInvalid,
+    StartFrom,
     complete_recipe,
     console,
     on_invalid,
@@ -83,6 +84,7 @@ def train(
     select_every: Annotated[
         int, typer.Option(min=1, metavar="IMAGES", help="Examples between two scores.")
     ] = 50_000,
+    start_from: StartFrom = None,
     workers: Annotated[
         int,
         typer.Option(min=0, help="Processes that decode the images of stream:SOURCE; 0: a thread."),
@@ -124,6 +126,7 @@ def train(
         on_invalid=on_invalid(skip_invalid),
         select=criterion,
         workers=workers,
+        start_from=start_from,
     )
     if dry_run:
         _print_plan(config)

@@ -31,6 +31,9 @@ from lapgan.supervised import AnySupervised, Supervised
 
 __all__ = ["DataRecipe", "LevelRecipe", "PyramidRecipe", "Recipe", "TrainingRecipe"]
 
+# Until a new D tells the images of a trained G from real ones.
+_DELAY_FROM_MODEL = 500
+
 
 class DataRecipe(Section):
     """How images become training examples.
@@ -90,6 +93,8 @@ class TrainingRecipe(Section):
         penalty: the gradient penalty of every level that has none of its own.
         optimiser: of D and of G.
         warm_up: the learning rates rise from 0 along a line in this many steps.
+        generator_delay: G waits for this many steps, in which D alone learns; by default 0, and
+            500 where G starts from a trained model.
         clip_gradients: the largest norm of all gradients of a net; longer ones are scaled down.
         ema_half_life: the averaged weights forget half in this many images; 0 for no average, so
             that the last weights are sampled with.
@@ -107,6 +112,7 @@ class TrainingRecipe(Section):
     penalty: AnyPenalty | None = None
     optimiser: AnyOptimizer = Sgd()
     warm_up: Annotated[int, Field(ge=0)] = 0
+    generator_delay: Annotated[int, Field(ge=0)] | None = None
     clip_gradients: Positive | None = None
     ema_half_life: Annotated[int, Field(ge=0)] = 20_000
     ema_ramp: Positive = 0.05
@@ -116,6 +122,12 @@ class TrainingRecipe(Section):
     def draws(self) -> int:
         """How many minibatches a step draws: one for both nets, or one for each."""
         return 2 if self.generator_examples == "fresh" else 1
+
+    def delay(self, *, from_model: bool) -> int:
+        """Returns for how many steps G waits, where it starts from a trained model or not."""
+        if self.generator_delay is not None:
+            return self.generator_delay
+        return _DELAY_FROM_MODEL if from_model else 0
 
 
 class LevelRecipe(Section):

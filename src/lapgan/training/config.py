@@ -91,6 +91,9 @@ class RunConfig:
         intervals: how often to report.
         select: keeps the best averaged G of each level by this criterion beside the last one; see
             `lapgan.selection`.
+        start_from: a trained model, as `lapgan.weights.read_weights` takes it, whose weights G of
+            each level starts with; random weights by default. A run that is continued needs it for
+            levels without a checkpoint alone.
 
     Raises:
         LapganError: the recipe has no level of a name, or `minutes` is not positive.
@@ -112,10 +115,13 @@ class RunConfig:
     workers: int = 0
     intervals: LogIntervals = field(default_factory=LogIntervals)
     select: Criterion | None = None
+    start_from: Path | None = None
 
     def __post_init__(self) -> None:
-        # A folder's name as text works too.
+        # The name of a folder or a model as text works too.
         object.__setattr__(self, "out", Path(self.out))
+        if self.start_from is not None:
+            object.__setattr__(self, "start_from", Path(self.start_from))
         # A level that the recipe lacks, or no time, is refused before anything is written.
         for level in self.selected_levels:
             self.budget(level)

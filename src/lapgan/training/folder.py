@@ -16,6 +16,7 @@ from lapgan.errors import LapganError
 from lapgan.files import write_json
 from lapgan.recipe import Recipe, check_recipe
 from lapgan.run_folder import PartFolder, RunFolder
+from lapgan.training.starting import StartingModel
 from lapgan.weights import drop_classifier, join_weights, read_weights
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "read_recipe_of",
     "recorded_compile",
     "recorded_precision",
+    "starting_model",
 ]
 
 
@@ -39,12 +41,14 @@ class RunIdentity:
         seed: of everything random.
         images: the training images.
         compute: precision of the nets, and whether they are compiled. The device may change.
+        start: the trained model that G of every level starts with, if there is one.
     """
 
     recipe: Recipe
     seed: int
     images: Images | ImageStream
     compute: Compute
+    start: StartingModel | None = None
 
     def content(self) -> dict[str, Any]:
         """Returns the identity as plain data."""
@@ -59,6 +63,7 @@ class RunIdentity:
             "precision": self.compute.precision,
             "tf32": self.compute.tf32,
             "compile": self.compute.compiled,
+            "start_from": self.start and self.start.content,
         }
 
     def check(self, out: Path) -> None:
@@ -79,6 +84,10 @@ class RunIdentity:
         if _are_same(recorded["data"], self.images):
             # Under another name, or found by other options: the images are what counts.
             recorded["data"] = expected["data"]
+        start = _recorded_start(recorded)
+        if start and self.start and start.fingerprint == self.start.fingerprint:
+            # Under another name, the weights are what counts.
+            recorded["start_from"] = expected["start_from"]
         differences = list(_differences(recorded, expected))
         if differences:
             changed = any(difference.startswith("recipe.") for difference in differences)
@@ -116,6 +125,18 @@ def recorded_compile(out: Path, compile_: bool | None) -> bool | None:
     if compile_ is not None or not folder.identity.exists():
         return compile_
     return bool(_read(folder)[0].get("compile", False))
+
+
+def starting_model(out: Path, start_from: Path | None) -> StartingModel | None:
+    """Returns the given model, or else the one that a run was begun with, without its weights.
+
+    Raises:
+        LapganError: the model or the run cannot be read.
+    """
+    if start_from is not None:
+        return StartingModel.read(start_from)
+    folder = RunFolder(out)
+    return _recorded_start(_read(folder)[0]) if folder.identity.exists() else None
 
 
 def read_recipe_of(out: Path) -> Recipe:
@@ -182,9 +203,15 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Recipe]:
         recorded = json.loads(path.read_text(encoding="utf-8"))
         recipe = check_recipe(recorded["recipe"], f"in {path}")
         str(recorded["data"]["name"] + recorded["data"]["fingerprint"])
+        _recorded_start(recorded)
     except (ValueError, AttributeError, KeyError, TypeError, LapganError) as error:
         raise LapganError(f"{path}: cannot be read ({error}); use another --out folder.") from None
     return recorded, recipe
+
+
+def _recorded_start(recorded: Mapping[str, Any]) -> StartingModel | None:
+    start = recorded.get("start_from")
+    return None if start is None else StartingModel(start["model"], start["fingerprint"])
 
 
 def _are_same(recorded: Mapping[str, Any], images: Images | ImageStream) -> bool:

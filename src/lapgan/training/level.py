@@ -34,6 +34,7 @@ from lapgan.training.graphs import CudaGraphs, StepGraphs
 from lapgan.training.log import LevelRecord
 from lapgan.training.rollback import Limits, Window, limits_of
 from lapgan.training.selection import Selection
+from lapgan.training.starting import StartingModel
 from lapgan.training.update import Nets, Terms, Update, update_nets
 from lapgan.weights import Weights, generator_tensors, normalization_tensors, write_weights
 
@@ -98,6 +99,7 @@ class LevelTask:
         compute: where and in which precision.
         intervals: how often to report.
         selection: keeps the best averaged G beside the last one, if there is any.
+        start: the trained model that G starts with; None for random weights.
     """
 
     recipe: Recipe
@@ -110,6 +112,7 @@ class LevelTask:
     compute: Compute
     intervals: LogIntervals = field(default_factory=LogIntervals)
     selection: Selection | None = None
+    start: StartingModel | None = None
 
     @property
     def name(self) -> str:
@@ -127,12 +130,13 @@ class LevelTask:
         return self.batches.class_names if self.recipe.data.classes else ()
 
     def initial_state(self) -> LevelState:
-        """Makes the state before the first step, from seed and data alone."""
+        """Makes the state before the first step, from seed, data and the starting model alone."""
         self.compute.seed(self._seed_after(-1))
         num_classes = len(self.class_names)
         generator = self.compute.place(self.level.build_generator(num_classes))
         discriminator = self.compute.place(self.level.build_discriminator(num_classes))
         self._initialize(generator, discriminator)
+        self._start_from_model(generator)
         optimizer = self.recipe.training.optimiser
         nets = Nets(
             generator,
@@ -212,6 +216,8 @@ class LevelTask:
         tensors = generator_tensors(self.name, state.average)
         tensors |= normalization_tensors(self.normalization)
         figures = {**training_figures(state, self.seed, self.batches, self.compute), **extra}
+        if self.start is not None:
+            figures["start_from"] = self.start.content
         write_weights(
             path,
             Weights(tensors, self.recipe, self.class_names, {self.name: figures}),
@@ -255,18 +261,24 @@ class LevelTask:
         for net in nets_with_data:
             net.initialize_from(examples.high, examples.low)
 
+    def _start_from_model(self, generator: nn.Module) -> None:
+        """Gives G the weights of the starting model; a checkpoint has later ones."""
+        if self.start is not None and not self.folder.state.exists():
+            self.start.load_into(generator, self.level, len(self.class_names))
+
     def _set_schedules(self, state: LevelState) -> None:
-        """Sets the learning rates of this step."""
+        """Sets the learning rates of this step; that of G is 0 while it waits."""
         training, nets = self.recipe.training, state.nets
+        steps = state.images_seen // training.batch
         epochs = state.images_seen / self.batches.epoch
         progress = self.budget.spent(state.images_seen, state.seconds)
         scale = self.level.rate * 0.5**state.rollbacks
-        if training.warm_up:
-            scale *= min(1.0, (state.images_seen // training.batch + 1) / training.warm_up)
+        waited = steps - training.delay(from_model=self.start is not None)
+        scale_d = scale * _warm_up(steps, training.warm_up)
+        scale_g = scale * _warm_up(waited, training.warm_up) * self.level.generator_rate
         schedule = training.optimiser
-        schedule.set_schedule(nets.discriminator_optimizer, epochs, progress, scale)
-        scale *= self.level.generator_rate
-        schedule.set_schedule(nets.generator_optimizer, epochs, progress, scale)
+        schedule.set_schedule(nets.discriminator_optimizer, epochs, progress, scale_d)
+        schedule.set_schedule(nets.generator_optimizer, epochs, progress, scale_g)
 
     def _terms(self, state: LevelState) -> Terms:
         """Returns the terms of the step that follows."""
@@ -300,6 +312,16 @@ def _draw_candidates(level: LevelRecipe, batch: int, random: torch.Generator) ->
         _part_of_rank(level.noise.sample(batch, level.size, random))
         for _ in range(level.supervised.best_of - 1)
     )
+
+
+def _warm_up(steps: int, warm_up: int) -> float:
+    """Returns the part of its learning rate that a net has after so many steps.
+
+    It rises from 0 along a line in `warm_up` steps; before the first step, it is 0.
+    """
+    if steps < 0:
+        return 0.0
+    return min(1.0, (steps + 1) / warm_up) if warm_up else 1.0
 
 
 def _compile_nets(nets: Nets) -> Nets:

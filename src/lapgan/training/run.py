@@ -23,11 +23,13 @@ from lapgan.training.folder import (
     claim,
     recorded_compile,
     recorded_precision,
+    starting_model,
 )
 from lapgan.training.opening import TrainingImages, open_training_images, training_set
 from lapgan.training.schedule import train_levels
 from lapgan.training.selection import open_held_out
 from lapgan.training.signals import stop_signals
+from lapgan.training.starting import StartingModel
 from lapgan.writing import write_overview
 
 __all__ = ["choose_run_compute", "plan", "train"]
@@ -85,7 +87,7 @@ def plan(config: RunConfig) -> Iterator[str]:
     identity.check(config.out)
     images = identity.images
     yield _describe_data(config, images)
-    num_classes = len(images.class_names) if config.recipe.data.classes else 0
+    num_classes = _count_classes(config.recipe, images)
     for level in config.selected_levels:
         nets = (level.build_generator(num_classes), level.build_discriminator(num_classes))
         g, d = (sum(p.numel() for p in net.parameters()) for net in nets)
@@ -96,6 +98,9 @@ def plan(config: RunConfig) -> Iterator[str]:
             f"image, covariance of rank {noise.covariance_rank(size):,} and effective dimension "
             f"{noise.effective_dimension(size):,.1f}"
         )
+    if start := identity.start:
+        delay = config.recipe.training.delay(from_model=True)
+        yield f"G starts with the weights of {start.name} and waits {delay:,} steps for D"
     yield f"run folder: {config.out}"
 
 
@@ -109,8 +114,11 @@ def _open(config: RunConfig) -> tuple[RunConfig, RunIdentity]:
     if config.select is not None:
         open_held_out(config.select, source, images, recipe, config.on_invalid)
     _check_nets(recipe, images)
+    start = starting_model(config.out, config.start_from)
+    if start is not None:
+        _check_start(config, start, _count_classes(recipe, images))
     compute = choose_run_compute(config)
-    identity = RunIdentity(recipe, config.seed, images, compute)
+    identity = RunIdentity(recipe, config.seed, images, compute, start)
     chosen = dataclasses.replace(config, precision=compute.precision, compile=compute.compiled)
     return chosen, identity
 
@@ -147,7 +155,7 @@ def _check_images(config: RunConfig, images: TrainingImages) -> None:
 
 def _check_nets(recipe: Recipe, images: TrainingImages) -> None:
     """Builds the nets of every level, so that none is refused after others were trained."""
-    num_classes = len(images.class_names) if recipe.data.classes else 0
+    num_classes = _count_classes(recipe, images)
     with torch.random.fork_rng(devices=[]):
         for level in recipe.levels:
             try:
@@ -160,6 +168,18 @@ def _check_nets(recipe: Recipe, images: TrainingImages) -> None:
                     f"recipe {recipe.name}: levels.{level.name}: the nets cannot be built in this "
                     f"machine's memory ({str(error).splitlines()[0]}); choose smaller ones."
                 ) from error
+
+
+def _check_start(config: RunConfig, start: StartingModel, num_classes: int) -> None:
+    """Raises a LapganError if a level without a checkpoint cannot start from a model."""
+    with torch.random.fork_rng(devices=[]):
+        for level in config.selected_levels:
+            if not RunFolder(config.out).part(level.name).state.exists():
+                start.load_into(level.build_generator(num_classes), level, num_classes)
+
+
+def _count_classes(recipe: Recipe, images: TrainingImages) -> int:
+    return len(images.class_names) if recipe.data.classes else 0
 
 
 def _check_place(out: Path, source: str) -> None:

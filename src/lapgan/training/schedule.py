@@ -20,7 +20,7 @@ from lapgan.recipe import LevelRecipe
 from lapgan.run_folder import RunFolder
 from lapgan.training.callbacks import Callback
 from lapgan.training.config import Budget, RunConfig, data_source
-from lapgan.training.folder import lock
+from lapgan.training.folder import lock, starting_model
 from lapgan.training.level import LevelTask
 from lapgan.training.log import Record
 from lapgan.training.loop import train_task
@@ -91,6 +91,7 @@ def _train_level(
         compute=compute,
         intervals=config.intervals,
         selection=_make_selection(config, level, images, normalization, callback),
+        start=starting_model(config.out, config.start_from),
     )
     with lock(task.folder) if current_ranks().is_main else nullcontext():
         train_task(task, callback, stopped)
