@@ -47,10 +47,11 @@ class Sgd(Section):
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Makes the optimizer."""
         weights = list(parameters)
-        rate, on_cuda = _place_rate(self.learning_rate, weights)
         # Moments are the same in both forms, so a run may go on with the other one.
-        form = {"fused": True} if on_cuda else {"foreach": True}
-        return torch.optim.SGD(weights, lr=rate, momentum=self.momentum, **form)
+        form = {"fused": True} if _are_on_cuda(weights) else {"foreach": True}
+        return _place_rates(
+            torch.optim.SGD(weights, lr=self.learning_rate, momentum=self.momentum, **form)
+        )
 
     def set_schedule(
         self,
@@ -92,8 +93,10 @@ class Adam(Section):
         Moments are those of the other forms, so a run that was begun with one goes on.
         """
         weights = list(parameters)
-        rate, on_cuda = _place_rate(self.learning_rate, weights)
-        return torch.optim.Adam(weights, lr=rate, betas=self.betas, fused=True, capturable=on_cuda)
+        form = {"fused": True, "capturable": _are_on_cuda(weights)}
+        return _place_rates(
+            torch.optim.Adam(weights, lr=self.learning_rate, betas=self.betas, **form)
+        )
 
     def set_schedule(
         self,
@@ -123,13 +126,19 @@ class Adam(Section):
 AnyOptimizer = Annotated[Sgd | Adam, Field(discriminator="kind")]
 
 
-def _place_rate(rate: float, weights: list[nn.Parameter]) -> tuple[float | Tensor, bool]:
-    """Returns a learning rate, as a tensor on a CUDA device, and whether the weights are on one.
+def _are_on_cuda(weights: list[nn.Parameter]) -> bool:
+    return bool(weights) and weights[0].device.type == "cuda"
 
-    A step that is replayed as a CUDA graph (`lapgan.training.graphs`) reads it there.
+
+def _place_rates(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Puts learning rates beside weights on a CUDA device, and returns the optimizer.
+
+    A step that is replayed as a CUDA graph (`lapgan.training.graphs`) reads them there.
     """
-    on_cuda = bool(weights) and weights[0].device.type == "cuda"
-    return (torch.tensor(rate, device=weights[0].device) if on_cuda else rate), on_cuda
+    for group in optimizer.param_groups:
+        if _are_on_cuda(group["params"]):
+            group["lr"] = torch.full((), group["lr"], device=group["params"][0].device)
+    return optimizer
 
 
 def _set_rate(group: dict[str, Any], rate: float) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lapgan.errors import LapganError
 from lapgan.objectives.contract import Objective
+from lapgan.penalty import ExactPenalty
 from lapgan.pyramid import gaussian_pyramid, upsample
 from lapgan.run_folder import PartFolder
 from lapgan.training.callbacks import Callback
@@ -215,7 +216,9 @@ def test_the_budget_moves_the_weight_of_a_decaying_penalty(
 
     monkeypatch.setattr("lapgan.training.level.update_nets", update)
     train_task(revise(task, content, "12"), SILENT)
-    assert [each.progress for each in terms] == [step / 8 for step in range(8)]
+    penalty = ExactPenalty(decay="cosine", every=1)
+    expected = [penalty.weight_at(step / 8) for step in range(8)]
+    assert [each.penalty_weight for each in terms] == expected
 
 
 def test_another_seed_gives_other_weights(task: LevelTask):

@@ -104,7 +104,8 @@ class StepGraphs:
         """Returns the numbers that are recorded as they are."""
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         momentum = tuple((group.get("momentum"), group.get("dampening")) for group in groups)
-        return terms.penalty is None, terms.supervised is None, momentum
+        kind = (terms.penalty is None, terms.supervised is None, terms.updates_generator)
+        return kind, momentum
 
     def _forget_if_loaded(self) -> None:
         # The dictionaries themselves: loading makes new ones.

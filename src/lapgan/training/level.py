@@ -267,18 +267,23 @@ class LevelTask:
             self.start.load_into(generator, self.level, len(self.class_names))
 
     def _set_schedules(self, state: LevelState) -> None:
-        """Sets the learning rates of this step; that of G is 0 while it waits."""
+        """Sets the learning rates of this step."""
         training, nets = self.recipe.training, state.nets
         steps = state.images_seen // training.batch
         epochs = state.images_seen / self.batches.epoch
         progress = self.budget.spent(state.images_seen, state.seconds)
         scale = self.level.rate * 0.5**state.rollbacks
-        waited = steps - training.delay(from_model=self.start is not None)
         scale_d = scale * _warm_up(steps, training.warm_up)
-        scale_g = scale * _warm_up(waited, training.warm_up) * self.level.generator_rate
+        scale_g = scale * _warm_up(steps - self._delay, training.warm_up)
         schedule = training.optimiser
         schedule.set_schedule(nets.discriminator_optimizer, epochs, progress, scale_d)
+        scale_g *= self.level.generator_rate
         schedule.set_schedule(nets.generator_optimizer, epochs, progress, scale_g)
+
+    @property
+    def _delay(self) -> int:
+        """The number of steps in which D alone is updated."""
+        return self.recipe.training.delay(from_model=self.start is not None)
 
     def _terms(self, state: LevelState) -> Terms:
         """Returns the terms of the step that follows."""
@@ -299,6 +304,7 @@ class LevelTask:
             instance_noise=level.instance_noise,
             augment=level.augment,
             clip=training.clip_gradients,
+            updates_generator=steps >= self._delay,
         )
 
     def _seed_after(self, images_seen: int) -> int:

@@ -66,6 +66,7 @@ class Terms:
         instance_noise: standard deviation of the noise on the features that D's head sees.
         augment: whether D sees augmented images, and of which kind.
         clip: the largest norm of all gradients of a net, or None for any.
+        updates_generator: whether G is updated too, and not D alone.
     """
 
     penalty: Penalty | None = None
@@ -76,6 +77,7 @@ class Terms:
     instance_noise: float = 0.0
     augment: Augmentation | Literal[False] = False
     clip: float | None = None
+    updates_generator: bool = True
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Update:
         fake_accuracy: fraction of generated examples that D classified as generated.
         fake: the residuals that G was updated on, (B, 3, H, W).
         gradient_d: norm of all gradients of D, with the penalty's, before they were clipped.
-        gradient_g: norm of all gradients of G.
+        gradient_g: norm of all gradients of G; 0 if it was not updated.
         penalty: (R1 + R2) / 2 without its weight, or None in steps without a penalty.
         supervised: the distance to the real residuals without its weight, or None without one.
     """
@@ -165,8 +167,10 @@ def _update_on_pairs(nets: Nets, examples: Examples, objective: Objective, terms
     d = _update_discriminator(
         nets, real_maps, tuple(x.detach() for x in fake_maps), label, objective, terms
     )
-    g = _update_generator(nets, examples, fake, fake_maps, d.real, (objective, terms))
     right = (d.real > d.fake).float().mean()
+    if not terms.updates_generator:
+        return _join(d, _leave_generator(d, objective), (right, right), fake)
+    g = _update_generator(nets, examples, fake, fake_maps, d.real, (objective, terms))
     return _join(d, g, (right, right), fake)
 
 
@@ -184,6 +188,8 @@ def _update_on_fresh_pairs(
     label = None if examples.label is None else examples.label.repeat(2)
     d = _update_discriminator(nets, real_maps, fake_maps, label, objective, terms)
     right = (d.real > d.fake).float().mean()
+    if not terms.updates_generator:
+        return _join(d, _leave_generator(d, objective), (right, right), fake)
     with torch.no_grad():
         maps = _features(nets.discriminator, fresh.high, fresh.low, terms)
         maps = tuple(add_noise(x, terms.instance_noise) for x in maps)
@@ -220,12 +226,14 @@ def _update_on_halves(
         objective,
         terms,
     )
+    right = (d.real > 0).float().mean(), (d.fake < 0).float().mean()
+    if not terms.updates_generator:
+        return _join(d, _leave_generator(d, objective), right, fake)
     others = examples if fresh is None else fresh
     fake = others.generate(nets.generator)
     with freeze(nets.discriminator):
         fake_maps = _features(nets.discriminator, fake, others.low, terms)
     g = _update_generator(nets, others, fake, fake_maps, d.real, (objective, terms))
-    right = (d.real > 0).float().mean(), (d.fake < 0).float().mean()
     return _join(d, g, right, fake)
 
 
@@ -298,6 +306,12 @@ def _update_generator(
         gradient = update_weights(nets.generator_optimizer, total, terms.clip)
     distance = None if distance is None else distance.detach()
     return _GeneratorUpdate(adversarial.detach(), gradient, distance)
+
+
+def _leave_generator(d: _DiscriminatorUpdate, objective: Objective) -> _GeneratorUpdate:
+    """Returns the loss of a G that is not updated, by the logits from before D's update."""
+    loss = objective.generator_loss(real=d.real, fake=d.fake)
+    return _GeneratorUpdate(loss, torch.zeros_like(loss), None)
 
 
 def _join(
