@@ -170,7 +170,7 @@ def test_wrong_arguments_are_named(trained: Path, tmp_path: Path):
         ),
         (
             "--start-from cifar10-cc-small: level 8: G's tensor",
-            (*("train", "dead-leaves", *TINY), "--out", tmp_path, "--start-from", "cifar10-cc-small"),
+            ("train", "dead-leaves", *TINY, "--out", tmp_path, "--start-from", "cifar10-cc-small"),
         ),
         (
             "levels.32.generator.maps (there 4, here 24)",

@@ -259,14 +259,14 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_is_written(config:
         ),
         (
             fork(config, "wider", wider),
-            r"level 8: G's tensor .*: found \(24,\) in the model, expected \(16,\)\. The model is "
-            r"of the recipe tiny and has no classes, this run has none: use generators and noise "
-            r"of that recipe, or choose other levels with --level\.",
+            r"level 8: G's tensor .*: found \(24,\) in the model, expected \(16,\)\. Use the "
+            r"generators and the noise of its recipe \(`lapgan info .*wider\.safetensors --json`\); "
+            r"or choose other levels with --level\.",
         ),
         (
             fork(config, "classes", {"data": {"classes": True}}, class_names=("cat", "dog")),
-            r"level 8: G's tensor .*: found .* in the model, expected .*\. The model is .*has 2 "
-            r"classes, this run has none: .*, and data with 2 classes, or choose",
+            r"level 8: G's tensor .*: found .* in the model, expected .*\. Use .*, and data with 2 "
+            r"classes \(this run has none\); or choose other levels",
         ),
         (replace(config, start_from=config.out / "none"), "there is no such file or folder"),
     ):
