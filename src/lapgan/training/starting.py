@@ -44,6 +44,12 @@ class StartingModel:
         """Name and fingerprint as plain data."""
         return {"model": self.name, "fingerprint": self.fingerprint}
 
+    @property
+    def provenance(self) -> dict[str, str]:
+        """The same for weights files, which are passed on: without the folders of this machine."""
+        is_hub = self.name.startswith("hub:")
+        return {**self.content, "model": self.name if is_hub else Path(self.name).name}
+
     def load_into(self, generator: nn.Module, level: LevelRecipe, num_classes: int) -> None:
         """Sets parameters and buffers of G to those of the model.
 
