@@ -195,7 +195,9 @@ def test_every_level_of_a_run_starts_with_the_model(config: RunConfig):
         found = level_in(config.out / f"level-{name}" / "weights.safetensors", name)
         assert_same(found, level_in(config.start_from, name))
     figures = Cascade.load(config.out).training["32"]["start_from"]
-    assert figures["model"] == str(config.start_from)
+    assert figures["model"] == "trained.safetensors"
+    identity = json.loads((config.out / "run.json").read_text())["start_from"]
+    assert identity == {"model": str(config.start_from), "fingerprint": figures["fingerprint"]}
 
 
 def test_a_run_that_is_stopped_in_the_delay_goes_on_without_the_model(
@@ -259,14 +261,14 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_is_written(config:
         ),
         (
             fork(config, "wider", wider),
-            r"level 8: G's tensor .*: found \(24,\) in the model, expected \(16,\)\. The model is "
-            r"of the recipe tiny and has no classes, this run has none: use generators and noise "
-            r"of that recipe, or choose other levels with --level\.",
+            r"level 8: G's tensor .*: found \(24,\) in the model, expected \(16,\)\. Use the "
+            r"generators and the noise of its recipe \(`lapgan info .*wider.* --json`\); "
+            r"or choose other levels with --level\.",
         ),
         (
             fork(config, "classes", {"data": {"classes": True}}, class_names=("cat", "dog")),
-            r"level 8: G's tensor .*: found .* in the model, expected .*\. The model is .*has 2 "
-            r"classes, this run has none: .*, and data with 2 classes, or choose",
+            r"level 8: G's tensor .*: found .* in the model, expected .*\. Use .*, and data with 2 "
+            r"classes \(this run has none\); or choose other levels",
         ),
         (replace(config, start_from=config.out / "none"), "there is no such file or folder"),
     ):

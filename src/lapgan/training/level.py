@@ -217,7 +217,7 @@ class LevelTask:
         tensors |= normalization_tensors(self.normalization)
         figures = {**training_figures(state, self.seed, self.batches, self.compute), **extra}
         if self.start is not None:
-            figures["start_from"] = self.start.content
+            figures["start_from"] = self.start.provenance
         write_weights(
             path,
             Weights(tensors, self.recipe, self.class_names, {self.name: figures}),

@@ -44,6 +44,12 @@ class StartingModel:
         """Name and fingerprint as plain data."""
         return {"model": self.name, "fingerprint": self.fingerprint}
 
+    @property
+    def provenance(self) -> dict[str, str]:
+        """The same for weights files, which are passed on: without the folders of this machine."""
+        is_hub = self.name.startswith("hub:")
+        return {**self.content, "model": self.name if is_hub else Path(self.name).name}
+
     def load_into(self, generator: nn.Module, level: LevelRecipe, num_classes: int) -> None:
         """Sets parameters and buffers of G to those of the model.
 
@@ -64,7 +70,7 @@ class StartingModel:
         if difference := _first_difference(tensors, generator.state_dict()):
             raise LapganError(
                 f"--start-from {self.name}: level {level.name}: {difference}. "
-                + _advice(self.weights, num_classes)
+                + self._advice(len(self.weights.class_names), num_classes)
             )
         generator.load_state_dict(tensors)
 
@@ -80,6 +86,15 @@ class StartingModel:
             "use a recipe of these sizes."
         )
 
+    def _advice(self, there: int, here: int) -> str:
+        """Says what to change so that G has the tensors of the model."""
+        needed = f"data with {there} classes" if there else "--set data.classes=false"
+        classes = "" if there == here else f", and {needed} (this run has {here or 'none'})"
+        return (
+            f"Use the generators and the noise of its recipe (`lapgan info {self.name} --json`)"
+            f"{classes}; or choose other levels with --level."
+        )
+
 
 def _first_difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
     """Says which tensor of G is another one in the model; None if all names and shapes agree."""
@@ -92,14 +107,3 @@ def _first_difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor
 
 def _shape(tensor: Tensor | None) -> str:
     return "none" if tensor is None else str(tuple(tensor.shape))
-
-
-def _advice(weights: Weights, num_classes: int) -> str:
-    """Says what to change so that G has the tensors of the model."""
-    there = len(weights.class_names)
-    classes = f", and data with {there} classes" if there else ", and --set data.classes=false"
-    return (
-        f"The model is of the recipe {weights.recipe.name} and has {there or 'no'} classes, this "
-        f"run has {num_classes or 'none'}: use generators and noise of that recipe"
-        f"{classes if there != num_classes else ''}, or choose other levels with --level."
-    )
