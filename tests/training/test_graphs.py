@@ -18,7 +18,7 @@ from lapgan.training.level import LevelState, LevelTask
 from lapgan.training.state import load_state, save_state
 
 CPU = torch.device("cpu")
-STEPS = 14
+STEPS = 24
 Figures = dict[str, Tensor]
 
 
@@ -59,6 +59,7 @@ def content_with(task: LevelTask, **training: Any) -> dict[str, Any]:
         "objective": "relativistic",
         "optimiser": {"kind": "adam", "learning_rate": 0.01, "decay": "cosine"},
         "penalty": {"kind": "exact", "weight": 2.0, "every": 2, "decay": "cosine"},
+        "generator_delay": 8,
         **training,
     }
     supervised = {"weight": 1.0, "best_of": 2, "schedule": "linear", "final": 0.1}
@@ -85,8 +86,9 @@ def test_replayed_steps_are_those_that_are_run(task: LevelTask, level: str, exam
     recorder, plain = Repeats(), task.initial_state()
     replayed = with_graphs(task.initial_state(), recorder)
     figures = [steps(task, state, STEPS) for state in (plain, replayed)]
-    # Steps with a penalty and those without it are each recorded once, after three that are run.
-    assert (recorder.recorded, recorder.launched) == (2, STEPS - 6)
+    # Steps with a penalty and without it, while G waits and after: each kind is recorded once,
+    # after three that are run.
+    assert (recorder.recorded, recorder.launched) == (4, STEPS - 12)
     for one, other in zip(*figures, strict=True):
         assert one.keys() == other.keys()
         torch.testing.assert_close(list(other.values()), list(one.values()))
@@ -105,7 +107,7 @@ def test_figures_of_a_step_outlive_the_next_one(task: LevelTask):
 
 def test_a_momentum_that_has_changed_is_recorded_anew(task: LevelTask):
     sgd = {"kind": "sgd", "learning_rate": 0.01, "momentum": 0.1, "momentum_step": 0.1}
-    content = content_with(task, optimiser=sgd, penalty=None)
+    content = content_with(task, optimiser=sgd, penalty=None, generator_delay=0)
     task = revise(task, content, "12")
     recorder, plain = Repeats(), task.initial_state()
     replayed = with_graphs(task.initial_state(), recorder)
