@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from lapgan.errors import LapganError
 from lapgan.models.contracts import DataInitialized
-from lapgan.models.group_norm import normalize_groups
+from lapgan.models.group_norm import normalize_groups, normalize_groups_fused
 from lapgan.models.heads import he_normal_
 from lapgan.models.noise_planes import count_values, fits_any_size, make_planes
 from lapgan.noise import PLANE_NOISES, AnyNoise, MixedNoise, VectorNoise
@@ -266,6 +266,8 @@ class ResidualGenerator(nn.Module, DataInitialized):
 
 def _normalize(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     """Computes norm(x)."""
+    if torch.compiler.is_compiling():
+        return normalize_groups_fused(x, norm.num_groups, norm.weight, norm.bias)
     if _trains_on_cpu(x):
         return normalize_groups(x, norm.num_groups, norm.weight, norm.bias)
     y: Tensor = norm(x)
@@ -274,6 +276,8 @@ def _normalize(norm: nn.GroupNorm, x: Tensor) -> Tensor:
 
 def _modulate(norm: nn.GroupNorm, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Computes scale norm(x) + shift for a norm without weights; scale and shift are (B, c)."""
+    if torch.compiler.is_compiling():
+        return normalize_groups_fused(x, norm.num_groups, scale, shift)
     if _trains_on_cpu(x):
         return normalize_groups(x, norm.num_groups, scale, shift)
     y: Tensor = scale[..., None, None] * norm(x) + shift[..., None, None]
