@@ -84,14 +84,20 @@ def test_a_dry_run_prints_its_plan_and_writes_nothing(tmp_path: Path):
 
 def test_a_run_starts_from_a_trained_model(trained: Path, tmp_path: Path):
     command = ("train", "dead-leaves", "--out", tmp_path / "run", *TINY, "--seed", "1")
-    started = (*command, "--start-from", trained)
-    assert f"G starts with the weights of {trained} and waits" in run(*started, "--dry-run")
+    model = trained / "cascade.safetensors"
+    started = (*command, "--start-from", model)
+    plan = run(*started, "--dry-run")
+    assert f"level 8: G starts with the weights of {model}, and G waits 500 steps" in plan
     assert not (tmp_path / "run").exists()
     run(*started)
     # G waits for longer than this run takes, so that images are those of the model.
     images = lapgan.Cascade.load(tmp_path / "run").sample(4)
     assert (images == lapgan.Cascade.load(trained).sample(4)).all()
-    assert f"on dead-leaves, from {trained.name}, seed 1" in run("info", tmp_path / "run")
+    assert f"on dead-leaves, from {model.name}, seed 1" in run("info", tmp_path / "run")
+    other = run(
+        "train", "dead-leaves", "--out", tmp_path / "2", *TINY, "--start-from", trained, "--dry-run"
+    )
+    assert f"level 8: G and D start with the weights of {trained}\n" in other
     # The same command, with the model and without, continues and has nothing left to do.
     assert "wrote" in run(*started)
     assert "wrote" in run(*command)

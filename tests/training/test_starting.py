@@ -1,6 +1,7 @@
 """A run that starts from a trained model."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from lapgan.recipe import Recipe, check_recipe
 from lapgan.run_folder import PartFolder, RunFolder
 from lapgan.training.callbacks import Callback
 from lapgan.training.config import Budget, LogIntervals, RunConfig
-from lapgan.training.level import LevelTask
+from lapgan.training.level import LevelState, LevelTask
 from lapgan.training.log import read_records
 from lapgan.training.loop import train_task
 from lapgan.training.run import plan, train
@@ -197,7 +198,11 @@ def test_every_level_of_a_run_starts_with_the_model(config: RunConfig):
     figures = Cascade.load(config.out).training["32"]["start_from"]
     assert figures["model"] == "trained.safetensors"
     identity = json.loads((config.out / "run.json").read_text())["start_from"]
-    assert identity == {"model": str(config.start_from), "fingerprint": figures["fingerprint"]}
+    assert identity == {
+        "model": str(config.start_from),
+        "fingerprint": figures["fingerprint"],
+        "discriminators": [],
+    }
 
 
 def test_a_run_that_is_stopped_in_the_delay_goes_on_without_the_model(
@@ -284,5 +289,73 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_is_written(config:
 
 def test_a_plan_says_where_g_starts(config: RunConfig):
     lines = list(plan(config))
-    assert f"G starts with the weights of {config.start_from} and waits 500 steps for D" in lines
+    start = f"G starts with the weights of {config.start_from}, and G waits 500 steps for D"
+    assert [f"level {name}: {start}" for name in ("8", "32")] == lines[-3:-1]
     assert not any("starts with" in line for line in plan(replace(config, start_from=None)))
+
+
+@pytest.fixture
+def earlier(config: RunConfig) -> RunConfig:
+    """A run from random weights that another one starts from."""
+    earlier = replace(config, out=config.out.with_name("earlier"), start_from=None, images=32)
+    train(earlier, SILENT)
+    return earlier
+
+
+def state_in(out: Path, level: str) -> dict[str, Tensor]:
+    return safetensors.torch.load_file(RunFolder(out).part(level).state)
+
+
+def test_from_a_run_d_starts_with_its_weights_too_and_g_does_not_wait(
+    config: RunConfig, earlier: RunConfig, monkeypatch: pytest.MonkeyPatch
+):
+    started: dict[str, dict[str, Tensor]] = {}
+    initial_state = LevelTask.initial_state
+
+    def record(task: LevelTask) -> LevelState:
+        state = initial_state(task)
+        for part, net in state.modules.items():
+            started[f"{task.name}.{part}"] = {k: t.clone() for k, t in net.state_dict().items()}
+        return state
+
+    monkeypatch.setattr(LevelTask, "initial_state", record)
+    train(replace(config, start_from=earlier.out, seed=1), SILENT)
+    for name in ("32", "8"):
+        before = state_in(earlier.out, name)
+        assert_same(started[f"{name}.d"], part_of(before, "d"))
+        assert_same(started[f"{name}.g"], part_of(before, "average"))
+        assert moved(started[f"{name}.g"], part_of(state_in(config.out, name), "g"))
+    identity = json.loads((config.out / "run.json").read_text())["start_from"]
+    assert identity["discriminators"] == ["32x32", "8x8"]
+
+
+def test_a_run_that_began_with_a_d_goes_on_without_the_earlier_run(
+    config: RunConfig, earlier: RunConfig
+):
+    straight = replace(config, start_from=earlier.out)
+    train(straight, SILENT)
+    stopped = replace(straight, out=config.out.with_name("stopped"))
+    train(replace(stopped, images=16), SILENT)
+    shutil.rmtree(earlier.out)
+    train(replace(stopped, start_from=None), SILENT)
+    for name in ("32", "8"):
+        assert_same(state_in(stopped.out, name), state_in(straight.out, name))
+
+
+def test_the_weights_of_a_run_without_its_d_are_another_model(
+    config: RunConfig, earlier: RunConfig
+):
+    train(replace(config, start_from=earlier.out), SILENT)
+    with pytest.raises(LapganError, match=r"start_from\.discriminators"):
+        train(replace(config, start_from=RunFolder(earlier.out).cascade), SILENT)
+
+
+def test_another_d_is_refused_before_anything_is_written(config: RunConfig, earlier: RunConfig):
+    content = config.recipe.model_dump(mode="json")
+    content["levels"]["8"]["discriminator"] = {"kind": "paper-dense", "units": 9}
+    other = replace(config, recipe=check_recipe(content, "other"), start_from=earlier.out)
+    expected = r"level 8: D's tensor .*: found .*, expected .*such as .*cascade.* has no D\."
+    with pytest.raises(LapganError, match=expected):
+        train(other, SILENT)
+    assert not config.out.exists()
+    train(replace(other, start_from=RunFolder(earlier.out).cascade), SILENT)

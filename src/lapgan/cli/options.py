@@ -92,7 +92,7 @@ StartFrom = Annotated[
     Path | None,
     typer.Option(
         metavar="MODEL",
-        help="G starts with the weights of this trained model.",
+        help="G starts with the weights of this trained model; of a run folder, D too.",
         autocompletion=_complete_model,
     ),
 ]

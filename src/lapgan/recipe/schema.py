@@ -94,7 +94,7 @@ class TrainingRecipe(Section):
         optimiser: of D and of G.
         warm_up: the learning rates rise from 0 along a line in this many steps.
         generator_delay: G waits for this many steps, in which D alone learns; by default 0, and
-            500 where G starts from a trained model.
+            500 where G starts from a trained model without its D.
         clip_gradients: the largest norm of all gradients of a net; longer ones are scaled down.
         ema_half_life: the averaged weights forget half in this many images; 0 for no average, so
             that the last weights are sampled with.
@@ -123,11 +123,11 @@ class TrainingRecipe(Section):
         """How many minibatches a step draws: one for both nets, or one for each."""
         return 2 if self.generator_examples == "fresh" else 1
 
-    def delay(self, *, from_model: bool) -> int:
-        """Returns for how many steps G waits, where it starts from a trained model or not."""
+    def delay(self, *, for_new_discriminator: bool) -> int:
+        """Returns for how many steps G waits; whether D is new, and G is not, counts by default."""
         if self.generator_delay is not None:
             return self.generator_delay
-        return _DELAY_FROM_MODEL if from_model else 0
+        return _DELAY_FROM_MODEL if for_new_discriminator else 0
 
 
 class LevelRecipe(Section):

@@ -41,7 +41,7 @@ class RunIdentity:
         seed: of everything random.
         images: the training images.
         compute: precision of the nets, and whether they are compiled. The device may change.
-        start: the trained model that G of every level starts with, if there is one.
+        start: the trained model that every level starts with, if there is one.
     """
 
     recipe: Recipe
@@ -85,7 +85,7 @@ class RunIdentity:
             # Under another name, or found by other options: the images are what counts.
             recorded["data"] = expected["data"]
         start = _recorded_start(recorded)
-        if start and self.start and start.fingerprint == self.start.fingerprint:
+        if start and self.start and start.has_same_weights(self.start):
             # Under another name, the weights are what counts.
             recorded["start_from"] = expected["start_from"]
         differences = list(_differences(recorded, expected))
@@ -211,7 +211,7 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Recipe]:
 
 def _recorded_start(recorded: Mapping[str, Any]) -> StartingModel | None:
     start = recorded.get("start_from")
-    return None if start is None else StartingModel(start["model"], start["fingerprint"])
+    return None if start is None else StartingModel.from_content(start)
 
 
 def _are_same(recorded: Mapping[str, Any], images: Images | ImageStream) -> bool:

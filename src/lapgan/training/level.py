@@ -99,7 +99,7 @@ class LevelTask:
         compute: where and in which precision.
         intervals: how often to report.
         selection: keeps the best averaged G beside the last one, if there is any.
-        start: the trained model that G starts with; None for random weights.
+        start: the trained model that the nets start with; None for random weights.
     """
 
     recipe: Recipe
@@ -136,7 +136,7 @@ class LevelTask:
         generator = self.compute.place(self.level.build_generator(num_classes))
         discriminator = self.compute.place(self.level.build_discriminator(num_classes))
         self._initialize(generator, discriminator)
-        self._start_from_model(generator)
+        self._start_from_model(generator, discriminator)
         optimizer = self.recipe.training.optimiser
         nets = Nets(
             generator,
@@ -261,10 +261,11 @@ class LevelTask:
         for net in nets_with_data:
             net.initialize_from(examples.high, examples.low)
 
-    def _start_from_model(self, generator: nn.Module) -> None:
-        """Gives G the weights of the starting model; a checkpoint has later ones."""
+    def _start_from_model(self, generator: nn.Module, discriminator: nn.Module) -> None:
+        """Gives the nets the weights of the starting model; a checkpoint has later ones."""
         if self.start is not None and not self.folder.state.exists():
             self.start.load_into(generator, self.level, len(self.class_names))
+            self.start.load_discriminator_into(discriminator, self.level)
 
     def _set_schedules(self, state: LevelState) -> None:
         """Sets the learning rates of this step."""
@@ -283,7 +284,8 @@ class LevelTask:
     @property
     def _delay(self) -> int:
         """The number of steps in which D alone is updated."""
-        return self.recipe.training.delay(from_model=self.start is not None)
+        is_new = self.start is not None and not self.start.has_discriminator(self.level)
+        return self.recipe.training.delay(for_new_discriminator=is_new)
 
     def _terms(self, state: LevelState) -> Terms:
         """Returns the terms of the step that follows."""

@@ -99,8 +99,12 @@ def plan(config: RunConfig) -> Iterator[str]:
             f"{noise.effective_dimension(size):,.1f}"
         )
     if start := identity.start:
-        delay = config.recipe.training.delay(from_model=True)
-        yield f"G starts with the weights of {start.name} and waits {delay:,} steps for D"
+        for level in config.selected_levels:
+            is_new = not start.has_discriminator(level)
+            delay = config.recipe.training.delay(for_new_discriminator=is_new)
+            subject = "G starts" if is_new else "G and D start"
+            waits = f", and G waits {delay:,} steps for D" if delay else ""
+            yield f"level {level.name}: {subject} with the weights of {start.name}{waits}"
     yield f"run folder: {config.out}"
 
 
@@ -176,6 +180,7 @@ def _check_start(config: RunConfig, start: StartingModel, num_classes: int) -> N
         for level in config.selected_levels:
             if not RunFolder(config.out).part(level.name).state.exists():
                 start.load_into(level.build_generator(num_classes), level, num_classes)
+                start.load_discriminator_into(level.build_discriminator(num_classes), level)
 
 
 def _count_classes(recipe: Recipe, images: TrainingImages) -> int:

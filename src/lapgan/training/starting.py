@@ -1,14 +1,20 @@
-"""Starting from a trained model: G of a level begins with the weights that it has there."""
+"""Starting from a trained model: G of a level begins with the weights that it has there.
+
+So does D, if the model is the folder of a run; no other form of a model has any.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from lapgan.errors import LapganError
 from lapgan.recipe import LevelRecipe
+from lapgan.run_folder import RunFolder
 from lapgan.sizes import Size, size_text
+from lapgan.training.state import read_module
 from lapgan.weights import Weights, generator_state, read_weights, tensors_digest
 
 __all__ = ["StartingModel"]
@@ -16,16 +22,18 @@ __all__ = ["StartingModel"]
 
 @dataclass(frozen=True)
 class StartingModel:
-    """The trained model that G of every level starts with.
+    """The trained model that every level starts with.
 
     Args:
         name: the model as the command line names it.
         fingerprint: the SHA-256 digest of its generators.
+        discriminators: sizes of the levels that have a D, such as 32x32.
         weights: None where a run continues without the model, from its checkpoints alone.
     """
 
     name: str
     fingerprint: str
+    discriminators: tuple[str, ...] = ()
     weights: Weights | None = None
 
     @classmethod
@@ -37,18 +45,42 @@ class StartingModel:
         """
         weights = read_weights(path)
         generators = {k: t for k, t in weights.tensors.items() if k.startswith("levels.")}
-        return cls(str(path), tensors_digest("", generators), weights)
+        sizes = tuple(
+            size_text(level.size)
+            for level in weights.recipe.levels
+            if RunFolder(path).part(level.name).state.is_file()
+        )
+        return cls(str(path), tensors_digest("", generators), sizes, weights)
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any]) -> "StartingModel":
+        """Returns what `content` was made of, without the weights."""
+        sizes = tuple(content.get("discriminators", ()))
+        return cls(str(content["model"]), str(content["fingerprint"]), sizes)
 
     @property
-    def content(self) -> dict[str, str]:
-        """Name and fingerprint as plain data."""
-        return {"model": self.name, "fingerprint": self.fingerprint}
+    def content(self) -> dict[str, Any]:
+        """Everything but the weights as plain data."""
+        return {
+            "model": self.name,
+            "fingerprint": self.fingerprint,
+            "discriminators": [*self.discriminators],
+        }
 
     @property
     def provenance(self) -> dict[str, str]:
-        """The same for weights files, which are passed on: without the folders of this machine."""
+        """Name and fingerprint for weights files: without the folders of this machine."""
         is_hub = self.name.startswith("hub:")
-        return {**self.content, "model": self.name if is_hub else Path(self.name).name}
+        name = self.name if is_hub else Path(self.name).name
+        return {"model": name, "fingerprint": self.fingerprint}
+
+    def has_same_weights(self, other: "StartingModel") -> bool:
+        """Whether two models are the same but for their names."""
+        return replace(other, name=self.name, weights=self.weights) == self
+
+    def has_discriminator(self, level: LevelRecipe) -> bool:
+        """Whether there is a D for a level."""
+        return size_text(level.size) in self.discriminators
 
     def load_into(self, generator: nn.Module, level: LevelRecipe, num_classes: int) -> None:
         """Sets parameters and buffers of G to those of the model.
@@ -66,19 +98,43 @@ class StartingModel:
                 f"level {level.name}: this run starts from {self.name}, and the level has no "
                 f"checkpoint yet; continue with --start-from {self.name}."
             )
-        tensors = self._tensors_of(level.size, self.weights, level.name)
-        if difference := _first_difference(tensors, generator.state_dict()):
+        there = self._find(level.size, self.weights, level.name)
+        tensors = generator_state(there.name, self.weights.tensors)
+        if difference := _first_difference("G", tensors, generator.state_dict()):
             raise LapganError(
                 f"--start-from {self.name}: level {level.name}: {difference}. "
                 + self._advice(len(self.weights.class_names), num_classes)
             )
         generator.load_state_dict(tensors)
 
-    def _tensors_of(self, size: Size, weights: Weights, wanted: str) -> dict[str, Tensor]:
+    def load_discriminator_into(self, discriminator: nn.Module, level: LevelRecipe) -> None:
+        """Sets parameters and buffers of D to those of the model, if it has a D for the level.
+
+        Args:
+            discriminator: D, as the level's recipe builds it.
+            level: the level that is trained.
+
+        Raises:
+            LapganError: the model's D is another net, or its file is damaged.
+        """
+        if self.weights is None or not self.has_discriminator(level):
+            return
+        run = RunFolder(Path(self.name))
+        there = self._find(level.size, self.weights, level.name)
+        tensors = read_module(run.part(there.name).state, "d")
+        if difference := _first_difference("D", tensors, discriminator.state_dict()):
+            raise LapganError(
+                f"--start-from {self.name}: level {level.name}: {difference}. Use the "
+                f"discriminators of its recipe (`lapgan info {self.name} --json`); or start from a "
+                f"file of its weights, such as {run.cascade}, which has no D."
+            )
+        discriminator.load_state_dict(tensors)
+
+    def _find(self, size: Size, weights: Weights, wanted: str) -> LevelRecipe:
         trained = [level for level in weights.recipe.levels if level.name not in weights.missing]
         for level in trained:
             if level.size == size:
-                return generator_state(level.name, weights.tensors)
+                return level
         names = ", ".join(level.name for level in trained)
         raise LapganError(
             f"--start-from {self.name}: level {wanted}: expected a level of {size_text(size)}, "
@@ -96,12 +152,14 @@ class StartingModel:
         )
 
 
-def _first_difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
-    """Says which tensor of G is another one in the model; None if all names and shapes agree."""
+def _first_difference(
+    net: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> str | None:
+    """Says which tensor of a net is another one in the model; None if names and shapes agree."""
     for name in sorted(found.keys() | expected.keys()):
         there, here = (_shape(tensors.get(name)) for tensors in (found, expected))
         if there != here:
-            return f"G's tensor {name}: found {there} in the model, expected {here}"
+            return f"{net}'s tensor {name}: found {there} in the model, expected {here}"
     return None
 
 

@@ -14,7 +14,14 @@ from lapgan.distributed import current_ranks
 from lapgan.errors import LapganError
 from lapgan.weights import drop_retired, write_tensors
 
-__all__ = ["NotFiniteError", "TrainingState", "load_state", "save_state", "saved_images"]
+__all__ = [
+    "NotFiniteError",
+    "TrainingState",
+    "load_state",
+    "read_module",
+    "save_state",
+    "saved_images",
+]
 
 
 class NotFiniteError(LapganError):
@@ -89,6 +96,20 @@ def load_state(path: Path, state: TrainingState) -> None:
         raise LapganError(
             f"{path}: cannot be used to resume ({error}). Delete it to train this part anew."
         ) from None
+
+
+def read_module(path: Path, part: str) -> dict[str, Tensor]:
+    """Reads the tensors of one net of a state, by its name in the file.
+
+    Raises:
+        LapganError: the file is damaged.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if name.startswith(f"{part}.")]  # noqa: SIM118
+            return _within(part, {name: file.get_tensor(name) for name in names})
+    except (SafetensorError, OSError) as error:
+        raise LapganError(f"{path}: cannot be read ({error}).") from None
 
 
 def saved_images(path: Path) -> int:
