@@ -232,9 +232,11 @@ def _print_costs(config: "RunConfig") -> None:
     if current_ranks().size > 1 or any(RunFolder(config.out).weights_files()):
         return
     compute, costs = _choose_compute(config), []
+    # What is measured is neither compiled nor replayed.
+    expected = "expected, at least" if compute.compiled else "expected"
     for cost in measure_costs(config, compute):
         costs.append(cost)
-        console.print(f"expected: {cost}")
+        console.print(f"{expected}: {cost}")
     if advice := advise(config.recipe, costs, compute.device):
         console.print(f"note: {escape(advice)}")
 
