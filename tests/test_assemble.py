@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from typer.testing import CliRunner
 from lapgan.cascade import Cascade
 from lapgan.cli import app
 from lapgan.errors import LapganError
-from lapgan.weights import read_weights, write_weights
+from lapgan.recipe import check_recipe
+from lapgan.weights import Weights, read_weights, write_weights
 
 _DATA = {"data": {"name": "tiny", "fingerprint": "1"}}
 
@@ -91,6 +93,54 @@ def test_a_level_that_is_missing_or_there_twice_is_named(
     (copy / "level-12" / "weights.safetensors").rename(tmp_path / "again.safetensors")
     twice = (tmp_path / "again.safetensors", parts["6x8"], tmp_path / "whole.safetensors")
     assert "name each level once" in str(_assemble(*twice, "--out", out))
+
+
+def _write_other_level(folder: Path, path: Path, changes: dict[str, Any]) -> Weights:
+    """Other weights of the level of a folder, by a recipe that differs in more than its nets."""
+    (file,) = folder.glob("*/weights.safetensors")
+    part = read_weights(file)
+    content = part.recipe.model_dump(mode="json")
+    content["training"]["batch"] *= 2
+    content["levels"]["12"] |= {"augment": True, **changes}
+    tensors = {k: t + 1 if k.startswith("levels.") else t for k, t in part.tensors.items()}
+    other = replace(part, tensors=tensors, recipe=check_recipe(content, "other"))
+    write_weights(path, other)
+    return other
+
+
+def test_a_level_of_a_later_part_replaces_that_of_an_earlier_one(
+    tmp_path: Path, parts: dict[str, Path]
+) -> None:
+    whole, later, out = (tmp_path / f"{n}.safetensors" for n in ("old", "later", "joined"))
+    assert _assemble(*parts.values(), "--out", whole) is None
+    other = _write_other_level(parts["12"], later, {})
+    assert "not of the same recipe" in str(_assemble(whole, later, "--out", out))
+    assert _assemble(whole, later, "--replace", "--out", out) is None
+    joined, before = read_weights(out), read_weights(whole)
+    for name, tensor in joined.tensors.items():
+        source = other if name.startswith("levels.12.") else before
+        assert torch.equal(tensor, source.tensors[name]), name
+    assert joined.recipe.level("12") == other.recipe.level("12")
+    assert joined.recipe.level("6x8") == before.recipe.level("6x8")
+    assert joined.recipe.training == before.recipe.training
+
+
+def test_a_level_of_another_generator_replaces_none(tmp_path: Path, parts: dict[str, Path]) -> None:
+    whole, later, out = (tmp_path / f"{n}.safetensors" for n in ("old", "later", "joined"))
+    assert _assemble(*parts.values(), "--out", whole) is None
+    _write_other_level(parts["12"], later, {"generator": {"kind": "paper-conv", "maps": 5}})
+    error = _assemble(whole, later, "--replace", "--out", out)
+    assert "not of the same pyramid, noise and generators" in str(error)
+
+
+def test_images_without_a_fingerprint_are_compared_by_name(
+    tmp_path: Path, parts: dict[str, Path]
+) -> None:
+    out = tmp_path / "joined.safetensors"
+    _change(parts["6x8"], training={"6x8": {"data": {"name": "tiny"}}})
+    assert _assemble(*parts.values(), "--out", out) is None
+    _change(parts["6x8"], training={"6x8": {"data": {"name": "other"}}})
+    assert "trained on different images" in str(_assemble(*parts.values(), "--out", out))
 
 
 def test_a_url_with_nothing_below_it_is_refused(tmp_path: Path) -> None:

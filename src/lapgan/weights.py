@@ -16,6 +16,7 @@ Weights are computed in float32 all the same. A file without int8 tensors is wri
 
 import hashlib
 import json
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -295,45 +296,74 @@ def read_weights(path: Path) -> Weights:
     return _read_file(path)
 
 
-def join_weights(parts: Mapping[Path, Weights]) -> Weights:
+def join_weights(parts: Mapping[Path, Weights], *, replace_levels: bool = False) -> Weights:
     """Joins weights that hold different levels of one model.
 
     Args:
         parts: by the file that each was read from; at least one.
+        replace_levels: a level of a later file takes the place of the same one of an earlier file.
+            Recipes then have to agree only in what sampling uses, and the joined one has the
+            levels that were taken.
 
     Raises:
         LapganError: two of them have another recipe, other classes or another normalization, or
             hold the same level.
     """
     (place, first), *others = parts.items()
+    recipe = first.recipe
+    compared, are_same = (
+        ("pyramid, noise and generators", _are_sampled_alike)
+        if replace_levels
+        else ("recipe", operator.eq)
+    )
     for path, part in others:
-        for what in ("recipe", "class names", "normalization"):
-            if not _agree(part, first, what):
+        agreements = {
+            compared: are_same(part.recipe, first.recipe),
+            "class names": part.class_names == first.class_names,
+            "normalization": _have_same_normalization(part, first),
+        }
+        for what, agrees in agreements.items():
+            if not agrees:
                 raise LapganError(
                     f"{path}: not of the same {what} as {place}, so they are no levels of one "
                     "model; use one run folder per recipe and data set."
                 )
+        recipe = _take_levels(recipe, part)
     tensors: dict[str, Tensor] = {}
     for path, part in parts.items():
-        if twice := {name for name in part.tensors if name not in (_MEAN, _STD)} & tensors.keys():
+        twice = {name for name in part.tensors if name not in (_MEAN, _STD)} & tensors.keys()
+        if twice and not replace_levels:
             raise LapganError(
                 f"{path}: {min(twice)} is in another of these files too; name each level once."
             )
         tensors |= part.tensors
     return Weights(
         tensors=tensors,
-        recipe=first.recipe,
+        recipe=recipe,
         class_names=first.class_names,
         training={size: figures for p in parts.values() for size, figures in p.training.items()},
         classifier=next((part.classifier for part in parts.values() if part.classifier), None),
     )
 
 
-def _agree(one: Weights, other: Weights, what: str) -> bool:
-    if what == "recipe":
-        return one.recipe == other.recipe
-    if what == "class names":
-        return one.class_names == other.class_names
+def _are_sampled_alike(one: Recipe, other: Recipe) -> bool:
+    """Whether two recipes have the same pyramid, and levels of the same noise and generators."""
+    return _what_is_sampled(one) == _what_is_sampled(other)
+
+
+def _what_is_sampled(recipe: Recipe) -> tuple[object, ...]:
+    levels = [(level.name, level.noise, level.generator) for level in recipe.levels]
+    return recipe.pyramid, recipe.data.normalisation, recipe.data.classes, levels
+
+
+def _take_levels(recipe: Recipe, part: Weights) -> Recipe:
+    """Returns a recipe with the sections of the levels that a part has weights of."""
+    taken = {level.name: level for level in part.recipe.levels if level.name not in part.missing}
+    levels = tuple(taken.get(level.name, level) for level in recipe.levels)
+    return recipe.model_copy(update={"levels": levels})
+
+
+def _have_same_normalization(one: Weights, other: Weights) -> bool:
     both = (name for name in (_MEAN, _STD) if name in one.tensors and name in other.tensors)
     return all(torch.equal(one.tensors[name], other.tensors[name]) for name in both)
 

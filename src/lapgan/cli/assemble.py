@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -11,6 +11,8 @@ from lapgan.cli.options import console
 from lapgan.errors import LapganError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lapgan.weights import Weights
 
 __all__ = ["assemble"]
@@ -25,18 +27,26 @@ def assemble(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Levels of later parts replace those of earlier ones; recipes need to agree in "
+            "pyramid, noise and generators only.",
+        ),
+    ] = False,
 ) -> None:
     """Join levels that were trained apart into one model.
 
-    Recipe, classes, normalization and training images of all parts have to agree, and each level
-    may be there once.
+    Recipe, classes, normalization and training images of all parts have to agree, and without
+    --replace each level may be there once.
     """
     from lapgan.weights import join_weights, write_weights
 
     if out.suffix != ".safetensors":
         raise LapganError(f"--out {out}: expected a name that ends in .safetensors.")
     weights = {place: read for part in parts for place, read in _read(part).items()}
-    joined = join_weights(weights)
+    joined = join_weights(weights, replace_levels=replace)
     joined.check_complete(out)
     _check_data(joined)
     write_weights(out, joined)
@@ -94,10 +104,17 @@ def _download(url: str) -> list[tuple[str, bytes]]:
 
 def _check_data(weights: "Weights") -> None:
     """Raises a LapganError unless all levels were trained on the same images."""
-    prints = {name: figures["data"] for name, figures in weights.training.items()}
-    if len({str(data) for data in prints.values()}) > 1:
-        seen = ", ".join(f"{name}: {data}" for name, data in prints.items())
+    seen = {name: figures["data"] for name, figures in weights.training.items()}
+    first, *others = seen.values()
+    if not all(_are_same_images(first, other) for other in others):
+        data = ", ".join(f"{name}: {images}" for name, images in seen.items())
         raise LapganError(
-            f"these levels were trained on different images ({seen}), so that a level would be "
+            f"these levels were trained on different images ({data}), so that a level would be "
             "given images that it does not know; train them on the same data."
         )
+
+
+def _are_same_images(one: "Mapping[str, Any]", other: "Mapping[str, Any]") -> bool:
+    """Compares fingerprints of images; names, where one of them has no fingerprint."""
+    key = "fingerprint" if "fingerprint" in one.keys() & other.keys() else "name"
+    return bool(one.get(key) == other.get(key))
