@@ -266,7 +266,7 @@ class ResidualGenerator(nn.Module, DataInitialized):
 
 def _normalize(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     """Computes norm(x)."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_dynamo_compiling():
         return normalize_groups_fused(x, norm.num_groups, norm.weight, norm.bias)
     if _trains_on_cpu(x):
         return normalize_groups(x, norm.num_groups, norm.weight, norm.bias)
@@ -276,7 +276,7 @@ def _normalize(norm: nn.GroupNorm, x: Tensor) -> Tensor:
 
 def _modulate(norm: nn.GroupNorm, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Computes scale norm(x) + shift for a norm without weights; scale and shift are (B, c)."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_dynamo_compiling():
         return normalize_groups_fused(x, norm.num_groups, scale, shift)
     if _trains_on_cpu(x):
         return normalize_groups(x, norm.num_groups, scale, shift)
@@ -298,7 +298,7 @@ def conv(inputs: int, outputs: int, kernel: int = 3, gain: float = 1.0) -> nn.Co
 
 def halve(x: Tensor) -> Tensor:
     """Returns the means of 2x2 places."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_dynamo_compiling():
         n, c, h, w = x.shape
         return x.reshape(n, c, h // 2, 2, w // 2, 2).mean((3, 5))
     return F.avg_pool2d(x, 2)
@@ -307,10 +307,10 @@ def halve(x: Tensor) -> Tensor:
 def _double(x: Tensor) -> Tensor:
     """Returns every place as 2x2 places.
 
-    Here and in `halve`, compilers make slow kernels of the gradients of PyTorch's functions, or
-    none, and fuse those of views.
+    Here and in `halve`, `torch.compile` makes slow kernels of the gradients of PyTorch's functions,
+    or none, and fuses those of views. An export has PyTorch's functions.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_dynamo_compiling():
         n, c, h, w = x.shape
         return x[:, :, :, None, :, None].expand(n, c, h, 2, w, 2).reshape(n, c, 2 * h, 2 * w)
     return F.interpolate(x, scale_factor=2, mode="nearest")
