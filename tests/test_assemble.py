@@ -141,6 +141,10 @@ def test_images_without_a_fingerprint_are_compared_by_name(
     assert _assemble(*parts.values(), "--out", out) is None
     _change(parts["6x8"], training={"6x8": {"data": {"name": "other"}}})
     assert "trained on different images" in str(_assemble(*parts.values(), "--out", out))
+    # A model need not say on what it was trained.
+    for name in parts:
+        _change(parts[name], training={})
+    assert _assemble(*parts.values(), "--out", out) is None
 
 
 def test_a_url_with_nothing_below_it_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -11,8 +11,6 @@ from lapgan.cli.options import console
 from lapgan.errors import LapganError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lapgan.weights import Weights
 
 __all__ = ["assemble"]
@@ -105,8 +103,7 @@ def _download(url: str) -> list[tuple[str, bytes]]:
 def _check_data(weights: "Weights") -> None:
     """Raises a LapganError unless all levels were trained on the same images."""
     seen = {name: figures["data"] for name, figures in weights.training.items()}
-    first, *others = seen.values()
-    if not all(_are_same_images(first, other) for other in others):
+    if not all(map(_are_same_images, seen.values(), [*seen.values()][1:])):
         data = ", ".join(f"{name}: {images}" for name, images in seen.items())
         raise LapganError(
             f"these levels were trained on different images ({data}), so that a level would be "
@@ -114,7 +111,10 @@ def _check_data(weights: "Weights") -> None:
         )
 
 
-def _are_same_images(one: "Mapping[str, Any]", other: "Mapping[str, Any]") -> bool:
+def _are_same_images(one: object, other: object) -> bool:
     """Compares fingerprints of images; names, where one of them has no fingerprint."""
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        # Files of early versions have the name alone.
+        return one == other
     key = "fingerprint" if "fingerprint" in one.keys() & other.keys() else "name"
     return bool(one.get(key) == other.get(key))
