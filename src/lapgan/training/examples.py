@@ -1,5 +1,6 @@
 """From pixels to the examples of one level: h_k and l_k of the Laplacian pyramid, and noise."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -54,16 +55,16 @@ class Examples:
         return self.high.device
 
     def __getitem__(self, span: slice | Tensor) -> "Examples":
-        low = None if self.low is None else self.low[span]
-        label = None if self.label is None else self.label[span]
-        sigma = None if self.sigma is None else self.sigma[span]
-        return Examples(self.high[span], low, self.z[span], label, sigma)
+        return self._apply(lambda x: x[span])
 
     def clone(self) -> "Examples":
         """Returns a copy in memory of its own."""
+        return self._apply(torch.clone)
+
+    def _apply(self, change: Callable[[Tensor], Tensor]) -> "Examples":
         others = (self.low, self.label, self.sigma)
-        low, label, sigma = (None if x is None else x.clone() for x in others)
-        return Examples(self.high.clone(), low, self.z.clone(), label, sigma)
+        low, label, sigma = (None if x is None else change(x) for x in others)
+        return Examples(change(self.high), low, change(self.z), label, sigma)
 
     def generate(self, generator: nn.Module) -> Tensor:
         """Generates a residual for each example, (B, 3, H, W)."""

@@ -74,22 +74,18 @@ class StepGraphs:
             LapganError: the update cannot be recorded.
         """
         self._forget_if_loaded()
-        key = self._key(terms)
-        inputs = _inputs(examples, terms)
+        key, terms = self._key(terms), _place_numbers(terms, self.device)
         if key not in self.recordings:
             self.steps[key] = self.steps.get(key, 0) + 1
             if self.steps[key] <= _FIRST_STEPS:
-                terms = _place_numbers(terms, self.device)
                 return self.recorder.run(lambda: update(examples, terms))
-            self.recordings[key] = self._record(update, examples, terms)
-        return self.recordings[key].replay(inputs)
+            self.recordings[key] = self._record(update, examples.clone(), _clone(terms))
+        return self.recordings[key].replay(_inputs(examples, terms))
 
     def _record(self, update: Update, examples: Examples, terms: Terms) -> "_Recording":
+        """Records an update on examples and terms that are its alone."""
         if len(self.recordings) >= _MOST:
             self.recordings.clear()
-        examples = examples.clone()
-        terms = _place_numbers(terms, self.device)
-        terms = replace(terms, candidates=tuple(x.clone() for x in terms.candidates))
         try:
             launch, figures = self.recorder.record(lambda: update(examples, terms))
         except RuntimeError as error:
@@ -97,8 +93,7 @@ class StepGraphs:
                 f"the steps cannot be recorded as a CUDA graph ({str(error).splitlines()[0]}). Go "
                 "on with --no-cuda-graphs."
             ) from error
-        places = [x for x in _inputs(examples, terms) if isinstance(x, Tensor)]
-        return _Recording(places, launch, figures)
+        return _Recording(_inputs(examples, terms), launch, figures)
 
     def _key(self, terms: Terms) -> Hashable:
         """Returns the numbers that are recorded as they are."""
@@ -130,13 +125,10 @@ class _Recording:
     launch: Callable[[], None]
     figures: Figures
 
-    def replay(self, inputs: Sequence[Scalar]) -> Figures:
+    def replay(self, inputs: Sequence[Tensor]) -> Figures:
         """Repeats the update with other inputs."""
         for place, value in zip(self.places, inputs, strict=True):
-            if isinstance(value, Tensor):
-                place.copy_(value)
-            else:
-                place.fill_(value)
+            place.copy_(value)
         self.launch()
         # The next replay overwrites them.
         return {name: figure.clone() for name, figure in self.figures.items()}
@@ -184,11 +176,11 @@ class CudaGraphs:
         current.wait_stream(self.stream)
 
 
-def _inputs(examples: Examples, terms: Terms) -> list[Scalar]:
+def _inputs(examples: Examples, terms: Terms) -> list[Tensor]:
     """Returns what changes from step to step, always in the same order."""
     parts = (examples.high, examples.low, examples.z, examples.label, examples.sigma)
     numbers = (terms.penalty_weight, terms.supervised)
-    return [x for x in (*parts, *terms.candidates, *numbers) if x is not None]
+    return [x for x in (*parts, *terms.candidates, *numbers) if isinstance(x, Tensor)]
 
 
 def _place_numbers(terms: Terms, device: torch.device) -> Terms:
@@ -200,3 +192,8 @@ def _place_numbers(terms: Terms, device: torch.device) -> Terms:
     return replace(
         terms, penalty_weight=place(terms.penalty_weight), supervised=place(terms.supervised)
     )
+
+
+def _clone(terms: Terms) -> Terms:
+    """Copies what changes from step to step to memory of its own; numbers are new already."""
+    return replace(terms, candidates=tuple(x.clone() for x in terms.candidates))
