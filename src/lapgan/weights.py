@@ -16,7 +16,6 @@ Weights are computed in float32 all the same. A file without int8 tensors is wri
 
 import hashlib
 import json
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -311,23 +310,12 @@ def join_weights(parts: Mapping[Path, Weights], *, replace_levels: bool = False)
     """
     (place, first), *others = parts.items()
     recipe = first.recipe
-    compared, are_same = (
-        ("pyramid, noise and generators", _are_sampled_alike)
-        if replace_levels
-        else ("recipe", operator.eq)
-    )
     for path, part in others:
-        agreements = {
-            compared: are_same(part.recipe, first.recipe),
-            "class names": part.class_names == first.class_names,
-            "normalization": _have_same_normalization(part, first),
-        }
-        for what, agrees in agreements.items():
-            if not agrees:
-                raise LapganError(
-                    f"{path}: not of the same {what} as {place}, so they are no levels of one "
-                    "model; use one run folder per recipe and data set."
-                )
+        if what := _find_difference(part, first, replace_levels):
+            raise LapganError(
+                f"{path}: not of the same {what} as {place}, so they are no levels of one "
+                "model; use one run folder per recipe and data set."
+            )
         recipe = _take_levels(recipe, part)
     tensors: dict[str, Tensor] = {}
     for path, part in parts.items():
@@ -346,9 +334,15 @@ def join_weights(parts: Mapping[Path, Weights], *, replace_levels: bool = False)
     )
 
 
-def _are_sampled_alike(one: Recipe, other: Recipe) -> bool:
-    """Whether two recipes have the same pyramid, and levels of the same noise and generators."""
-    return _what_is_sampled(one) == _what_is_sampled(other)
+def _find_difference(one: Weights, other: Weights, replace_levels: bool) -> str | None:
+    """Says in what two parts are not of one model; None if they are."""
+    if replace_levels and _what_is_sampled(one.recipe) != _what_is_sampled(other.recipe):
+        return "pyramid, noise and generators"
+    if not replace_levels and one.recipe != other.recipe:
+        return "recipe"
+    if one.class_names != other.class_names:
+        return "class names"
+    return None if _have_same_normalization(one, other) else "normalization"
 
 
 def _what_is_sampled(recipe: Recipe) -> tuple[object, ...]:
