@@ -66,7 +66,7 @@ def train(config: RunConfig, callback: Callback | None = None) -> Cascade | None
             _announce(config, identity.images, callback)
             claim(config.out, identity)
         with stop_signals() as stopped:
-            train_levels(config, identity.images, callback, stopped)
+            train_levels(config, identity.images, identity.start, callback, stopped)
             cascade = assemble(config.out) if ranks.is_main else None
             if decide_together(stopped()):
                 raise KeyboardInterrupt

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.context import SpawnProcess
 from multiprocessing.queues import SimpleQueue
 from typing import Any
@@ -33,18 +33,33 @@ from lapgan.training.opening import (
 from lapgan.training.resident import place_batches
 from lapgan.training.selection import ScoredLevel, Selection, open_held_out, selection_of
 from lapgan.training.signals import stop_signals
+from lapgan.training.starting import StartingModel
 
 __all__ = ["train_levels"]
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """What the levels of a run have in common: it is read once."""
+
+    images: TrainingImages
+    normalization: Normalization
+    start: StartingModel | None
+
+
 def train_levels(
-    config: RunConfig, images: TrainingImages, callback: Callback, stopped: Callable[[], bool]
+    config: RunConfig,
+    images: TrainingImages,
+    start: StartingModel | None,
+    callback: Callback,
+    stopped: Callable[[], bool],
 ) -> None:
     """Trains the selected levels.
 
     Args:
         config: what to train; `precision` and `compile` are chosen, not left open.
         images: the training images.
+        start: the trained model that the levels start with, if there is one.
         callback: see `lapgan.training.callbacks`.
         stopped: whether the run shall stop.
 
@@ -52,10 +67,10 @@ def train_levels(
         LapganError: a level is trained by another process, or failed.
     """
     if config.jobs == 1 or len(config.selected_levels) == 1:
-        normalization = training_normalization(config.recipe, images)
+        shared = _Shared(images, training_normalization(config.recipe, images), start)
         for level in config.selected_levels:
             if not decide_together(stopped()):
-                _train_level(config, level, images, normalization, callback, stopped)
+                _train_level(config, level, shared, callback, stopped)
     else:
         _SideBySide(config, callback, stopped).run()
 
@@ -63,8 +78,7 @@ def train_levels(
 def _train_level(
     config: RunConfig,
     level: LevelRecipe,
-    images: TrainingImages,
-    normalization: Normalization,
+    shared: _Shared,
     callback: Callback,
     stopped: Callable[[], bool],
 ) -> None:
@@ -80,38 +94,35 @@ def _train_level(
         recipe=config.recipe,
         level=level,
         batches=place_batches(
-            training_set(config.recipe, images, config.seed, workers=config.workers),
+            training_set(config.recipe, shared.images, config.seed, workers=config.workers),
             compute,
             at_once,
         ),
-        normalization=normalization.to(compute.device),
+        normalization=shared.normalization.to(compute.device),
         folder=folder,
         budget=config.budget(level),
         seed=config.seed,
         compute=compute,
         intervals=config.intervals,
-        selection=_make_selection(config, level, images, normalization, callback),
-        start=starting_model(config.out, config.start_from),
+        selection=_make_selection(config, level, shared, callback),
+        start=shared.start,
     )
     with lock(task.folder) if current_ranks().is_main else nullcontext():
         train_task(task, callback, stopped)
 
 
 def _make_selection(
-    config: RunConfig,
-    level: LevelRecipe,
-    images: TrainingImages,
-    normalization: Normalization,
-    callback: Callback,
+    config: RunConfig, level: LevelRecipe, shared: _Shared, callback: Callback
 ) -> Selection | None:
     """Makes the selection that a run asks for; warns of one that it does not go on with."""
     folder, criterion = RunFolder(config.out).part(level.name), config.select
+    images = shared.images
     if criterion is not None and isinstance(images, Images):
         source = data_source(config.data, config.recipe)
         held_out = open_held_out(criterion, source, images, config.recipe, config.on_invalid)
         compute = choose_compute(config.device, config.precision)
         target = ScoredLevel(
-            config.recipe, level, normalization, images, held_out, compute, config.seed
+            config.recipe, level, shared.normalization, images, held_out, compute, config.seed
         )
         return Selection(criterion, target, folder)
     if selected := selection_of(folder, level.name):
@@ -199,8 +210,9 @@ def _work(config: RunConfig, name: str, threads: int, queue: "SimpleQueue[Any]")
         source = data_source(config.data, config.recipe)
         images = open_training_images(source, config.recipe, config.on_invalid)
         normalization = training_normalization(config.recipe, images)
+        shared = _Shared(images, normalization, starting_model(config.out, config.start_from))
         with stop_signals() as stopped:
             level = config.recipe.level(name)
-            _train_level(config, level, images, normalization, _QueueCallback(queue), stopped)
+            _train_level(config, level, shared, _QueueCallback(queue), stopped)
     except LapganError as error:
         queue.put(("failed", (str(error),)))
