@@ -25,11 +25,12 @@ from lapgan.evaluation.features.extract import (
     extract_features,
     load_extractor,
 )
-from lapgan.evaluation.features.lite0 import Lite0, load_pretrained_net
+from lapgan.evaluation.features.lite0 import Lite0
 from lapgan.evaluation.measurement import Estimate
 from lapgan.evaluation.metrics import density_coverage, frechet, kernel, precision_recall
 from lapgan.evaluation.metrics.feature_scores import name_score
 from lapgan.evaluation.real import read_crops
+from lapgan.models.efficientnet import load_unfolded
 
 SCORES = [module.SCORE for module in (frechet, kernel, precision_recall, density_coverage)]
 
@@ -70,7 +71,7 @@ def images_per_second(side: int, fuse: bool, images: Tensor) -> float:
     """The better of two runs, which is the one that other work disturbed less."""
     extractor = Lite0("speed", ["1280"]) if side == 128 else Lite0At224("speed", ["1280"])
     if not fuse:
-        extractor.net = load_pretrained_net(side)
+        extractor.net = load_unfolded("efficientnet-lite0", side)
     seconds = []
     with torch.inference_mode():
         for _ in range(3):

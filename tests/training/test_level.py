@@ -98,6 +98,19 @@ def test_a_residual_level_with_conditioning_noise_is_resumed_exactly(task: Level
     assert torch.equal(state["g.residual_std"], state["d.residual_std"])
 
 
+def test_a_level_with_a_second_discriminator_is_resumed_exactly(task: LevelTask):
+    content = content_of(task)
+    content["levels"]["12"] |= {"feature_discriminator": {"maps": 4, "units": 8}, **TERMS}
+    task = revise(task, content, "12")
+    straight = replace(task, folder=beside(task, "straight"))
+    train_task(straight, SILENT)
+    train_task(task, SILENT, stopped=after(3))
+    train_task(task, SILENT)
+    state = state_of(task)
+    assert same(state, state_of(straight))
+    assert not (state["d.on_features.std_1"] == 1).any()
+
+
 TERMS = {
     "penalty": {"weight": 1.0, "every": 3},
     "supervised": 0.5,

@@ -11,7 +11,7 @@ from lapgan.section import union_of
 
 __all__ = ["FAMILIES", "AnyDiscriminator", "AnyGenerator"]
 
-FAMILIES = ("paper", "patch", "lsun", "residual", "residual_views")
+FAMILIES = ("paper", "patch", "lsun", "residual", "residual_views", "feature_discriminator")
 
 if TYPE_CHECKING:
     AnyGenerator = GeneratorSection

@@ -73,12 +73,19 @@ class ImageClassifier(nn.Module):
         """Returns log p(c | x) of every class, float32."""
         return self._logits(images, training=False).log_softmax(dim=1)
 
+    def features(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Returns the last maps, averaged over the image."""
+        return self._features(images, training=False)
+
     def _logits(self, images: Tensor, training: bool) -> Tensor:
+        logits: Tensor = self.last(self._features(images, training))
+        return logits.float()
+
+    def _features(self, images: Tensor, training: bool) -> Tensor:
         x = self.basis.whiten(images)
         for stage in self.stages:
             x = stage(x, training)
-        logits: Tensor = self.last(x.mean(dim=(2, 3)))
-        return logits.float()
+        return x.mean(dim=(2, 3))
 
 
 class _Stage(nn.Module):

@@ -23,8 +23,12 @@ class Objective(Protocol):
     def kind(self) -> str:
         """The name in a recipe."""
 
-    def discriminator_loss(self, *, real: Float[Tensor, " n"], fake: Float[Tensor, " m"]) -> Tensor:
+    def discriminator_loss(
+        self, *, real: Float[Tensor, "n ..."], fake: Float[Tensor, "m ..."]
+    ) -> Tensor:
         """Computes the loss of D from logits of real and of generated examples."""
 
-    def generator_loss(self, *, real: Float[Tensor, " n"], fake: Float[Tensor, " m"]) -> Tensor:
+    def generator_loss(
+        self, *, real: Float[Tensor, "n ..."], fake: Float[Tensor, "m ..."]
+    ) -> Tensor:
         """Computes the loss of G; `real` are the logits from the update of D, as constants."""

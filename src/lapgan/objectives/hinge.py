@@ -16,7 +16,7 @@ from lapgan.section import Section
 __all__ = ["OBJECTIVES", "Hinge", "hinge_loss"]
 
 
-def hinge_loss(*, real: Float[Tensor, " n"], fake: Float[Tensor, " m"]) -> Tensor:
+def hinge_loss(*, real: Float[Tensor, "n ..."], fake: Float[Tensor, "m ..."]) -> Tensor:
     """Computes the hinge loss of D, which ends where all logits are beyond a margin of 1.
 
         L_D = mean max(0, 1 - a_real) + mean max(0, 1 + a_fake)

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 
-def cross_entropy(*, real: Float[Tensor, " n"], fake: Float[Tensor, " m"]) -> Tensor:
+def cross_entropy(*, real: Float[Tensor, "n ..."], fake: Float[Tensor, "m ..."]) -> Tensor:
     """Computes the binary cross-entropy of a minibatch of real and generated examples.
 
         L_D = -(sum_real log D + sum_fake log(1 - D)) / (n + m)
@@ -39,7 +39,7 @@ def cross_entropy(*, real: Float[Tensor, " n"], fake: Float[Tensor, " m"]) -> Te
     return (F.softplus(-real).sum() + F.softplus(fake).sum()) / (len(real) + len(fake))
 
 
-def nonsaturating_generator_loss(fake: Float[Tensor, " m"]) -> Tensor:
+def nonsaturating_generator_loss(fake: Float[Tensor, "m ..."]) -> Tensor:
     """Computes L_G = -mean log D(G(z)), which has gradients even where D is certain.
 
     References:
@@ -48,7 +48,7 @@ def nonsaturating_generator_loss(fake: Float[Tensor, " m"]) -> Tensor:
     return F.softplus(-fake).mean()
 
 
-def minimax_generator_loss(fake: Float[Tensor, " m"]) -> Tensor:
+def minimax_generator_loss(fake: Float[Tensor, "m ..."]) -> Tensor:
     """Computes L_G = mean log(1 - D(G(z))), the objective as written in the papers.
 
     References:

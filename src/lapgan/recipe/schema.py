@@ -19,6 +19,8 @@ from torch import nn
 
 from lapgan.errors import LapganError
 from lapgan.models import AnyDiscriminator, AnyGenerator
+from lapgan.models.feature_discriminator import FeatureDiscriminatorSection
+from lapgan.models.joint_discriminator import JointDiscriminator
 from lapgan.noise import AnyNoise, ConditioningNoise
 from lapgan.objectives import AnyObjective
 from lapgan.objectives.paper import NonSaturating
@@ -80,6 +82,11 @@ def _as_section(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
+def _as_none(value: Any) -> Any:
+    """Reads `feature_discriminator = false` as none, which TOML has no word for."""
+    return None if value is False else value
+
+
 class TrainingRecipe(Section):
     """How each level is trained.
 
@@ -138,6 +145,7 @@ class LevelRecipe(Section):
         name: the size as the recipe writes it, such as `28` or `48x64`; the key in the recipe.
         generator: of the residual, or of the image at the coarsest level.
         discriminator: of residual and low-pass image.
+        feature_discriminator: a second one beside it, on the feature maps of a pretrained net.
         noise: what the generator starts from.
         share: the level's share of a budget in minutes, relative to the other levels.
         rate: multiplies the learning rates of G and D.
@@ -158,6 +166,9 @@ class LevelRecipe(Section):
     name: str = Field(exclude=True)
     generator: Annotated[AnyGenerator, Field(discriminator="kind")]
     discriminator: Annotated[AnyDiscriminator, Field(discriminator="kind")]
+    feature_discriminator: Annotated[
+        FeatureDiscriminatorSection | None, BeforeValidator(_as_none)
+    ] = None
     noise: Annotated[AnyNoise, Field(discriminator="kind")]
     share: Positive = 1.0
     rate: Positive = 1.0
@@ -199,8 +210,11 @@ class LevelRecipe(Section):
         return self.generator.build(self.size, self.noise, num_classes)
 
     def build_discriminator(self, num_classes: int) -> nn.Module:
-        """Builds the level's discriminator."""
-        return self.discriminator.build(self.size, num_classes)
+        """Builds the level's discriminator, with the second one beside it if there is one."""
+        net = self.discriminator.build(self.size, num_classes)
+        if self.feature_discriminator is None:
+            return net
+        return JointDiscriminator(net, self.feature_discriminator.build(self.size, num_classes))
 
 
 class Recipe(Section):
