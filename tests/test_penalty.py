@@ -91,6 +91,23 @@ def test_finite_differences_of_a_small_scale_agree_with_the_exact_penalty():
     assert far.item() < 0.5 * exact.item()
 
 
+@pytest.mark.parametrize("penalty", [
+    ExactPenalty(), FiniteDifferencePenalty(scale=1e-3),
+], ids=["exact", "finite differences"])  # fmt: skip
+def test_of_several_logits_the_penalty_is_the_mean_of_theirs(
+    penalty: ExactPenalty | FiniteDifferencePenalty,
+):
+    """D = (3 mean x, mean y), so the penalties are 9 / d_x and 1 / d_y."""
+
+    def head(maps: tuple[Tensor, ...], _: Tensor | None) -> Tensor:
+        x, y = (part.double().mean((1, 2, 3)) for part in maps)
+        return torch.stack((3 * x, y), dim=1)
+
+    maps = torch.randn(20_000, 1, 2, 2).double(), torch.randn(20_000, 1, 4, 4).double()
+    measured = penalty.measure(head, maps, None, None, nn.Identity())
+    assert measured.item() == pytest.approx((9 / 4 + 1 / 16) / 2, rel=0.05)
+
+
 def test_the_default_scale_is_local_at_a_discriminator_of_the_paper():
     """Of a trained dense D of 3x8x8 values."""
     net = DenseDiscriminator((8, 8), units=32).eval()

@@ -67,8 +67,10 @@ def exact_penalty(head: Head, maps: Maps, select: Callable[[Maps], Maps] | None 
 
         R = mean over examples of ||grad D(x)||^2
 
+    Of k logits per example it is the mean of theirs, each with respect to maps of its own.
+
     Args:
-        head: D, from maps (n, c, h, w) to logits (n,).
+        head: D, from maps (n, c, h, w) to logits (n,) or (n, k).
         maps: x; no gradient reaches what they were computed from.
         select: takes the part of the gradients that counts; by default all of them.
 
@@ -76,7 +78,7 @@ def exact_penalty(head: Head, maps: Maps, select: Callable[[Maps], Maps] | None 
         Mescheder et al. (2018), equation 9.
     """
     maps = tuple(x.detach().requires_grad_() for x in maps)
-    gradients = differentiable_gradients(head, maps)
+    gradients = differentiable_gradients(lambda maps: _even(head(maps)), maps)
     parts = gradients if select is None else select(gradients)
     return torch.stack([part.float().square().sum() for part in parts]).sum() / len(maps[0])
 
@@ -172,6 +174,11 @@ class ExactPenalty(Section):
             maps = tuple(x[chosen] for x in maps)
             label = None if label is None else label[chosen]
         return exact_penalty(lambda maps: head(maps, label), maps, select)
+
+
+def _even(logits: Tensor) -> Tensor:
+    """Scales k logits per example, so that a sum of their squared gradients is a mean."""
+    return logits / math.sqrt(logits.shape[1]) if logits.dim() > 1 else logits
 
 
 def _spread(count: int, fraction: float, device: torch.device) -> Tensor:

@@ -35,13 +35,14 @@ class Discriminator(Protocol):
     """A net in two parts: fixed features of an example, and a trained head.
 
     The parts are apart so that instance noise and gradient penalties act on what the head sees.
+    Logits are (B,), or (B, k) of a net in k parts that share no maps; a loss is the mean of all.
     """
 
     def features(self, high: Tensor, low: Tensor | None) -> FeatureMaps:
         """Computes what the head sees of residuals (B, 3, *size) on their low-pass images."""
 
     def head(self, maps: FeatureMaps, label: Tensor | None) -> Tensor:
-        """Returns logits (B,)."""
+        """Returns logits (B,) or (B, k)."""
 
     def __call__(self, high: Tensor, low: Tensor | None, label: Tensor | None) -> Tensor:
         """Returns head(features(high, low), label)."""

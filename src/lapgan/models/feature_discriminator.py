@@ -10,6 +10,7 @@ References:
 """
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 import torch
@@ -113,15 +114,11 @@ class FeatureDiscriminator(nn.Module, DataInitialized):
         return torch.stack(logits, dim=1)
 
     def _maps(self, image: Tensor) -> list[Tensor]:
-        x = F.interpolate(image.float(), self.size, mode="bilinear", align_corners=False)
+        shrinks = image.shape[-1] > self.size[1]
+        x = F.interpolate(image.float(), self.size, mode="bilinear", antialias=shrinks)
         # The scale of the net's own preprocessing, (pixel - 127) / 128, from [-1, 1].
         x = x.contiguous(memory_format=torch.channels_last) * (127.5 / 128)
-        last = self.used[-1]
-        found: list[Tensor] = []
-        for i, maps in enumerate(feature_maps(self._backbone[0], x)):
-            found.append(maps)
-            if i == last:
-                break
+        found = list(islice(feature_maps(self._backbone[0], x), self.used[-1] + 1))
         return [found[i] for i in self.used]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:

@@ -47,7 +47,7 @@ class Nets:
     compiled_head: LabelledHead | None = None
 
     def head(self, maps: FeatureMaps, label: Tensor | None) -> Tensor:
-        """Returns the logits (B,) of D, float32."""
+        """Returns the logits (B,) or (B, k) of D, float32."""
         head = self.compiled_head or cast(Discriminator, self.discriminator).head
         return head(maps, label).float()
 
@@ -88,7 +88,7 @@ class Update:
         loss_d: the loss of D, without the penalty.
         loss_g: the adversarial loss of G.
         real_accuracy: fraction of real examples that D classified as real; of pairs, the fraction
-            in which the real example has the higher logit.
+            in which the real example has the higher logit. Of several logits, the mean.
         fake_accuracy: fraction of generated examples that D classified as generated.
         fake: the residuals that G was updated on, (B, 3, H, W).
         gradient_d: norm of all gradients of D, with the penalty's, before they were clipped.
