@@ -107,13 +107,13 @@ def test_two_discriminators_see_the_same_and_have_their_logits_side_by_side(own:
 
 
 def test_a_recipe_puts_a_second_discriminator_beside_that_of_a_level():
-    recipe = read_recipe("paper-cifar10", ["levels.14.feature_discriminator.maps=4"])
-    assert isinstance(recipe.level("14").build_discriminator(0), JointDiscriminator)
-    assert not isinstance(recipe.level("28").build_discriminator(0), JointDiscriminator)
+    recipe = read_recipe("dead-leaves", ["levels.16.feature_discriminator.maps=4"])
+    assert isinstance(recipe.level("16").build_discriminator(0), JointDiscriminator)
+    assert not isinstance(recipe.level("8").build_discriminator(0), JointDiscriminator)
     again = check_recipe(recipe.model_dump(mode="json", by_alias=True), "again")
     assert again == recipe
-    without = read_recipe("paper-cifar10", ["levels.14.feature_discriminator=false"])
-    assert without == read_recipe("paper-cifar10")
+    without = read_recipe("dead-leaves", ["levels.16.feature_discriminator=false"])
+    assert without == read_recipe("dead-leaves")
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -123,6 +123,16 @@ def test_a_recipe_puts_a_second_discriminator_beside_that_of_a_level():
 def test_a_wrong_feature_discriminator_is_named(change: str, message: str):
     with pytest.raises(LapganError, match=message):
         read_recipe("paper-cifar10", [f"levels.14.feature_discriminator.{change}"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("feature_discriminator", "{}"), ("discriminator", "{kind='features'}")],
+)
+def test_images_in_another_scale_than_the_pretrained_net_expects_are_refused(key: str, value: str):
+    changes = [f"levels.14.{key}={value}", "data.normalisation=standardised"]
+    with pytest.raises(LapganError, match=rf"levels\.14\.{key}: .*'symmetric', found 'standard"):
+        read_recipe("paper-cifar10", changes)
 
 
 def test_other_pretrained_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

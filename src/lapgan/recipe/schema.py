@@ -298,6 +298,20 @@ class Recipe(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _check_pretrained_features(self) -> "Recipe":
+        for level in self.levels:
+            sees_features = isinstance(level.discriminator, FeatureDiscriminatorSection)
+            if not sees_features and level.feature_discriminator is None:
+                continue
+            if self.data.normalisation != "symmetric":
+                key = "discriminator" if sees_features else "feature_discriminator"
+                raise ValueError(
+                    f"levels.{level.name}.{key}: the pretrained net expects images in [-1, 1]; set "
+                    f"data.normalisation to 'symmetric', found {self.data.normalisation!r}"
+                )
+        return self
+
     @property
     def sizes(self) -> list[Size]:
         """The size of every level, finest first."""
