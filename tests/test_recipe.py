@@ -19,7 +19,11 @@ from lapgan.weights import read_weights
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_of_the_package_can_be_read_and_built(name: str):
+def test_every_recipe_of_the_package_can_be_read_and_built(
+    name: str, monkeypatch: pytest.MonkeyPatch
+):
+    # Nothing can be loaded without memory.
+    monkeypatch.setattr("lapgan.models.efficientnet._load_weights", lambda *_: None)
     recipe = read_recipe(name)
     assert recipe.name == name
     with torch.device("meta"):
