@@ -58,6 +58,7 @@ CONTENT: dict[str, Any] = {
             "noise": {"kind": "plane"},
             "generator": {"kind": "paper-conv", "maps": 8},
             "discriminator": {"kind": "paper-conv", "maps": 8},
+            "feature_discriminator": {"maps": 4, "units": 8},
             "augment": True,
         },
         "8": {

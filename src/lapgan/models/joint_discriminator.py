@@ -59,7 +59,8 @@ class JointDiscriminator(nn.Module, DataInitialized, SelectsPenalized, SupportsP
         """Returns logits (B, k)."""
         own, others = self._divide(maps)
         logits = cast(Discriminator, self.own).head(own, label)
-        return torch.cat((logits[:, None], self.on_features.head(others, label)), dim=1)
+        logits = logits[:, None] if logits.dim() == 1 else logits
+        return torch.cat((logits, self.on_features.head(others, label)), dim=1)
 
     def select_penalized(self, maps: FeatureMaps) -> FeatureMaps:
         """Returns what the own net selects, and all maps of the other one."""
