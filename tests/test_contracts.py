@@ -54,7 +54,8 @@ class Joint(ResidualDiscriminatorSection):
 
 
 GENERATORS = _kinds(models, "GENERATORS")
-DISCRIMINATORS = [*_kinds(models, "DISCRIMINATORS"), Joint]
+KINDS_OF_D = _kinds(models, "DISCRIMINATORS")
+DISCRIMINATORS = [*KINDS_OF_D, Joint]
 OBJECTIVES = _kinds(objectives, "OBJECTIVES")
 NOISES = get_args(AnyNoise)
 SIZES = [(12, 12), (12, 16)]
@@ -326,7 +327,7 @@ ALL_TERMS = Terms(FiniteDifferencePenalty(), supervised=1.0, instance_noise=0.1,
 
 @each_objective
 @pytest.mark.parametrize("generator", GENERATORS, ids=lambda kind: kind().kind)
-@pytest.mark.parametrize("discriminator", DISCRIMINATORS, ids=lambda kind: kind().kind)
+@pytest.mark.parametrize("discriminator", KINDS_OF_D, ids=lambda kind: kind().kind)
 def test_an_update_makes_all_its_tensors_on_the_device_of_its_examples(
     objective: Any, generator: Any, discriminator: Any, monkeypatch: pytest.MonkeyPatch
 ):
@@ -384,7 +385,7 @@ def test_every_discriminator_can_be_differentiated_twice(kind: Any, objective: A
 
 @each_objective
 @pytest.mark.parametrize("generator", GENERATORS, ids=lambda kind: kind().kind)
-@pytest.mark.parametrize("discriminator", DISCRIMINATORS, ids=lambda kind: kind().kind)
+@pytest.mark.parametrize("discriminator", KINDS_OF_D, ids=lambda kind: kind().kind)
 @pytest.mark.parametrize("terms", [Terms(), ALL_TERMS], ids=["plain", "all terms"])
 def test_every_objective_trains_every_pair_of_nets(
     objective: Any, generator: Any, discriminator: Any, terms: Terms
