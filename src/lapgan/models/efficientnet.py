@@ -22,7 +22,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lapgan.errors import LapganError, requires
 
-__all__ = ["CHANNELS", "DIGESTS", "EfficientNetName", "feature_maps", "load_efficientnet"]
+__all__ = [
+    "CHANNELS",
+    "DIGESTS",
+    "EfficientNetName",
+    "feature_maps",
+    "load_efficientnet",
+    "load_unfolded",
+]
 
 EfficientNetName = Literal["efficientnet-lite0", "efficientnet-lite1"]
 # SHA-256 of the files with the weights.
