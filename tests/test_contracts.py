@@ -364,7 +364,7 @@ def test_the_descent_makes_all_its_tensors_on_the_device_of_the_nets(kind: Any):
     assert {x.device.type for x in (*coarse[1:], *fine)} == {"cuda"}
 
 
-@each_discriminator
+@pytest.mark.parametrize("kind", KINDS_OF_D, ids=lambda kind: kind().kind)
 @each_objective
 @pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
 def test_every_discriminator_can_be_differentiated_twice(kind: Any, objective: Any, autocast: bool):
