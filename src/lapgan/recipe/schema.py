@@ -291,26 +291,25 @@ class Recipe(Section):
                     "'residual' or 'modern-patch' with takes_sigma = true at a level with a "
                     "low-pass image, or delete the key"
                 )
-            if self.data.normalisation != "symmetric":
-                raise ValueError(
-                    f"{key}: its scale is that of images in [-1, 1]; set data.normalisation to "
-                    f"'symmetric', found {self.data.normalisation!r}"
-                )
+            self._expect_symmetric(key, "its scale is that of images in [-1, 1]")
         return self
 
     @model_validator(mode="after")
     def _check_pretrained_features(self) -> "Recipe":
         for level in self.levels:
-            sees_features = isinstance(level.discriminator, FeatureDiscriminatorSection)
-            if not sees_features and level.feature_discriminator is None:
-                continue
-            if self.data.normalisation != "symmetric":
-                key = "discriminator" if sees_features else "feature_discriminator"
-                raise ValueError(
-                    f"levels.{level.name}.{key}: the pretrained net expects images in [-1, 1]; set "
-                    f"data.normalisation to 'symmetric', found {self.data.normalisation!r}"
-                )
+            for key in ("discriminator", "feature_discriminator"):
+                if isinstance(getattr(level, key), FeatureDiscriminatorSection):
+                    why = "the pretrained net expects images in [-1, 1]"
+                    self._expect_symmetric(f"levels.{level.name}.{key}", why)
         return self
+
+    def _expect_symmetric(self, key: str, why: str) -> None:
+        """Raises a ValueError that names `key` if images are not in [-1, 1]."""
+        if self.data.normalisation != "symmetric":
+            raise ValueError(
+                f"{key}: {why}; set data.normalisation to 'symmetric', found "
+                f"{self.data.normalisation!r}"
+            )
 
     @property
     def sizes(self) -> list[Size]:
