@@ -49,11 +49,12 @@ class ClassifierDistance:
 
     def describe(self, x: Tensor, label: Tensor | None) -> str:
         """Returns the end of a line: the distance, and class agreement if there are classes."""
-        text = f", by the classifier {frechet_distance(self.real, self.features(x), 0).value:.2f}"
+        features = self.features(x)
+        text = f", by the classifier {frechet_distance(self.real, features, 0).value:.2f}"
         if label is None:
             return text
-        parts = [self.guide.net(part) for part in self.reduce(x).split(250)]
-        agreement = (torch.cat(parts).argmax(dim=1) == label).float().mean().item()
+        logits = self.guide.net.last(features.values)
+        agreement = (logits.argmax(dim=1) == label).float().mean().item()
         return f"{text}, of its class {agreement:.1%}"
 
 
@@ -69,9 +70,10 @@ class Distances:
         guide: ClassifierGuide | None,
     ) -> None:
         self.size, self.operator, self.label = size, operator, label
+        self.level = real.shape[-2:]
         self.extractor = load_extractor()
         self.real = self.features(real)
-        fits = guide is not None and min(real.shape[-2:]) >= min(guide.size)
+        fits = guide is not None and min(self.level) >= min(guide.size)
         self.classifier = ClassifierDistance(guide, real, operator) if fits else None
 
     def features(self, x: Tensor) -> Features:
@@ -83,9 +85,9 @@ class Distances:
     def report(self, what: str, x: Tensor) -> None:
         """Prints a line."""
         distance = frechet_distance(self.real, self.features(x), 0).value
-        # An enlarged image is smaller than those that the classifier knows.
-        known = None if "enlarged" in what else self.classifier
-        more = known.describe(x, self.label) if known else ""
+        more = ""
+        if self.classifier is not None and x.shape[-2:] == self.level:
+            more = self.classifier.describe(x, self.label)
         print(f"  {what}: {distance:.1f}{more}", flush=True)
 
 
