@@ -5,16 +5,20 @@ as a graph does. What a graph does to learning rates and random numbers is teste
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from levels import content_of, revise
+from levels import content_of, revise, write_model
 from torch import Tensor
 
 from lapgan.errors import LapganError
+from lapgan.training.coarse import coarse_levels
 from lapgan.training.graphs import StepGraphs
 from lapgan.training.level import LevelState, LevelTask
+from lapgan.training.starting import StartingModel
 from lapgan.training.state import load_state, save_state
 
 CPU = torch.device("cpu")
@@ -94,6 +98,23 @@ def test_replayed_steps_are_those_that_are_run(task: LevelTask, level: str, exam
     for one, other in zip(*figures, strict=True):
         assert one.keys() == other.keys()
         torch.testing.assert_close(list(other.values()), list(one.values()))
+    torch.testing.assert_close(weights(replayed), weights(plain))
+
+
+def test_replayed_steps_work_on_the_low_pass_images_of_their_own_step(
+    task: LevelTask, tmp_path: Path
+):
+    content = content_of(task)
+    content["levels"]["12"]["generated_low"] = 0.5
+    task = revise(task, content, "12")
+    start = StartingModel.read(write_model(tmp_path / "model.safetensors", task.recipe))
+    coarse = coarse_levels(start, task.recipe, task.level, 0, task.compute)
+    task = replace(task, coarse=coarse)
+    recorder, plain = Repeats(), task.initial_state()
+    replayed = with_graphs(task.initial_state(), recorder)
+    for state in (plain, replayed):
+        steps(task, state, STEPS)
+    assert recorder.launched
     torch.testing.assert_close(weights(replayed), weights(plain))
 
 

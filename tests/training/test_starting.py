@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from levels import content_of, revise, state_of
+from levels import content_of, revise, state_of, write_model
 from tiny_recipe import TINY
 from torch import Tensor
 
@@ -24,22 +24,10 @@ from lapgan.training.log import read_records
 from lapgan.training.loop import train_task
 from lapgan.training.run import plan, train
 from lapgan.training.starting import StartingModel
-from lapgan.weights import Weights, generator_tensors, quantize, read_weights, write_weights
+from lapgan.weights import quantize, read_weights, write_weights
 
 SILENT = Callback()
 DATA = "dead-leaves:40"
-
-
-def write_model(path: Path, recipe: Recipe, class_names: tuple[str, ...] = ()) -> Path:
-    """A model with random numbers in every tensor of its generators."""
-    tensors: dict[str, Tensor] = {}
-    for level in recipe.levels:
-        tensors |= generator_tensors(level.name, level.build_generator(len(class_names)))
-    drawn = {
-        name: torch.randn(t.shape) if t.is_floating_point() else t for name, t in tensors.items()
-    }
-    write_weights(path, Weights(drawn, recipe, class_names, {}))
-    return path
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from lapgan.recipe import LevelRecipe
 from lapgan.sizes import Size
 from lapgan.weights import Weights, generator_state
 
-__all__ = ["CascadeNet", "Level", "build_level", "descend"]
+__all__ = ["CascadeNet", "Level", "build_level", "descend", "perturb"]
 
 
 # Conditioning noise is added to images of [-1, 1]; the coarser level may draw a little beyond.
@@ -84,7 +84,7 @@ def descend(
     for level, noise, e in zip(levels, z, epsilon or [None] * len(levels), strict=True):
         sigma = None
         if image is not None and level.sigma is not None and e is not None:
-            image = image.clamp(-_LARGEST_VALUE, _LARGEST_VALUE) + level.sigma * e
+            image = perturb(image, level.sigma, e)
             sigma = image.new_full((image.shape[0], 1), level.sigma)
         low = None if image is None else upsample(image, level.size, operator)
         with autocast():
@@ -92,6 +92,11 @@ def descend(
         image = image_of(high, low)
         stages.append(Stage(low, high, image))
     return stages
+
+
+def perturb(image: Tensor, sigma: float | Tensor, epsilon: Tensor) -> Tensor:
+    """Adds conditioning noise, sigma e, to a generated image (n, 3, h, w)."""
+    return image.clamp(-_LARGEST_VALUE, _LARGEST_VALUE) + sigma * epsilon
 
 
 class CascadeNet(nn.Module):

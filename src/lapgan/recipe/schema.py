@@ -160,6 +160,8 @@ class LevelRecipe(Section):
             true, or "shift" for shifts alone; see `lapgan.training.augment`.
         conditioning_noise: on the image that the level is conditioned on; G is given its standard
             deviation.
+        generated_low: the fraction of a minibatch in which G works on low-pass images of generated
+            coarser images; see `lapgan.training.coarse`.
     """
 
     index: int = Field(ge=0, exclude=True)
@@ -178,6 +180,7 @@ class LevelRecipe(Section):
     instance_noise: NotNegative = 0.0
     augment: Literal[False, True, "shift"] = False
     conditioning_noise: ConditioningNoise | None = None
+    generated_low: Annotated[float, Field(ge=0, le=1)] = 0.0
     _common_penalty: Penalty | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
@@ -301,6 +304,22 @@ class Recipe(Section):
                 if isinstance(getattr(level, key), FeatureDiscriminatorSection):
                     why = "the pretrained net expects images in [-1, 1]"
                     self._expect_symmetric(f"levels.{level.name}.{key}", why)
+        return self
+
+    @model_validator(mode="after")
+    def _check_generated_low(self) -> "Recipe":
+        for level in self.levels:
+            if not level.generated_low:
+                continue
+            key = f"levels.{level.name}.generated_low"
+            if level is self.levels[-1]:
+                raise ValueError(f"{key}: the coarsest level has no low-pass image; delete the key")
+            if level.supervised.is_used:
+                raise ValueError(
+                    f"{key}: a generated low-pass image has no real residual to compare with; set "
+                    f"levels.{level.name}.supervised to 0, found {level.supervised.weight:g}"
+                )
+            self._expect_symmetric(key, "the images of the other model are in [-1, 1]")
         return self
 
     def _expect_symmetric(self, key: str, why: str) -> None:

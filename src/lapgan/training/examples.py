@@ -38,6 +38,8 @@ class Examples:
         z: noise, (B, ...).
         label: class indices (B,), or None.
         sigma: standard deviation (B, 1) of the conditioning noise in l_k, or None without it.
+        generated_low: what G adds its residuals to, where that is not l_k of all examples; see
+            `lapgan.training.coarse`.
     """
 
     high: Tensor
@@ -45,6 +47,7 @@ class Examples:
     z: Tensor
     label: Tensor | None
     sigma: Tensor | None = None
+    generated_low: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.high)
@@ -62,13 +65,18 @@ class Examples:
         return self._apply(torch.clone)
 
     def _apply(self, change: Callable[[Tensor], Tensor]) -> "Examples":
-        others = (self.low, self.label, self.sigma)
-        low, label, sigma = (None if x is None else change(x) for x in others)
-        return Examples(change(self.high), low, change(self.z), label, sigma)
+        others = (self.low, self.label, self.sigma, self.generated_low)
+        low, label, sigma, generated = (None if x is None else change(x) for x in others)
+        return Examples(change(self.high), low, change(self.z), label, sigma, generated)
+
+    @property
+    def fake_low(self) -> Tensor | None:
+        """The low-pass images of the generated residuals."""
+        return self.low if self.generated_low is None else self.generated_low
 
     def generate(self, generator: nn.Module) -> Tensor:
         """Generates a residual for each example, (B, 3, H, W)."""
-        return generate(generator, self.low, self.z, self.label, self.sigma)
+        return generate(generator, self.fake_low, self.z, self.label, self.sigma)
 
 
 def training_batches(recipe: Recipe, images: Images, seed: int) -> Batches:

@@ -178,7 +178,8 @@ class CudaGraphs:
 
 def _inputs(examples: Examples, terms: Terms) -> list[Tensor]:
     """Returns what changes from step to step, always in the same order."""
-    parts = (examples.high, examples.low, examples.z, examples.label, examples.sigma)
+    optional = (examples.low, examples.label, examples.sigma, examples.generated_low)
+    parts = (examples.high, examples.z, *optional)
     numbers = (terms.penalty_weight, terms.supervised)
     return [x for x in (*parts, *terms.candidates, *numbers) if isinstance(x, Tensor)]
 

@@ -22,6 +22,7 @@ from lapgan.pyramid import image_of
 from lapgan.recipe import LevelRecipe, Recipe
 from lapgan.run_folder import PartFolder
 from lapgan.seeds import seed_of
+from lapgan.training.coarse import CoarseLevels, with_generated_low
 from lapgan.training.config import Budget, LogIntervals
 from lapgan.training.examples import (
     Examples,
@@ -100,6 +101,7 @@ class LevelTask:
         intervals: how often to report.
         selection: keeps the best averaged G beside the last one, if there is any.
         start: the trained model that the nets start with; None for random weights.
+        coarse: generates some of the low-pass images, at a level with `generated_low`.
     """
 
     recipe: Recipe
@@ -113,6 +115,7 @@ class LevelTask:
     intervals: LogIntervals = field(default_factory=LogIntervals)
     selection: Selection | None = None
     start: StartingModel | None = None
+    coarse: CoarseLevels | None = None
 
     @property
     def name(self) -> str:
@@ -162,6 +165,9 @@ class LevelTask:
         """Updates D, G and the averaged weights once; see `Task.step`."""
         training = self.recipe.training
         examples = self.examples(state.images_seen, training.batch * training.draws)
+        if self.coarse is not None:
+            random = self.compute.generator(self._seed_after(state.images_seen) ^ 4)
+            examples = with_generated_low(examples, self.coarse, self.level, random)
         self._set_schedules(state)
         update, terms = partial(self._update, state.nets), self._terms(state)
         if state.graphs is None:

@@ -17,7 +17,13 @@ from lapgan.recipe import Recipe
 from lapgan.streaming import StreamedBatches
 from lapgan.training.examples import normalization_of, training_batches
 
-__all__ = ["TrainingImages", "open_training_images", "training_normalization", "training_set"]
+__all__ = [
+    "TrainingImages",
+    "count_classes",
+    "open_training_images",
+    "training_normalization",
+    "training_set",
+]
 
 TrainingImages = Images | ImageStream
 
@@ -86,3 +92,8 @@ def training_normalization(recipe: Recipe, images: TrainingImages) -> Normalizat
     """Returns the normalization of the finest level; that of a stream from 4,096 of its images."""
     sample = images if isinstance(images, Images) else images.sample()
     return normalization_of(recipe, sample)
+
+
+def count_classes(recipe: Recipe, images: TrainingImages) -> int:
+    """Returns how many classes condition the levels; 0 for none."""
+    return len(images.class_names) if recipe.data.classes else 0

@@ -16,6 +16,7 @@ from lapgan.files import resolve_data_path
 from lapgan.recipe import Recipe
 from lapgan.run_folder import RunFolder
 from lapgan.training.callbacks import Callback
+from lapgan.training.coarse import coarse_levels
 from lapgan.training.config import RunConfig, data_source
 from lapgan.training.folder import (
     RunIdentity,
@@ -25,7 +26,12 @@ from lapgan.training.folder import (
     recorded_precision,
     starting_model,
 )
-from lapgan.training.opening import TrainingImages, open_training_images, training_set
+from lapgan.training.opening import (
+    TrainingImages,
+    count_classes,
+    open_training_images,
+    training_set,
+)
 from lapgan.training.schedule import train_levels
 from lapgan.training.selection import open_held_out
 from lapgan.training.signals import stop_signals
@@ -87,7 +93,7 @@ def plan(config: RunConfig) -> Iterator[str]:
     identity.check(config.out)
     images = identity.images
     yield _describe_data(config, images)
-    num_classes = _count_classes(config.recipe, images)
+    num_classes = count_classes(config.recipe, images)
     for level in config.selected_levels:
         nets = (level.build_generator(num_classes), level.build_discriminator(num_classes))
         g, d = (sum(p.numel() for p in net.parameters()) for net in nets)
@@ -119,9 +125,12 @@ def _open(config: RunConfig) -> tuple[RunConfig, RunIdentity]:
         open_held_out(config.select, source, images, recipe, config.on_invalid)
     _check_nets(recipe, images)
     start = starting_model(config.out, config.start_from)
+    num_classes = count_classes(recipe, images)
     if start is not None:
-        _check_start(config, start, _count_classes(recipe, images))
+        _check_start(config, start, num_classes)
     compute = choose_run_compute(config)
+    for level in config.selected_levels:
+        coarse_levels(start, recipe, level, num_classes, compute)
     identity = RunIdentity(recipe, config.seed, images, compute, start)
     chosen = dataclasses.replace(config, precision=compute.precision, compile=compute.compiled)
     return chosen, identity
@@ -159,7 +168,7 @@ def _check_images(config: RunConfig, images: TrainingImages) -> None:
 
 def _check_nets(recipe: Recipe, images: TrainingImages) -> None:
     """Builds the nets of every level, so that none is refused after others were trained."""
-    num_classes = _count_classes(recipe, images)
+    num_classes = count_classes(recipe, images)
     with torch.random.fork_rng(devices=[]):
         for level in recipe.levels:
             try:
@@ -181,10 +190,6 @@ def _check_start(config: RunConfig, start: StartingModel, num_classes: int) -> N
             if not RunFolder(config.out).part(level.name).state.exists():
                 start.load_into(level.build_generator(num_classes), level, num_classes)
                 start.load_discriminator_into(level.build_discriminator(num_classes), level)
-
-
-def _count_classes(recipe: Recipe, images: TrainingImages) -> int:
-    return len(images.class_names) if recipe.data.classes else 0
 
 
 def _check_place(out: Path, source: str) -> None:

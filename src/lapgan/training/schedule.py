@@ -19,6 +19,7 @@ from lapgan.normalization import Normalization
 from lapgan.recipe import LevelRecipe
 from lapgan.run_folder import RunFolder
 from lapgan.training.callbacks import Callback
+from lapgan.training.coarse import coarse_levels
 from lapgan.training.config import Budget, RunConfig, data_source
 from lapgan.training.folder import lock, starting_model
 from lapgan.training.level import LevelTask
@@ -26,6 +27,7 @@ from lapgan.training.log import Record
 from lapgan.training.loop import train_task
 from lapgan.training.opening import (
     TrainingImages,
+    count_classes,
     open_training_images,
     training_normalization,
     training_set,
@@ -106,6 +108,13 @@ def _train_level(
         intervals=config.intervals,
         selection=_make_selection(config, level, shared, callback),
         start=shared.start,
+        coarse=coarse_levels(
+            shared.start,
+            config.recipe,
+            level,
+            count_classes(config.recipe, shared.images),
+            compute,
+        ),
     )
     with lock(task.folder) if current_ranks().is_main else nullcontext():
         train_task(task, callback, stopped)

@@ -162,7 +162,7 @@ def _update_on_pairs(nets: Nets, examples: Examples, objective: Objective, terms
     fake = examples.generate(nets.generator)
     with freeze(nets.discriminator):
         real_maps = _features(nets.discriminator, examples.high, examples.low, terms)
-        fake_maps = _features(nets.discriminator, fake, examples.low, terms)
+        fake_maps = _features(nets.discriminator, fake, examples.fake_low, terms)
     label = None if examples.label is None else examples.label.repeat(2)
     d = _update_discriminator(
         nets, real_maps, tuple(x.detach() for x in fake_maps), label, objective, terms
@@ -184,7 +184,7 @@ def _update_on_fresh_pairs(
     with torch.no_grad():
         fake = examples.generate(nets.generator)
         real_maps = _features(nets.discriminator, examples.high, examples.low, terms)
-        fake_maps = _features(nets.discriminator, fake, examples.low, terms)
+        fake_maps = _features(nets.discriminator, fake, examples.fake_low, terms)
     label = None if examples.label is None else examples.label.repeat(2)
     d = _update_discriminator(nets, real_maps, fake_maps, label, objective, terms)
     right = (d.real > d.fake).float().mean()
@@ -196,7 +196,7 @@ def _update_on_fresh_pairs(
         real = cast(Discriminator, nets.discriminator).head(maps, fresh.label).float()
     fake = fresh.generate(nets.generator)
     with freeze(nets.discriminator):
-        fake_maps = _features(nets.discriminator, fake, fresh.low, terms)
+        fake_maps = _features(nets.discriminator, fake, fresh.fake_low, terms)
     g = _update_generator(nets, fresh, fake, fake_maps, real, (objective, terms))
     return _join(d, g, (right, right), fake)
 
@@ -221,7 +221,7 @@ def _update_on_halves(
     d = _update_discriminator(
         nets,
         _features(nets.discriminator, first.high, first.low, terms),
-        _features(nets.discriminator, fake, second.low, terms),
+        _features(nets.discriminator, fake, second.fake_low, terms),
         examples.label,
         objective,
         terms,
@@ -232,7 +232,7 @@ def _update_on_halves(
     others = examples if fresh is None else fresh
     fake = others.generate(nets.generator)
     with freeze(nets.discriminator):
-        fake_maps = _features(nets.discriminator, fake, others.low, terms)
+        fake_maps = _features(nets.discriminator, fake, others.fake_low, terms)
     g = _update_generator(nets, others, fake, fake_maps, d.real, (objective, terms))
     return _join(d, g, right, fake)
 
