@@ -331,9 +331,10 @@ def test_a_small_recipe_is_that_of_its_packaged_model_but_for_batch_and_conditio
     assert check_recipe(content, then) == read_weights(Path(model)).recipe
 
 
-def test_the_recipe_cifar10_cc_builds_the_nets_of_the_packaged_model():
+@pytest.mark.parametrize("name", ["cifar10-cc", "cifar10-cc-finetune"])
+def test_a_recipe_builds_the_nets_of_the_packaged_model(name: str):
     packaged = read_weights(Path("cifar10-cc")).recipe
-    recipe = read_recipe("cifar10-cc")
+    recipe = read_recipe(name)
     assert packaged.pyramid == recipe.pyramid
     for level, other in zip(packaged.levels, recipe.levels, strict=True):
         assert (level.name, level.generator, level.noise, level.conditioning_noise) == (

