@@ -30,6 +30,7 @@ from lapgan.recipe import LevelRecipe, Recipe
 from lapgan.sizes import size_text
 from lapgan.training.examples import Examples
 from lapgan.training.starting import StartingModel
+from lapgan.weights import Weights
 
 __all__ = ["CoarseLevels", "coarse_levels", "with_generated_low"]
 
@@ -80,7 +81,7 @@ def coarse_levels(
     num_classes: int,
     compute: Compute,
 ) -> CoarseLevels | None:
-    """Builds the coarser levels that a level with `generated_low` stands on; None without it.
+    """Builds the coarser levels that generate low-pass images; None without `generated_low`.
 
     Args:
         start: the trained model that has them.
@@ -101,21 +102,11 @@ def coarse_levels(
             f"{key} = {level.generated_low:g}: needs a trained model whose coarser levels generate "
             f"the low-pass images: --start-from {named}; or set it to 0."
         )
-    weights, wanted = start.weights, recipe.levels[level.index + 1 :]
-    coarser = weights.recipe.levels[-len(wanted) :]
-    sizes = [size_text(x.size) for x in coarser if x.name not in weights.missing]
-    for what, found, expected in (
-        ("coarser levels", sizes, [size_text(x.size) for x in wanted]),
-        ("pyramid.operator", weights.recipe.pyramid.operator, recipe.pyramid.operator),
-        ("data.normalisation", weights.recipe.data.normalisation, recipe.data.normalisation),
-        ("classes", len(weights.class_names), num_classes),
-    ):
-        if found != expected:
-            raise LapganError(
-                f"{key}: --start-from {start.name}: {what}: expected {expected}, as in this run, "
-                f"found {found}. Choose a model with the same coarser levels, or set the key to 0."
-            )
-    levels = [build_level(Path(start.name), weights, x) for x in reversed(coarser)]
+    count = len(recipe.levels) - level.index - 1
+    place = f"{key}: --start-from {start.name}"
+    _check_agreement(place, start.weights, recipe, count, num_classes)
+    coarser = start.weights.recipe.levels[-count:]
+    levels = [build_level(Path(start.name), start.weights, each) for each in reversed(coarser)]
     for built in levels:
         built.prepare(compute)
     return CoarseLevels(levels, recipe.pyramid.operator, compute)
@@ -148,3 +139,26 @@ def with_generated_low(
         image = perturb(image, examples.sigma[chosen].view(-1, 1, 1, 1), noise)
     low = upsample(image, level.size, levels.operator).to(examples.low)
     return replace(examples, generated_low=examples.low.index_copy(0, chosen, low))
+
+
+def _check_agreement(
+    place: str, weights: Weights, recipe: Recipe, count: int, num_classes: int
+) -> None:
+    """Raises a LapganError if the coarsest `count` levels of a model are not the recipe's."""
+    there = weights.recipe
+    trained = [x for x in there.levels[-count:] if x.name not in weights.missing]
+    for what, found, expected in (
+        ("coarser levels", _sizes(trained), _sizes(recipe.levels[-count:])),
+        ("pyramid.operator", there.pyramid.operator, recipe.pyramid.operator),
+        ("data.normalisation", there.data.normalisation, recipe.data.normalisation),
+        ("classes", len(weights.class_names), num_classes),
+    ):
+        if found != expected:
+            raise LapganError(
+                f"{place}: {what}: expected {expected}, as in this run, found {found}. Choose a "
+                "model with the same coarser levels, or set the key to 0."
+            )
+
+
+def _sizes(levels: Sequence[LevelRecipe]) -> str:
+    return ", ".join(size_text(level.size) for level in levels) or "none"
