@@ -109,8 +109,8 @@ def _without_retired_keys(content: Mapping[str, Any], source: str) -> Mapping[st
     training = _mapping(content.get("training"))
     if training.get("exposure"):
         raise LapganError(
-            f"recipe {source}: training.exposure: training on generated low-pass images was "
-            "removed, so its runs cannot be continued; delete the key and begin a new run."
+            f"recipe {source}: training.exposure: it was removed, so its runs cannot be continued; "
+            "delete the key and begin a new run (levels.SIZE.generated_low is its successor)."
         )
     if "exposure" not in training:
         return content
