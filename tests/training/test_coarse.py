@@ -249,6 +249,14 @@ def test_a_run_trains_on_generated_images(config: RunConfig):
     assert cascade.sample(2).shape == (2, 3, 32, 32)
 
 
+def test_a_plan_says_where_the_coarse_images_come_from(config: RunConfig):
+    (line,) = [line for line in plan(config) if "low-pass images" in line]
+    assert line == (
+        "level 32: G works on 50% low-pass images that the coarser levels of "
+        f"{config.start_from} generate"
+    )
+
+
 def test_a_run_needs_the_model_whose_images_they_are(config: RunConfig):
     for run in (lambda each: train(each, Callback()), lambda each: list(plan(each))):
         with pytest.raises(LapganError, match=r"levels\.32\.generated_low = 0\.5: needs a trained "

@@ -111,6 +111,11 @@ def plan(config: RunConfig) -> Iterator[str]:
             subject = "G starts" if is_new else "G and D start"
             waits = f", and G waits {delay:,} steps for D" if delay else ""
             yield f"level {level.name}: {subject} with the weights of {start.name}{waits}"
+            if level.generated_low:
+                yield (
+                    f"level {level.name}: G works on {level.generated_low:.0%} low-pass images "
+                    f"that the coarser levels of {start.name} generate"
+                )
     yield f"run folder: {config.out}"
 
 
