@@ -5,6 +5,7 @@ each loss and each gradient can be written out.
 """
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -158,6 +159,25 @@ def test_each_example_is_paired_with_one_generated_from_the_same_low_pass_image(
     assert torch.isclose(g.by, d.weight.detach() * torch.sigmoid(difference).mean())
     assert update.fake.shape == (2, 3, 2, 2)
     assert all(p.requires_grad for p in d.parameters())
+
+
+@pytest.mark.parametrize(
+    ("objective", "fresh", "shown"),
+    [
+        (Relativistic(), False, [[-1.0] * 4 + [2.5] * 4, [2.5] * 4]),
+        (Relativistic(), True, [[-1.0] * 4 + [2.5] * 4, [-1.0] * 4, [2.5] * 4]),
+        (NonSaturating(), False, [[-1.0] * 2 + [2.5] * 2, [2.5] * 4]),
+        (NonSaturating(), True, [[-1.0] * 2 + [2.5] * 2, [2.5] * 4]),
+    ],
+)
+def test_d_sees_real_residuals_on_real_images_and_generated_ones_on_generated_images(
+    objective: Objective, fresh: bool, shown: list[list[float]]
+):
+    d = Mean()
+    nets = nets_of(Bias(0.5), d, g_rate=0.0, d_rate=0.0)
+    examples = replace(examples_of(0, 0, 0, 0, low=-1.0), generated_low=constant(2, 2, 2, 2))
+    update_nets(nets, examples, objective, fresh=examples if fresh else None)
+    assert [first_value(images) for images in d.images] == shown
 
 
 def test_nothing_is_generated_twice_for_pairs_and_the_weights_of_d_get_no_gradient_from_g():

@@ -11,12 +11,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from lapgan.compute import Compute
 from lapgan.errors import LapganError
 from lapgan.models.contracts import generate
-from lapgan.noise import AnyNoise
+from lapgan.noise import AnyNoise, draw_normal
 from lapgan.pyramid import Operator, Stage, image_of, upsample
 from lapgan.recipe import LevelRecipe
 from lapgan.sizes import Size
@@ -45,6 +46,19 @@ class Level:
     noise: AnyNoise
     generator: nn.Module
     sigma: float | None = None
+
+    def draw_noise(
+        self, count: int, below: Size, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """Draws z and then e, which is None without conditioning noise; see `descend`.
+
+        Args:
+            count: how many.
+            below: the size of the coarser level.
+            generator: of both.
+        """
+        z = self.noise.sample(count, self.size, generator)
+        return z, None if self.sigma is None else draw_normal((count, 3, *below), generator)
 
     def prepare(self, compute: Compute) -> None:
         """Readies the generator for sampling on the given device."""

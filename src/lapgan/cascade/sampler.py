@@ -11,7 +11,6 @@ from lapgan.cascade.blocks import BLOCK, pad_blocks
 from lapgan.cascade.levels import Level, descend
 from lapgan.compute import Compute
 from lapgan.models.contracts import generate
-from lapgan.noise import draw_normal
 from lapgan.pyramid import Operator, Stage, size_of
 from lapgan.seeds import generator_of
 from lapgan.sizes import Size
@@ -137,13 +136,7 @@ class BlockSampler:
         self, level: Level, below: Size, generators: Sequence[torch.Generator]
     ) -> tuple[Tensor, Tensor | None]:
         # Of one block after the other: first its z, then its e.
-        drawn = [
-            (
-                level.noise.sample(BLOCK, level.size, generator),
-                None if level.sigma is None else draw_normal((BLOCK, 3, *below), generator),
-            )
-            for generator in generators
-        ]
+        drawn = [level.draw_noise(BLOCK, below, generator) for generator in generators]
         z = torch.cat([pair[0] for pair in drawn]).to(self.compute.device)
         epsilon = [e for _, e in drawn if e is not None]
         return z, torch.cat(epsilon).to(self.compute.device) if epsilon else None

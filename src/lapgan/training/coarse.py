@@ -32,7 +32,7 @@ from lapgan.training.examples import Examples
 from lapgan.training.starting import StartingModel
 from lapgan.weights import Weights
 
-__all__ = ["CoarseLevels", "coarse_levels", "with_generated_low"]
+__all__ = ["CoarseLevels", "coarse_levels", "coarse_weights", "with_generated_low"]
 
 
 @dataclass(frozen=True)
@@ -58,18 +58,15 @@ class CoarseLevels:
             label: class indices (count,), or None without classes.
             generator: of their noise.
         """
-        z = [level.noise.sample(count, level.size, generator) for level in self.levels]
-        epsilon = [
-            None if level.sigma is None else draw_normal((count, 3, *below.size), generator)
-            for below, level in pairwise([self.levels[0], *self.levels])
-        ]
+        pairs = pairwise([self.levels[0], *self.levels])
+        noise = [level.draw_noise(count, below.size, generator) for below, level in pairs]
         stages = descend(
             self.levels,
             self.operator,
-            [self.compute.place(x) for x in z],
+            [self.compute.place(z) for z, _ in noise],
             label,
             autocast=self.compute.autocast,
-            epsilon=[None if e is None else self.compute.place(e) for e in epsilon],
+            epsilon=[None if e is None else self.compute.place(e) for _, e in noise],
         )
         return stages[-1].image
 
@@ -93,6 +90,20 @@ def coarse_levels(
     Raises:
         LapganError: there is no such model, or it is another pyramid.
     """
+    weights = coarse_weights(start, recipe, level, num_classes)
+    if start is None or weights is None:
+        return None
+    coarser = weights.recipe.levels[-_count_coarser(recipe, level) :]
+    levels = [build_level(Path(start.name), weights, each) for each in reversed(coarser)]
+    for built in levels:
+        built.prepare(compute)
+    return CoarseLevels(levels, recipe.pyramid.operator, compute)
+
+
+def coarse_weights(
+    start: StartingModel | None, recipe: Recipe, level: LevelRecipe, num_classes: int
+) -> Weights | None:
+    """Returns the weights that have the levels of `coarse_levels`; raises what that raises."""
     if not level.generated_low:
         return None
     key = f"levels.{level.name}.generated_low"
@@ -102,14 +113,9 @@ def coarse_levels(
             f"{key} = {level.generated_low:g}: needs a trained model whose coarser levels generate "
             f"the low-pass images: --start-from {named}; or set it to 0."
         )
-    count = len(recipe.levels) - level.index - 1
-    place = f"{key}: --start-from {start.name}"
+    place, count = f"{key}: --start-from {start.name}", _count_coarser(recipe, level)
     _check_agreement(place, start.weights, recipe, count, num_classes)
-    coarser = start.weights.recipe.levels[-count:]
-    levels = [build_level(Path(start.name), start.weights, each) for each in reversed(coarser)]
-    for built in levels:
-        built.prepare(compute)
-    return CoarseLevels(levels, recipe.pyramid.operator, compute)
+    return start.weights
 
 
 def with_generated_low(
@@ -158,6 +164,10 @@ def _check_agreement(
                 f"{place}: {what}: expected {expected}, as in this run, found {found}. Choose a "
                 "model with the same coarser levels, or set the key to 0."
             )
+
+
+def _count_coarser(recipe: Recipe, level: LevelRecipe) -> int:
+    return len(recipe.levels) - level.index - 1
 
 
 def _sizes(levels: Sequence[LevelRecipe]) -> str:

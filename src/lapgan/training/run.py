@@ -16,7 +16,7 @@ from lapgan.files import resolve_data_path
 from lapgan.recipe import Recipe
 from lapgan.run_folder import RunFolder
 from lapgan.training.callbacks import Callback
-from lapgan.training.coarse import coarse_levels
+from lapgan.training.coarse import coarse_weights
 from lapgan.training.config import RunConfig, data_source
 from lapgan.training.folder import (
     RunIdentity,
@@ -133,9 +133,9 @@ def _open(config: RunConfig) -> tuple[RunConfig, RunIdentity]:
     num_classes = count_classes(recipe, images)
     if start is not None:
         _check_start(config, start, num_classes)
-    compute = choose_run_compute(config)
     for level in config.selected_levels:
-        coarse_levels(start, recipe, level, num_classes, compute)
+        coarse_weights(start, recipe, level, num_classes)
+    compute = choose_run_compute(config)
     identity = RunIdentity(recipe, config.seed, images, compute, start)
     chosen = dataclasses.replace(config, precision=compute.precision, compile=compute.compiled)
     return chosen, identity

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from lapgan.compute import choose_compute
+from lapgan.compute import Compute, choose_compute
 from lapgan.data import Images
 from lapgan.distributed import current_ranks, decide_together
 from lapgan.errors import LapganError
@@ -84,12 +84,7 @@ def _train_level(
     callback: Callback,
     stopped: Callable[[], bool],
 ) -> None:
-    compute = choose_compute(config.device, config.precision)
-    compute = replace(
-        compute,
-        compiled=bool(config.compile),
-        cuda_graphs=config.cuda_graphs and compute.device.type == "cuda",
-    )
+    compute = _choose_compute(config)
     folder = RunFolder(config.out).part(level.name)
     at_once = min(config.jobs, len(config.selected_levels))
     task = LevelTask(
@@ -118,6 +113,15 @@ def _train_level(
     )
     with lock(task.folder) if current_ranks().is_main else nullcontext():
         train_task(task, callback, stopped)
+
+
+def _choose_compute(config: RunConfig) -> Compute:
+    compute = choose_compute(config.device, config.precision)
+    return replace(
+        compute,
+        compiled=bool(config.compile),
+        cuda_graphs=config.cuda_graphs and compute.device.type == "cuda",
+    )
 
 
 def _make_selection(
