@@ -19,7 +19,6 @@ __all__ = ["CLASSIFIER", "PartFolder", "RunFolder", "is_model_path", "read_recor
 CLASSIFIER = "classifier"
 _LEVEL = "level-"
 _WEIGHTS = "weights.safetensors"
-_BEST = "best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,12 @@ class PartFolder:
     @property
     def best(self) -> Path:
         """The weights that model selection found best; sampling takes them where there are any."""
-        return self.path / _BEST
+        return self.path / "best.safetensors"
+
+    @property
+    def chosen(self) -> Path | None:
+        """The weights that sampling takes; None if there are none yet."""
+        return next((path for path in (self.best, self.weights) if path.exists()), None)
 
     @property
     def scores(self) -> Path:
@@ -106,7 +110,8 @@ class RunFolder:
     def weights_files(self) -> Iterator[Path]:
         """Yields the weights of every part that has some, levels first; the best if selected."""
         for level in sorted(self.path.glob(f"{_LEVEL}*")):
-            yield from [path for path in (level / _BEST, level / _WEIGHTS) if path.exists()][:1]
+            if chosen := PartFolder(level).chosen:
+                yield chosen
         yield from self.path.glob(f"{CLASSIFIER}/{_WEIGHTS}")
 
     def has_levels(self) -> bool:

@@ -5,7 +5,7 @@ Everything is read from the run folders (`lapgan.run_folder`), and nothing is wr
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,7 +58,7 @@ class RunSummary:
         seed: of everything random.
         precision: float32 or bfloat16; empty if a run of an earlier version recorded none.
         state: `training` if any part is, `finished` if every level is, else `interrupted`.
-        parts: levels, finest first, then the classifier if the run has one.
+        parts: levels that it trains, finest first, then the classifier if the run has one.
     """
 
     path: Path
@@ -71,7 +71,7 @@ class RunSummary:
 
     @property
     def levels(self) -> list[PartSummary]:
-        """The levels, finest first."""
+        """The levels that the run trains, finest first."""
         return [part for part in self.parts if part.name != CLASSIFIER]
 
     @property
@@ -104,7 +104,7 @@ def summarize_run(path: Path) -> RunSummary:
     """
     folder = RunFolder(path)
     identity = _read_identity(folder)
-    names = [*identity["recipe"]["levels"]]
+    names = [*_trained_levels(identity["recipe"]["levels"])]
     if folder.part(CLASSIFIER).path.is_dir():
         names.append(CLASSIFIER)
     images = identity["recipe"].get("training", {}).get("images")
@@ -138,7 +138,8 @@ def _read_identity(folder: RunFolder) -> dict[str, Any]:
         )
     try:
         identity: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        texts = identity["recipe"]["name"], identity["data"]["name"], *identity["recipe"]["levels"]
+        levels = _trained_levels(identity["recipe"]["levels"])
+        texts = identity["recipe"]["name"], identity["data"]["name"], *levels
         if not all(isinstance(text, str) for text in texts):
             raise TypeError("expected the run's recipe and data")
         int(identity["seed"])
@@ -148,6 +149,13 @@ def _read_identity(folder: RunFolder) -> dict[str, Any]:
             "or remove the folder."
         ) from None
     return identity
+
+
+def _trained_levels(levels: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the names of levels that a recipe does not freeze."""
+    for name, level in levels.items():
+        if not level.get("frozen"):
+            yield name
 
 
 def _summarize_part(name: str, folder: PartFolder, images: int | None) -> PartSummary:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from levels import after, content_of, revise, state_of, write_model
 from tiny_recipe import TINY
@@ -18,7 +19,7 @@ from lapgan.noise import PlaneNoise, VectorNoise
 from lapgan.pictures import write_png
 from lapgan.pyramid import upsample
 from lapgan.recipe import Recipe, check_recipe, read_recipe
-from lapgan.run_folder import PartFolder
+from lapgan.run_folder import PartFolder, RunFolder
 from lapgan.training.callbacks import Callback
 from lapgan.training.coarse import CoarseLevels, coarse_levels, with_generated_low
 from lapgan.training.config import RunConfig
@@ -27,7 +28,7 @@ from lapgan.training.level import LevelTask
 from lapgan.training.loop import train_task
 from lapgan.training.run import plan, train
 from lapgan.training.starting import StartingModel
-from lapgan.weights import join_weights, read_weights
+from lapgan.weights import generator_state, read_weights
 
 FLOAT32 = choose_compute("cpu", "float32")
 DATA = "dead-leaves:40"
@@ -141,7 +142,7 @@ def standing(task: LevelTask, model: Path) -> LevelTask:
     content = content_of(task)
     content["levels"]["12"]["generated_low"] = 0.5
     task, start = revise(task, content, "12"), StartingModel.read(model)
-    coarse = coarse_levels(start, task.recipe, task.level, 0, FLOAT32)
+    coarse = coarse_levels(task.folder.path.parent, start, task.recipe, task.level, (), FLOAT32)
     assert coarse is not None
     return replace(task, start=start, coarse=coarse, compute=FLOAT32)
 
@@ -196,19 +197,74 @@ def test_a_run_trains_on_generated_images(config: RunConfig):
     assert cascade.sample(2).shape == (2, 3, 32, 32)
 
 
-def test_a_plan_says_where_the_coarse_images_come_from(config: RunConfig):
-    (line,) = [line for line in plan(config) if "low-pass images" in line]
+@pytest.mark.parametrize(("levels", "source"), [((), "this run"), (("32",), "{start}")])
+def test_a_plan_says_where_the_coarse_images_come_from(
+    config: RunConfig, levels: tuple[str, ...], source: str
+):
+    (line,) = [x for x in plan(replace(config, levels=levels)) if "low-pass images" in x]
     assert line == (
-        "level 32: G works on 50% low-pass images that the coarser levels of "
-        f"{config.start_from} generate"
+        "level 32: G works on 50% low-pass images that the coarser levels generate "
+        f"(8 of {source.format(start=config.start_from)})"
     )
 
 
-def test_a_run_needs_the_model_whose_images_they_are(config: RunConfig):
-    for run in (lambda each: train(each, Callback()), lambda each: list(plan(each))):
-        with pytest.raises(LapganError, match=r"levels\.32\.generated_low = 0\.5: needs a trained "
-                           r"model .* --start-from MODEL; or set it to 0"):  # fmt: skip
-            run(replace(config, start_from=None))
+def drawn_for(config: RunConfig, seed: int = 0) -> Tensor:
+    """Coarse images as level 32 of the run gets them."""
+    start = StartingModel.read(config.start_from) if config.start_from else None
+    level = config.recipe.level("32")
+    levels = coarse_levels(config.out, start, config.recipe, level, (), FLOAT32)
+    assert levels is not None
+    return levels.draw(4, None, random(seed))
+
+
+def test_the_levels_of_the_run_come_before_those_of_the_model(config: RunConfig):
+    recipe = with_levels(config.recipe, {}, training=TINY["training"] | {"generator_delay": 0})
+    config = replace(config, recipe=recipe, images=8)
+    of_model = drawn_for(config)
+    assert train(replace(config, levels=("8",)), Callback()) is None
+    of_run = drawn_for(config)
+    assert not of_run.equal(of_model)
+    assert of_run.equal(drawn_for(replace(config, start_from=None)))
+    # As they are sampled: by the averaged weights of that level.
+    sampler = read_weights(config.out).recipe.level("8").build_generator(0)
+    sampler.load_state_dict(generator_state("8", read_weights(config.out).tensors))
+    expected = CoarseLevels([Level((8, 8), config.recipe.level("8").noise, sampler.eval())],
+                            config.recipe.pyramid.operator, FLOAT32)  # fmt: skip
+    torch.testing.assert_close(of_run, expected.draw(4, None, random()))
+
+
+def test_a_run_from_random_weights_trains_the_coarser_level_first(config: RunConfig):
+    config = replace(config, images=16, start_from=None)
+    at_once, in_turn = config, replace(config, out=config.out.with_name("in-turn"))
+    assert train(at_once, Callback()) is not None
+    for level in ("8", "32"):
+        train(replace(in_turn, levels=(level,)), Callback())
+    for level in ("8", "32"):
+        one, other = (
+            safetensors.torch.load_file(RunFolder(run.out).part(level).weights)
+            for run in (at_once, in_turn)
+        )
+        assert all(tensor.equal(other[name]) for name, tensor in one.items())
+
+
+def test_a_level_whose_coarser_one_has_no_weights_is_refused(config: RunConfig):
+    config = replace(config, levels=("32",), start_from=None)
+    for run in (lambda: train(config, Callback()), lambda: list(plan(config))):
+        with pytest.raises(
+            LapganError,
+            match=r"levels\.32\.generated_low = 0\.5: level 8 generates .* Train that level first "
+            r"or with this one, .* \(--start-from MODEL\), or set the key to 0",
+        ):
+            run()
+    assert not config.out.exists()
+
+
+def test_levels_of_which_one_needs_the_other_are_not_trained_at_once(config: RunConfig):
+    with pytest.raises(
+        LapganError,
+        match=r"--jobs 2: level 32 .*levels\.32\.generated_low = 0\.5.*leave --jobs out",
+    ):
+        train(replace(config, jobs=2), Callback())
     assert not config.out.exists()
 
 
@@ -230,8 +286,8 @@ def test_a_model_of_another_pyramid_is_refused(
 ):
     other = with_levels(config.recipe, {"generated_low": 0.0}, **changes)
     path = write_model(config.out.with_name("other.safetensors"), other)
-    with pytest.raises(LapganError, match=rf"generated_low: --start-from .*other.*: {message}"):
-        train(replace(config, start_from=path), Callback())
+    with pytest.raises(LapganError, match=rf"--start-from .*other.*: level 8: {message}"):
+        train(replace(config, start_from=path, levels=("32",)), Callback())
 
 
 def test_a_model_without_the_coarser_level_is_refused(config: RunConfig):
@@ -240,7 +296,7 @@ def test_a_model_without_the_coarser_level_is_refused(config: RunConfig):
     path = config.out.with_name("other.safetensors")
     write_model(path, check_recipe(TINY | {"levels": levels}, "tiny"))
     with pytest.raises(
-        LapganError, match=r"coarser levels: expected 8x8, as in this run, found 16x16"
+        LapganError, match=r"level 8: expected a level of 8x8, found the levels 32, 16"
     ):
         train(replace(config, start_from=path, levels=("32",)), Callback())
 
@@ -283,11 +339,10 @@ def test_the_recipe_that_fine_tunes_begins_with_the_packaged_model(
     recipe = read_recipe("cifar10-cc-finetune", ["training.batch=4", "training.generator_delay=1"])
     config = RunConfig(
         recipe, tmp_path / "run", str(tmp_path / "data"), device="cpu", images=8,
-        levels=("16", "32"), start_from=Path("cifar10-cc"),
+        start_from=Path("cifar10-cc"),
     )  # fmt: skip
-    assert train(config, Callback()) is None, "level 8 is not trained"
-    parts = {Path("before"): before, config.out: read_weights(config.out)}
-    after = join_weights(parts, replace_levels=True)
+    assert train(config, Callback()) is not None
+    after = read_weights(config.out)
     changed = {
         name.split(".")[1]
         for name, tensor in after.tensors.items()

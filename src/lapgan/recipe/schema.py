@@ -162,6 +162,7 @@ class LevelRecipe(Section):
             deviation.
         generated_low: the fraction of a minibatch in which G works on low-pass images of generated
             coarser images; see `lapgan.training.coarse`.
+        frozen: the level is not trained: a run takes it from the model that it starts from.
     """
 
     index: int = Field(ge=0, exclude=True)
@@ -181,6 +182,7 @@ class LevelRecipe(Section):
     augment: Literal[False, True, "shift"] = False
     conditioning_noise: ConditioningNoise | None = None
     generated_low: Annotated[float, Field(ge=0, le=1)] = 0.0
+    frozen: bool = False
     _common_penalty: Penalty | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
@@ -319,6 +321,16 @@ class Recipe(Section):
                     f"{key}: a generated low-pass image has no real residual to compare with; set "
                     f"levels.{level.name}.supervised to 0, found {level.supervised.weight:g}"
                 )
+            self._expect_symmetric(key, "the images of the other model are in [-1, 1]")
+        return self
+
+    @model_validator(mode="after")
+    def _check_frozen(self) -> "Recipe":
+        frozen = [level for level in self.levels if level.frozen]
+        if len(frozen) == len(self.levels):
+            raise ValueError("levels: all are frozen; expected one or more that are trained")
+        for level in frozen:
+            key = f"levels.{level.name}.frozen"
             self._expect_symmetric(key, "the images of the other model are in [-1, 1]")
         return self
 

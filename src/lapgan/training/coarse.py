@@ -1,4 +1,4 @@
-"""Generated coarse images, from the coarser levels of a trained model.
+"""Generated coarse images, from the coarser levels of the run or of a trained model.
 
 In training the low-pass images of a level are those of real images. In sampling they are those of
 the images that the coarser levels generate, which differ. At a level with `generated_low` G works
@@ -27,12 +27,12 @@ from lapgan.errors import LapganError
 from lapgan.noise import draw_normal
 from lapgan.pyramid import Operator, upsample
 from lapgan.recipe import LevelRecipe, Recipe
-from lapgan.sizes import size_text
+from lapgan.run_folder import RunFolder
 from lapgan.training.examples import Examples
 from lapgan.training.starting import StartingModel
-from lapgan.weights import Weights
+from lapgan.weights import Weights, read_weights
 
-__all__ = ["CoarseLevels", "coarse_levels", "coarse_weights", "with_generated_low"]
+__all__ = ["CoarseLevels", "check_coarse_levels", "coarse_levels", "with_generated_low"]
 
 
 @dataclass(frozen=True)
@@ -72,50 +72,58 @@ class CoarseLevels:
 
 
 def coarse_levels(
+    out: Path,
     start: StartingModel | None,
     recipe: Recipe,
     level: LevelRecipe,
-    num_classes: int,
+    class_names: Sequence[str],
     compute: Compute,
 ) -> CoarseLevels | None:
     """Builds the coarser levels that generate low-pass images; None without `generated_low`.
 
+    Each is the one of the run, as far as it is trained, or else that of the starting model.
+
     Args:
-        start: the trained model that has them.
+        out: the run's folder.
+        start: the trained model that the run starts from, if there is one.
         recipe: of the run.
         level: the level in training.
-        num_classes: how many classes condition the run; 0 for none.
+        class_names: of the run; empty without classes.
         compute: where they run.
 
     Raises:
-        LapganError: there is no such model, or it is another pyramid.
+        LapganError: neither has one of the levels, or the model's is another one.
     """
-    weights = coarse_weights(start, recipe, level, num_classes)
-    if start is None or weights is None:
+    if not level.generated_low:
         return None
-    coarser = weights.recipe.levels[-_count_coarser(recipe, level) :]
-    levels = [build_level(Path(start.name), weights, each) for each in reversed(coarser)]
-    for built in levels:
+    levels = []
+    for coarser in reversed(recipe.levels[level.index + 1 :]):
+        own = RunFolder(out).part(coarser.name).chosen
+        if own is not None:
+            built = build_level(own, read_weights(own), coarser)
+        else:
+            weights = _take_level(start, recipe, level, coarser, class_names)
+            built = build_level(out, weights, coarser)
         built.prepare(compute)
+        levels.append(built)
     return CoarseLevels(levels, recipe.pyramid.operator, compute)
 
 
-def coarse_weights(
-    start: StartingModel | None, recipe: Recipe, level: LevelRecipe, num_classes: int
-) -> Weights | None:
-    """Returns the weights that have the levels of `coarse_levels`; raises what that raises."""
-    if not level.generated_low:
-        return None
-    key = f"levels.{level.name}.generated_low"
-    if start is None or start.weights is None:
-        named = "MODEL" if start is None else start.name
-        raise LapganError(
-            f"{key} = {level.generated_low:g}: needs a trained model whose coarser levels generate "
-            f"the low-pass images: --start-from {named}; or set it to 0."
-        )
-    place, count = f"{key}: --start-from {start.name}", _count_coarser(recipe, level)
-    _check_agreement(place, start.weights, recipe, count, num_classes)
-    return start.weights
+def check_coarse_levels(
+    out: Path,
+    start: StartingModel | None,
+    recipe: Recipe,
+    levels: Sequence[LevelRecipe],
+    class_names: Sequence[str],
+) -> None:
+    """Raises what `coarse_levels` would raise at one of the `levels` of a run, trained in turn."""
+    for level in levels:
+        if not level.generated_low:
+            continue
+        for coarser in recipe.levels[level.index + 1 :]:
+            is_there = coarser in levels or RunFolder(out).part(coarser.name).chosen
+            if not is_there:
+                _take_level(start, recipe, level, coarser, class_names)
 
 
 def with_generated_low(
@@ -147,28 +155,18 @@ def with_generated_low(
     return replace(examples, generated_low=examples.low.index_copy(0, chosen, low))
 
 
-def _check_agreement(
-    place: str, weights: Weights, recipe: Recipe, count: int, num_classes: int
-) -> None:
-    """Raises a LapganError if the coarsest `count` levels of a model are not the recipe's."""
-    there = weights.recipe
-    trained = [x for x in there.levels[-count:] if x.name not in weights.missing]
-    for what, found, expected in (
-        ("coarser levels", _sizes(trained), _sizes(recipe.levels[-count:])),
-        ("pyramid.operator", there.pyramid.operator, recipe.pyramid.operator),
-        ("data.normalisation", there.data.normalisation, recipe.data.normalisation),
-        ("classes", len(weights.class_names), num_classes),
-    ):
-        if found != expected:
-            raise LapganError(
-                f"{place}: {what}: expected {expected}, as in this run, found {found}. Choose a "
-                "model with the same coarser levels, or set the key to 0."
-            )
-
-
-def _count_coarser(recipe: Recipe, level: LevelRecipe) -> int:
-    return len(recipe.levels) - level.index - 1
-
-
-def _sizes(levels: Sequence[LevelRecipe]) -> str:
-    return ", ".join(size_text(level.size) for level in levels) or "none"
+def _take_level(
+    start: StartingModel | None,
+    recipe: Recipe,
+    level: LevelRecipe,
+    coarser: LevelRecipe,
+    class_names: Sequence[str],
+) -> Weights:
+    if start is None:
+        raise LapganError(
+            f"levels.{level.name}.generated_low = {level.generated_low:g}: level {coarser.name} "
+            "generates its low-pass images, and this run has no weights of it. Train that level "
+            "first or with this one, name a model that has it (--start-from MODEL), or set the key "
+            "to 0."
+        )
+    return start.take_level(coarser, recipe, class_names)

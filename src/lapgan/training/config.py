@@ -75,7 +75,7 @@ class RunConfig:
         recipe: the recipe of the cascade.
         out: the run folder.
         data: a data source, see `lapgan.data.open_images`; by default the recipe's.
-        levels: names of the levels to train, such as 28; all by default.
+        levels: names of the levels to train, such as 28; by default all but frozen ones.
         images: examples per level; by default the recipe's.
         minutes: time for all the levels together, divided as the recipe says; None for no limit.
         jobs: how many levels to train at once, each on its part of the cores.
@@ -96,7 +96,7 @@ class RunConfig:
             levels without a checkpoint alone.
 
     Raises:
-        LapganError: the recipe has no level of a name, or `minutes` is not positive.
+        LapganError: the recipe has no level of a name or freezes it, or `minutes` is not positive.
     """
 
     recipe: Recipe
@@ -129,8 +129,16 @@ class RunConfig:
     @property
     def selected_levels(self) -> list[LevelRecipe]:
         """The levels to train, coarsest first."""
-        names = dict.fromkeys(self.levels or self.recipe.level_names)
-        return sorted(map(self.recipe.level, names), key=lambda level: -level.index)
+        if not self.levels:
+            return [level for level in reversed(self.recipe.levels) if not level.frozen]
+        levels = [self.recipe.level(name) for name in dict.fromkeys(self.levels)]
+        for level in levels:
+            if level.frozen:
+                raise LapganError(
+                    f"level {level.name}: recipe {self.recipe.name} takes it from the model of "
+                    f"--start-from; to train it, --set levels.{level.name}.frozen=false"
+                )
+        return sorted(levels, key=lambda level: -level.index)
 
     def budget(self, level: LevelRecipe) -> Budget:
         """Returns how long a level is trained."""

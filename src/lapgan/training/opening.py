@@ -19,7 +19,7 @@ from lapgan.training.examples import normalization_of, training_batches
 
 __all__ = [
     "TrainingImages",
-    "count_classes",
+    "class_names_of",
     "open_training_images",
     "training_normalization",
     "training_set",
@@ -94,6 +94,6 @@ def training_normalization(recipe: Recipe, images: TrainingImages) -> Normalizat
     return normalization_of(recipe, sample)
 
 
-def count_classes(recipe: Recipe, images: TrainingImages) -> int:
-    """Returns how many classes condition the levels; 0 for none."""
-    return len(images.class_names) if recipe.data.classes else 0
+def class_names_of(recipe: Recipe, images: TrainingImages) -> tuple[str, ...]:
+    """Returns the classes that condition the levels; empty for none."""
+    return tuple(images.class_names) if recipe.data.classes else ()

@@ -13,10 +13,10 @@ from lapgan.data.sources.base import STREAM
 from lapgan.distributed import Ranks, decide_together, join_ranks, main_rank_first
 from lapgan.errors import LapganError
 from lapgan.files import resolve_data_path
-from lapgan.recipe import Recipe
+from lapgan.recipe import LevelRecipe, Recipe
 from lapgan.run_folder import RunFolder
 from lapgan.training.callbacks import Callback
-from lapgan.training.coarse import coarse_weights
+from lapgan.training.coarse import check_coarse_levels
 from lapgan.training.config import RunConfig, data_source
 from lapgan.training.folder import (
     RunIdentity,
@@ -26,9 +26,10 @@ from lapgan.training.folder import (
     recorded_precision,
     starting_model,
 )
+from lapgan.training.frozen import check_frozen_levels, copy_frozen_levels
 from lapgan.training.opening import (
     TrainingImages,
-    count_classes,
+    class_names_of,
     open_training_images,
     training_set,
 )
@@ -71,6 +72,8 @@ def train(config: RunConfig, callback: Callback | None = None) -> Cascade | None
             config, identity = _open(config)
             _announce(config, identity.images, callback)
             claim(config.out, identity)
+            class_names = class_names_of(config.recipe, identity.images)
+            copy_frozen_levels(config.out, identity.start, config.recipe, class_names)
         with stop_signals() as stopped:
             train_levels(config, identity.images, identity.start, callback, stopped)
             cascade = assemble(config.out) if ranks.is_main else None
@@ -93,30 +96,54 @@ def plan(config: RunConfig) -> Iterator[str]:
     identity.check(config.out)
     images = identity.images
     yield _describe_data(config, images)
-    num_classes = count_classes(config.recipe, images)
+    num_classes = len(class_names_of(config.recipe, images))
     for level in config.selected_levels:
-        nets = (level.build_generator(num_classes), level.build_discriminator(num_classes))
-        g, d = (sum(p.numel() for p in net.parameters()) for net in nets)
-        yield f"level {level.name}: G {g:,} and D {d:,} parameters, for {config.budget(level)}"
-        noise, size = level.noise, level.size
-        yield (
-            f"level {level.name}: noise {noise.kind!r} of {noise.entropy(size):,.0f} bits per "
-            f"image, covariance of rank {noise.covariance_rank(size):,} and effective dimension "
-            f"{noise.effective_dimension(size):,.1f}"
-        )
-    if start := identity.start:
-        for level in config.selected_levels:
-            is_new = not start.has_discriminator(level)
-            delay = config.recipe.training.delay(for_new_discriminator=is_new)
-            subject = "G starts" if is_new else "G and D start"
-            waits = f", and G waits {delay:,} steps for D" if delay else ""
-            yield f"level {level.name}: {subject} with the weights of {start.name}{waits}"
-            if level.generated_low:
-                yield (
-                    f"level {level.name}: G works on {level.generated_low:.0%} low-pass images "
-                    f"that the coarser levels of {start.name} generate"
-                )
+        yield from _describe_level(config, level, num_classes)
+    if identity.start is not None:
+        yield from _describe_start(config, identity.start)
+    for level in config.selected_levels:
+        if level.generated_low:
+            yield (
+                f"level {level.name}: G works on {level.generated_low:.0%} low-pass images that "
+                f"the coarser levels generate ({_describe_coarser(config, identity.start, level)})"
+            )
     yield f"run folder: {config.out}"
+
+
+def _describe_level(config: RunConfig, level: LevelRecipe, num_classes: int) -> Iterator[str]:
+    nets = (level.build_generator(num_classes), level.build_discriminator(num_classes))
+    g, d = (sum(p.numel() for p in net.parameters()) for net in nets)
+    yield f"level {level.name}: G {g:,} and D {d:,} parameters, for {config.budget(level)}"
+    noise, size = level.noise, level.size
+    yield (
+        f"level {level.name}: noise {noise.kind!r} of {noise.entropy(size):,.0f} bits per "
+        f"image, covariance of rank {noise.covariance_rank(size):,} and effective dimension "
+        f"{noise.effective_dimension(size):,.1f}"
+    )
+
+
+def _describe_start(config: RunConfig, start: StartingModel) -> Iterator[str]:
+    for level in config.selected_levels:
+        is_new = not start.has_discriminator(level)
+        delay = config.recipe.training.delay(for_new_discriminator=is_new)
+        subject = "G starts" if is_new else "G and D start"
+        waits = f", and G waits {delay:,} steps for D" if delay else ""
+        yield f"level {level.name}: {subject} with the weights of {start.name}{waits}"
+    for level in config.recipe.levels:
+        if level.frozen:
+            yield f"level {level.name}: frozen, as it is in {start.name}"
+
+
+def _describe_coarser(config: RunConfig, start: StartingModel | None, level: LevelRecipe) -> str:
+    """Says of each coarser level whether it is the run's own or the starting model's."""
+    sources = []
+    for coarser in reversed(config.recipe.levels[level.index + 1 :]):
+        is_own = (
+            coarser in config.selected_levels or RunFolder(config.out).part(coarser.name).chosen
+        )
+        model = "this run" if is_own or start is None else start.name
+        sources.append(f"{coarser.name} of {model}")
+    return ", ".join(sources)
 
 
 def _open(config: RunConfig) -> tuple[RunConfig, RunIdentity]:
@@ -124,17 +151,18 @@ def _open(config: RunConfig) -> tuple[RunConfig, RunIdentity]:
     recipe = config.recipe
     source = data_source(config.data, recipe)
     _check_place(config.out, source)
+    _check_jobs(config)
     images = open_training_images(source, recipe, config.on_invalid)
     _check_images(config, images)
     if config.select is not None:
         open_held_out(config.select, source, images, recipe, config.on_invalid)
     _check_nets(recipe, images)
     start = starting_model(config.out, config.start_from)
-    num_classes = count_classes(recipe, images)
+    class_names = class_names_of(recipe, images)
     if start is not None:
-        _check_start(config, start, num_classes)
-    for level in config.selected_levels:
-        coarse_weights(start, recipe, level, num_classes)
+        _check_start(config, start, len(class_names))
+    check_frozen_levels(config.out, start, recipe, class_names)
+    check_coarse_levels(config.out, start, recipe, config.selected_levels, class_names)
     compute = choose_run_compute(config)
     identity = RunIdentity(recipe, config.seed, images, compute, start)
     chosen = dataclasses.replace(config, precision=compute.precision, compile=compute.compiled)
@@ -161,6 +189,18 @@ def _check_ranks(config: RunConfig, ranks: Ranks) -> None:
         )
 
 
+def _check_jobs(config: RunConfig) -> None:
+    """Raises a LapganError if levels would be trained at once of which one needs another."""
+    *finer, _ = reversed(config.selected_levels)
+    for level in finer:
+        if config.jobs > 1 and level.generated_low:
+            raise LapganError(
+                f"--jobs {config.jobs}: level {level.name} is trained on images of the coarser "
+                f"levels, which come first (levels.{level.name}.generated_low = "
+                f"{level.generated_low:g}); leave --jobs out, or set the key to 0."
+            )
+
+
 def _check_images(config: RunConfig, images: TrainingImages) -> None:
     training_set(config.recipe, images, config.seed)
     if config.recipe.data.classes and not images.class_names:
@@ -173,7 +213,7 @@ def _check_images(config: RunConfig, images: TrainingImages) -> None:
 
 def _check_nets(recipe: Recipe, images: TrainingImages) -> None:
     """Builds the nets of every level, so that none is refused after others were trained."""
-    num_classes = count_classes(recipe, images)
+    num_classes = len(class_names_of(recipe, images))
     with torch.random.fork_rng(devices=[]):
         for level in recipe.levels:
             try:

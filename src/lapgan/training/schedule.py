@@ -27,7 +27,7 @@ from lapgan.training.log import Record
 from lapgan.training.loop import train_task
 from lapgan.training.opening import (
     TrainingImages,
-    count_classes,
+    class_names_of,
     open_training_images,
     training_normalization,
     training_set,
@@ -104,10 +104,11 @@ def _train_level(
         selection=_make_selection(config, level, shared, callback),
         start=shared.start,
         coarse=coarse_levels(
+            config.out,
             shared.start,
             config.recipe,
             level,
-            count_classes(config.recipe, shared.images),
+            class_names_of(config.recipe, shared.images),
             compute,
         ),
     )

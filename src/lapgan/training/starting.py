@@ -3,19 +3,28 @@
 So does D, if the model is the folder of a run; no other form of a model has any.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lapgan.errors import LapganError
-from lapgan.recipe import LevelRecipe
+from lapgan.normalization import symmetric_normalization
+from lapgan.recipe import LevelRecipe, Recipe
 from lapgan.run_folder import RunFolder
 from lapgan.sizes import Size, size_text
 from lapgan.training.state import read_module
-from lapgan.weights import Weights, generator_state, read_weights, tensors_digest
+from lapgan.weights import (
+    Weights,
+    generator_state,
+    generator_tensors,
+    normalization_tensors,
+    read_weights,
+    tensors_digest,
+)
 
 __all__ = ["StartingModel"]
 
@@ -107,6 +116,37 @@ class StartingModel:
                 + self._advice(len(self.weights.class_names), num_classes)
             )
         generator.load_state_dict(tensors)
+
+    def take_level(self, level: LevelRecipe, recipe: Recipe, class_names: Sequence[str]) -> Weights:
+        """Returns the weights of one level of the model as those of a run.
+
+        Args:
+            level: the level, as the run's recipe has it.
+            recipe: of the run.
+            class_names: of the run; empty without classes.
+
+        Raises:
+            LapganError: see `load_into`; or the model's images or pyramid are not those of the run.
+        """
+        with torch.random.fork_rng(devices=[]):
+            generator = level.build_generator(len(class_names))
+        self.load_into(generator, level, len(class_names))
+        assert self.weights is not None
+        there = self.weights.recipe
+        for key, found, expected in (
+            ("pyramid.operator", there.pyramid.operator, recipe.pyramid.operator),
+            ("data.normalisation", there.data.normalisation, recipe.data.normalisation),
+        ):
+            if found != expected:
+                raise LapganError(
+                    f"--start-from {self.name}: level {level.name}: {key}: expected {expected}, as "
+                    f"in this run, found {found}. Choose another model, or train the level."
+                )
+        name = self._find(level.size, self.weights, level.name).name
+        tensors = generator_tensors(level.name, generator)
+        tensors |= normalization_tensors(symmetric_normalization(recipe.sizes[0]))
+        training = {level.name: self.weights.training.get(name, {})}
+        return Weights(tensors, recipe, tuple(class_names), training)
 
     def load_discriminator_into(self, discriminator: nn.Module, level: LevelRecipe) -> None:
         """Sets parameters and buffers of D to those of the model, if it has a D for the level.
