@@ -2,7 +2,8 @@
 
 run.json             what the run is: recipe, data, seed, precision
 level-28/            a level: state.safetensors, weights.safetensors, log.jsonl, samples/,
-                     budget.json; with --select also best.safetensors and scores.jsonl
+                     budget.json; with --select also best.safetensors and scores.jsonl; of a
+                     frozen level weights.safetensors alone
 classifier/          the same of the classifier, if the run has one
 cascade.safetensors  all averaged weights, written when every level has some
 samples.png          samples of the whole cascade, written with it

@@ -57,7 +57,8 @@ class RunSummary:
         data: the name of its data.
         seed: of everything random.
         precision: float32 or bfloat16; empty if a run of an earlier version recorded none.
-        state: `training` if any part is, `finished` if every level is, else `interrupted`.
+        state: `training` if any part is, `finished` if every level that it trains is, else
+            `interrupted`.
         parts: levels that it trains, finest first, then the classifier if the run has one.
     """
 

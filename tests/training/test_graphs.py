@@ -108,7 +108,7 @@ def test_replayed_steps_work_on_the_low_pass_images_of_their_own_step(
     content["levels"]["12"]["generated_low"] = 0.5
     task = revise(task, content, "12")
     start = StartingModel.read(write_model(tmp_path / "model.safetensors", task.recipe))
-    coarse = coarse_levels(start, task.recipe, task.level, 0, task.compute)
+    coarse = coarse_levels(tmp_path / "run", start, task.recipe, task.level, (), task.compute)
     task = replace(task, coarse=coarse)
     recorder, plain = Repeats(), task.initial_state()
     replayed = with_graphs(task.initial_state(), recorder)

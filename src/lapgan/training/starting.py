@@ -145,7 +145,8 @@ class StartingModel:
         name = self._find(level.size, self.weights, level.name).name
         tensors = generator_tensors(level.name, generator)
         tensors |= normalization_tensors(symmetric_normalization(recipe.sizes[0]))
-        training = {level.name: self.weights.training.get(name, {})}
+        figures = self.weights.training.get(name)
+        training = {level.name: figures} if figures else {}
         return Weights(tensors, recipe, tuple(class_names), training)
 
     def load_discriminator_into(self, discriminator: nn.Module, level: LevelRecipe) -> None:
