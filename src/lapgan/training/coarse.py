@@ -32,7 +32,13 @@ from lapgan.training.examples import Examples
 from lapgan.training.starting import StartingModel
 from lapgan.weights import Weights, read_weights
 
-__all__ = ["CoarseLevels", "check_coarse_levels", "coarse_levels", "with_generated_low"]
+__all__ = [
+    "CoarseLevels",
+    "check_coarse_levels",
+    "coarse_levels",
+    "is_of_run",
+    "with_generated_low",
+]
 
 
 @dataclass(frozen=True)
@@ -121,9 +127,13 @@ def check_coarse_levels(
         if not level.generated_low:
             continue
         for coarser in recipe.levels[level.index + 1 :]:
-            is_there = coarser in levels or RunFolder(out).part(coarser.name).chosen
-            if not is_there:
+            if not is_of_run(out, coarser, levels):
                 _take_level(start, recipe, level, coarser, class_names)
+
+
+def is_of_run(out: Path, level: LevelRecipe, levels: Sequence[LevelRecipe]) -> bool:
+    """Whether a run that trains `levels` has a level of its own before a finer one begins."""
+    return level in levels or RunFolder(out).part(level.name).chosen is not None
 
 
 def with_generated_low(

@@ -16,7 +16,7 @@ from lapgan.files import resolve_data_path
 from lapgan.recipe import LevelRecipe, Recipe
 from lapgan.run_folder import RunFolder
 from lapgan.training.callbacks import Callback
-from lapgan.training.coarse import check_coarse_levels
+from lapgan.training.coarse import check_coarse_levels, is_of_run
 from lapgan.training.config import RunConfig, data_source
 from lapgan.training.folder import (
     RunIdentity,
@@ -138,9 +138,7 @@ def _describe_coarser(config: RunConfig, start: StartingModel | None, level: Lev
     """Says of each coarser level whether it is the run's own or the starting model's."""
     sources = []
     for coarser in reversed(config.recipe.levels[level.index + 1 :]):
-        is_own = (
-            coarser in config.selected_levels or RunFolder(config.out).part(coarser.name).chosen
-        )
+        is_own = is_of_run(config.out, coarser, config.selected_levels)
         model = "this run" if is_own or start is None else start.name
         sources.append(f"{coarser.name} of {model}")
     return ", ".join(sources)
