@@ -86,6 +86,7 @@ SMALLER = {
     ],
     "docs/export.md": [("small-onnx/int8", "small-onnx/float32"), ("16, 7", "16, 1")],
     "docs/hub.md": [("OWNER/NAME", "cifar10-cc-small"), ("64", "2")],
+    "docs/scaling.md": [CIFAR, ("1000", "65")],
     "docs/training.md": [
         ("cifar10-cc-small", "dead-leaves"),
         ("training.batch=128", "training.batch=8"),
