@@ -224,7 +224,7 @@ def test_with_the_residuals_of_an_image_a_descent_retraces_its_stages(operator: 
 
 
 def in_float32(cascade: Cascade) -> Cascade:
-    """The cascade as it is computed where there are no matrix units for bfloat16."""
+    """The cascade as it is computed where bfloat16 is not faster."""
     compute = choose_compute("cpu", "float32")
     return Cascade(cascade.recipe, cascade.levels, cascade.normalization, cascade.class_names,
                    compute=compute)  # fmt: skip

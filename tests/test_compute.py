@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -9,23 +11,43 @@ AMX = {"amx_bf16": True, "avx512_bf16": True}
 VECTORS = {"amx_bf16": False, "avx512_bf16": True}
 
 
+def describe_cpu(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, system: str, maker: str = "AuthenticAMD"
+) -> None:
+    """A system that names the maker of its CPU where it does: in a file, or by `platform`."""
+    file, name = folder / "cpuinfo", ""
+    if system == "Linux":
+        file.write_text(f"processor\t: 0\nvendor_id\t: {maker}\n")
+    else:
+        name = f"AMD64 Family 25 Model 97 Stepping 2, {maker}"
+    monkeypatch.setattr("lapgan.machine._CPU_INFO", file)
+    monkeypatch.setattr("platform.processor", lambda: name)
+
+
 @pytest.mark.parametrize(
-    ("capabilities", "precision", "dtype"),
+    ("capabilities", "maker", "precision", "dtype"),
     [
-        (AMX, "auto", torch.bfloat16),
-        (VECTORS, "auto", torch.float32),
-        ({"avx512_f": True}, "auto", torch.float32),
-        ({}, "auto", torch.float32),
-        (AMX, "float32", torch.float32),
-        ({}, "bfloat16", torch.bfloat16),
+        (AMX, "GenuineIntel", "auto", torch.bfloat16),
+        (VECTORS, "GenuineIntel", "auto", torch.float32),
+        (VECTORS, "AuthenticAMD", "auto", torch.bfloat16),
+        ({"avx512_f": True}, "AuthenticAMD", "auto", torch.float32),
+        ({}, "AuthenticAMD", "auto", torch.float32),
+        (AMX, "GenuineIntel", "float32", torch.float32),
+        (VECTORS, "AuthenticAMD", "float32", torch.float32),
+        ({}, "GenuineIntel", "bfloat16", torch.bfloat16),
     ],
 )
-def test_mixed_precision_is_for_matrix_units_or_as_asked(
+@pytest.mark.parametrize("system", ["Linux", "Windows"])
+def test_mixed_precision_is_for_fast_units_or_as_asked(
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    system: str,
     capabilities: dict[str, bool],
+    maker: str,
     precision: str,
     dtype: torch.dtype,
 ):
+    describe_cpu(monkeypatch, tmp_path, system, maker)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     compute = choose_compute("cpu", precision)
     assert compute.dtype == dtype
@@ -69,12 +91,21 @@ def test_a_cuda_device_that_only_emulates_bfloat16_computes_in_float32(
         choose_compute("cuda:2")
 
 
-def test_the_choice_is_explained(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: AMX, raising=False)
+@pytest.mark.parametrize(
+    ("capabilities", "choice"),
+    [
+        (AMX, "bfloat16 autocast (matrix units for bfloat16)"),
+        (VECTORS, "bfloat16 autocast (vector units for bfloat16)"),
+        ({}, "float32 (no fast units for bfloat16)"),
+    ],
+)
+def test_the_choice_is_explained(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capabilities: dict[str, bool], choice: str
+):
+    describe_cpu(monkeypatch, tmp_path, "Linux")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     threads = f"{torch.get_num_threads()} threads"
-    assert str(choose_compute("cpu")) == (
-        f"cpu, bfloat16 autocast (matrix units for bfloat16), {threads}"
-    )
+    assert str(choose_compute("cpu")) == f"cpu, {choice}, {threads}"
     assert str(choose_compute("cpu", "float32")) == f"cpu, float32 (as asked), {threads}"
 
 

@@ -9,11 +9,20 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-__all__ = ["ExtraStatus", "count_cores", "free_disk", "list_extras", "list_versions", "memory"]
+__all__ = [
+    "ExtraStatus",
+    "count_cores",
+    "free_disk",
+    "is_cpu_of_amd",
+    "list_extras",
+    "list_versions",
+    "memory",
+]
 
 _NEEDED = ("torch", "torchvision", "numpy", "pillow", "safetensors", "pydantic")
 _REQUIREMENT = re.compile(r"""^([\w.-]+)[^;]*;.*\bextra\s*==\s*['"]([\w-]+)['"]""")
 _NOT_FOR_USERS = ("dev", "docs")
+_CPU_INFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,15 @@ def count_cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def is_cpu_of_amd() -> bool:
+    """Returns whether the system says that its CPU is made by AMD."""
+    try:
+        maker = _CPU_INFO.read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        maker = platform.processor()
+    return "AuthenticAMD" in maker
 
 
 def memory() -> tuple[int, int] | None:

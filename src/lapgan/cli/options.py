@@ -107,7 +107,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:INDEX or mps.")]
 Precision = Annotated[
     str,
-    typer.Option(help="auto, float32 or bfloat16. auto: bfloat16 where there are matrix units."),
+    typer.Option(help="auto, float32 or bfloat16. auto: bfloat16 where it is faster."),
 ]
 SkipInvalid = Annotated[
     bool,
