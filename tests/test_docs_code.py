@@ -270,7 +270,7 @@ def check_torchrun(arguments: list[str]) -> None:
 
 
 def accept(arguments: list[str]) -> None:
-    """Accepts a command of another project, or one that other tests run."""
+    """Accepts a command of the system or another project, or one that other tests run."""
 
 
 MODULES: dict[str, Callable[[list[str]], None]] = {
@@ -280,8 +280,10 @@ MODULES: dict[str, Callable[[list[str]], None]] = {
     "pytest": check_pytest,
 }
 PROGRAMS: dict[str, Callable[[list[str]], None]] = {
+    "cp": accept,
     "hf": accept,
     "lapgan": check_lapgan,
+    "mkdir": accept,
     "mkdocs": accept,
     "pip": check_pip,
     "pre-commit": accept,
