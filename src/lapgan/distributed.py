@@ -10,6 +10,7 @@ every rank makes the same calls and gets all results. Elsewhere a rank works for
 does when it draws the samples of a run.
 """
 
+import importlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -119,6 +120,9 @@ def join_ranks(device: str = "auto") -> Iterator[Ranks]:
     on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if on_gpu:
         _take_gpu(device)
+    # Functions of this module have the group of all ranks as a default. Imported while there is
+    # one, as by PyTorch's optimizers, they keep its threads, which can crash the process at its end.
+    importlib.import_module("torch.distributed.nn.functional")
     # Figures and clocks are compared on the CPU, so that no rank waits for its GPU.
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
     try:

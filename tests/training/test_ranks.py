@@ -108,6 +108,27 @@ def test_two_machines_meet_at_an_endpoint(tmp_path: Path, environment: dict[str,
     _assert_same_weights(tmp_path / "one", tmp_path / "two")
 
 
+_USES_AN_OPTIMIZER = """
+from pathlib import Path
+import torch
+from lapgan.distributed import join_ranks, wait_for_ranks
+with join_ranks("cpu"):
+    torch.optim.SGD([torch.ones(1, requires_grad=True)], 0.1).step()
+    wait_for_ranks()
+threads = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+assert not any("gloo" in thread for thread in threads), threads
+"""
+
+
+def test_no_thread_of_the_ranks_outlives_their_work(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """One that does can crash the end of the process, when Python is gone."""
+    script = tmp_path / "ranks.py"
+    script.write_text(_USES_AN_OPTIMIZER)
+    _run([*_TORCHRUN, "--nproc-per-node", "2", str(script)], environment)
+
+
 def test_a_rank_that_is_killed_ends_all_and_fewer_ranks_go_on(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
