@@ -121,7 +121,7 @@ def join_ranks(device: str = "auto") -> Iterator[Ranks]:
     if on_gpu:
         _take_gpu(device)
     # Functions of this module have the group of all ranks as a default. Imported while there is
-    # one, as by PyTorch's optimizers, they keep its threads, which can crash the process at its end.
+    # one, as by PyTorch's optimizers, they keep its threads, which can crash the process's end.
     importlib.import_module("torch.distributed.nn.functional")
     # Figures and clocks are compared on the CPU, so that no rank waits for its GPU.
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
