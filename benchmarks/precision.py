@@ -8,7 +8,6 @@ cascades that generate images. Weights are random, which costs the same. Figures
 three rounds; the defaults take some minutes on one core.
 """
 
-import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,7 +17,7 @@ from typing import Annotated, NamedTuple
 import torch
 import typer
 from sampling import random_cascade
-from training import noise_task, round_of, seconds, steps_per_round
+from training import median_seconds, noise_task, round_of, steps_per_round
 
 from lapgan.cascade import Cascade
 from lapgan.compute import Compute, choose_compute
@@ -60,8 +59,7 @@ def compare(work: Work, rounds: int) -> tuple[float, float]:
     actions = (work.float32, work.bfloat16)
     for action in actions:
         action()
-    turns = [[seconds(action) for action in actions] for _ in range(rounds)]
-    slow, fast = map(statistics.median, zip(*turns, strict=True))
+    slow, fast = median_seconds(actions, rounds)
     return work.images / slow, work.images / fast
 
 

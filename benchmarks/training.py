@@ -18,7 +18,7 @@ of steps, in which the penalty is due once.
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -118,6 +118,13 @@ def seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def median_seconds(actions: Iterable[Callable[[], object]], rounds: int) -> list[float]:
+    """Returns the median seconds of each of the actions, which take turns."""
+    actions = tuple(actions)
+    turns = [[seconds(action) for action in actions] for _ in range(rounds)]
+    return [statistics.median(times) for times in zip(*turns, strict=True)]
+
+
 def round_of(task: LevelTask, fused: bool = True) -> Callable[[], None]:
     """A round of steps, in which the gradient penalty is due once."""
     state = task.initial_state()
@@ -182,9 +189,7 @@ def compare_without(recipe: Recipe, compute: Compute, rounds: int) -> None:
         for action in actions.values():
             for _ in range(warm_up_rounds(compute)):
                 action()
-        turns = [[seconds(action) for action in actions.values()] for _ in range(rounds)]
-        medians = map(statistics.median, zip(*turns, strict=True))
-        times = dict(zip(actions, medians, strict=True))
+        times = dict(zip(actions, median_seconds(actions.values(), rounds), strict=True))
         rate = steps_per_round(level) * recipe.training.batch / times["replayed"]
         ratios = [times[without] / times[with_it] for without, with_it in RATIOS.values()]
         print(f"{level.name:>6} {rate:9,.0f} " + " ".join(f"{ratio:9.2f}" for ratio in ratios))
@@ -217,15 +222,12 @@ def compare(chosen: Recipe, compute: Compute, steps: int, without: bool) -> None
         plain()
         for _ in range(warm_up_rounds(compute) * steps_per_round(level)):
             task.step(state)
-        times = [
-            (
-                seconds(plain),
-                seconds(lambda: task.step(state)),  # noqa: B023
-                seconds(lambda: task.examples(state.images_seen, batch)),  # noqa: B023
-            )
-            for _ in range(steps)
-        ]
-        slow, fast, data = (statistics.median(column) for column in zip(*times, strict=True))
+        actions = (
+            plain,
+            lambda: task.step(state),  # noqa: B023
+            lambda: task.examples(state.images_seen, batch),  # noqa: B023
+        )
+        slow, fast, data = median_seconds(actions, steps)
         speeds = [batch / t for t in (slow, fast)]
         ratios = f"{slow / fast:6.2f} {data / fast:6.1%}"
         print(f"{level.name:>6} {speeds[0]:9.0f} {speeds[1]:9.0f} {ratios}")
