@@ -110,6 +110,24 @@ def feature_maps(net: nn.Module, x: Float[Tensor, "b 3 h w"]) -> Iterator[Tensor
     yield x
 
 
+class _StridedDepthwise(nn.Module):
+    """A depthwise convolution with a stride, on a CPU always in float32.
+
+    PyTorch differentiates it in bfloat16 on a CPU by a loop that takes 8 to 80 times as long, which
+    was more than half of a step of a D on features (`benchmarks/depthwise.py`).
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.convolution, self.stride = convolution, convolution.stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return cast(Tensor, self.convolution(x))
+        with torch.autocast("cpu", enabled=False):
+            return cast(Tensor, self.convolution(x.float())).to(x.dtype)
+
+
 def _fold_norms(module: nn.Module) -> None:
     children = dict(module.named_children())
     for convolution, norm in _PAIRS.items():
@@ -117,7 +135,9 @@ def _fold_norms(module: nn.Module) -> None:
             fused: Any = fuse_conv_bn_eval(
                 cast(nn.Conv2d, children[convolution]), cast(nn.BatchNorm2d, children[norm])
             )
-            setattr(module, convolution, _fold_padding(fused))
+            folded = _fold_padding(fused)
+            strided = folded.groups > 1 and max(folded.stride) > 1
+            setattr(module, convolution, _StridedDepthwise(folded) if strided else folded)
             setattr(module, norm, nn.Identity())
     if isinstance(module, nn.ReLU6):
         module.inplace = True
