@@ -20,6 +20,7 @@ from lapgan.compute import Compute, choose_compute
 from lapgan.data import open_images
 from lapgan.recipe import check_recipe
 from lapgan.run_folder import PartFolder, RunFolder
+from lapgan.training.coarse import coarse_levels
 from lapgan.training.config import Budget, RunConfig
 from lapgan.training.examples import normalization_of, training_batches
 from lapgan.training.level import LevelState, LevelTask
@@ -144,16 +145,35 @@ def test_no_step_waits_for_the_device(
     task = task_of(config, level, compute)
     assert isinstance(task.batches, ResidentBatches)
     for each in (task, replace(task, batches=task.batches.batches)):
-        state = each.initial_state()
-        for _ in range(10):
-            each.step(state)
-        torch.cuda.synchronize()
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            for _ in range(2):
-                each.step(state)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
+        check_that_no_step_waits(each)
+
+
+def check_that_no_step_waits(task: LevelTask) -> None:
+    state = task.initial_state()
+    for _ in range(10):
+        task.step(state)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(2):
+            task.step(state)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("cuda_graphs", [False, True])
+def test_no_step_on_generated_coarse_images_waits_for_the_device(
+    config: RunConfig, cuda_graphs: bool
+):
+    content = config.recipe.model_dump(mode="json")
+    content["levels"]["32"]["generated_low"] = 0.5
+    config = replace(config, recipe=check_recipe(content, "tiny"))
+    train(replace(config, levels=("16", "8"), images=64))
+    compute = replace(choose_compute("cuda", "bfloat16"), cuda_graphs=cuda_graphs)
+    task = task_of(config, "32", compute)
+    coarse = coarse_levels(config.out, None, config.recipe, task.level, (), compute)
+    assert coarse is not None
+    check_that_no_step_waits(replace(task, coarse=coarse))
 
 
 def test_minibatches_on_the_device_are_those_of_the_processor(config: RunConfig):
