@@ -113,8 +113,8 @@ def feature_maps(net: nn.Module, x: Float[Tensor, "b 3 h w"]) -> Iterator[Tensor
 class _StridedDepthwise(nn.Module):
     """A depthwise convolution with a stride, on a CPU always in float32.
 
-    PyTorch differentiates it in bfloat16 on a CPU by a loop that takes 8 to 80 times as long, which
-    was more than half of a step of a D on features (`benchmarks/depthwise.py`).
+    PyTorch takes up to 30 times as long for it and its gradient in bfloat16 there, which was more
+    than half of a step of a D on features (`benchmarks/depthwise.py`).
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
