@@ -113,7 +113,7 @@ def feature_maps(net: nn.Module, x: Float[Tensor, "b 3 h w"]) -> Iterator[Tensor
 class _StridedDepthwise(nn.Module):
     """A depthwise convolution with a stride, on a CPU always in float32.
 
-    PyTorch takes up to 30 times as long for it and its gradient in bfloat16 there, which was more
+    PyTorch takes 3 to 30 times as long for it and its gradient in bfloat16 there, which was more
     than half of a step of a D on features (`benchmarks/depthwise.py`).
     """
 
